@@ -8,8 +8,7 @@ A name goes in; a model and its tokenizer come out. A name is a local folder, an
 __all__ = ['EMBEDDED', 'WHEEL', 'ModelError', 'embedded_file', 'cache_folder', 'embedded_folder', 'find_model', 'load_tokenizer',
            'load_model', 'best_device', 'fast_dtype']
 
-# %% ../nbs/models.ipynb #639ff660
-import json
+# %% ../nbs/models.ipynb #1e2d8252
 import os
 import shutil
 import tempfile

@@ -9,10 +9,11 @@ __all__ = ['SAMPLE_TOOLS', 'CITIES', 'CUISINES', 'SKIES', 'CURRENCIES', 'FIRST',
            'parallel', 'follow_up', 'book_what_was_found', 'missing_argument', 'retry', 'chat', 'sample_records',
            'write_sample_logs', 'sample_log']
 
-# %% ../nbs/samples.ipynb #c4f9d7cc
+# %% ../nbs/samples.ipynb #b6f39d4c
 import gzip
 import random
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 from .conversation import ToolCall, dumps, make_tool
@@ -227,12 +228,12 @@ def chat(talk: _Talk) -> None:
     talk.user(ask.format(talk.pick(["Peru", "Kenya", "winter", "the sea", "cats", "Iceland", "mountains", "Brazil"] if talk.language == "en" else ["冬天", "大海", "猫", "月亮", "高山"])))
     talk.say(answer)
 
-# %% ../nbs/samples.ipynb #9f952fab
+# %% ../nbs/samples.ipynb #c107a7d8
 KINDS = {plain: 50, parallel: 9, follow_up: 9, book_what_was_found: 7, missing_argument: 8, retry: 5, chat: 12}
 
 
 def sample_records(
-    conversations: int = 400,  # How many to draw, before duplicates
+    conversations: int = 320,  # How many to draw, before duplicates
     *,
     seed: int = 0,  # The same seed gives the same records
 ) -> Iterator[dict]:  # `messages` records with OpenAI's shape
@@ -250,7 +251,7 @@ def sample_records(
 
 def write_sample_logs(
     path: str | Path,  # Where to write; gzipped when it ends in `.gz`
-    conversations: int = 400,  # How many to draw, before duplicates
+    conversations: int = 320,  # How many to draw, before duplicates
     *,
     seed: int = 0,  # The same seed gives the same file
 ) -> Path:  # The file written
@@ -268,4 +269,4 @@ def write_sample_logs(
 
 def sample_log() -> Path:  # A `.jsonl.gz` file
     "Find the sample log that comes with the package"
-    return Path(__file__).with_name("sample_logs.jsonl.gz")
+    return Path(str(files("toolcall").joinpath("sample_logs.jsonl.gz")))

