@@ -24,12 +24,12 @@ from .conversation import Conversation, ToolCall, dumps, fingerprint
 from .formats import from_simple
 from .logs import read_logs
 
-# %% ../nbs/04_chatml.ipynb #189ea159
+# %% ../nbs/04_chatml.ipynb #5c10f794
 HERMES_TEMPLATE = """\
 {%- set system = messages[0].content if messages and messages[0].role == 'system' else '' %}
 {%- if system or tools %}{{ '<|im_start|>system\\n' + system }}
 {%- if tools %}{{ ('\\n\\n' if system else '') + '# Tools\\n\\n<tools>' }}
-{%- for tool in tools %}{{ '\\n' + (tool | tojson) }}{% endfor %}
+{%- for tool in tools %}{{ '\\n' + (tool.function | tojson) }}{% endfor %}
 {{- '\\n</tools>\\n\\nCall a tool like this:\\n<tool_call>\\n{"name": "…", "arguments": {…}}\\n</tool_call>' }}{% endif %}
 {{- '<|im_end|>\\n' }}{% endif %}
 {%- for message in messages %}

@@ -7,7 +7,7 @@ A model and a list of prompts go in; one output a prompt comes out, in the same 
 # %% auto #0
 __all__ = ['GenerateError', 'Output', 'HFEngine']
 
-# %% ../nbs/07_generate.ipynb #10bababf
+# %% ../nbs/07_generate.ipynb #6c4a15b6
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from .chatml import Renderer
-from .train import Collator
+from .train import shared_length, takes_mask
 
 # %% ../nbs/07_generate.ipynb #886b5b02
 class GenerateError(ValueError):
@@ -40,7 +40,7 @@ class Output:
         "Tokens emitted, the stop token included"
         return len(self.ids)
 
-# %% ../nbs/07_generate.ipynb #a6352faf
+# %% ../nbs/07_generate.ipynb #89c3474c
 class HFEngine:
     "Greedy batched generation with a Hugging Face model"
 
@@ -80,18 +80,18 @@ class HFEngine:
 
     @torch.inference_mode()
     def _batch(self, prompts: list[list[int]]) -> list[Output]:
-        batch = Collator(self.pad_id)([{"prompt_ids": prompt, "completion_ids": []} for prompt in prompts])
-        batch = {key: value.to(self.model.device) for key, value in batch.items()}
-        prefix, mask = batch["prefix_ids"], batch["attention_mask"]
+        shared, width = shared_length(prompts), max(map(len, prompts))
+        rows = [prompt[:shared] + [self.pad_id] * (width - len(prompt)) + prompt[shared:] for prompt in prompts]
+        seen = [[1] * shared + [0] * (width - len(prompt)) + [1] * (len(prompt) - shared) for prompt in prompts]
+        ids, mask = (torch.tensor(values, device=self.model.device) for values in (rows, seen))
         started = time.perf_counter()
         cache = None
-        if prefix.shape[1]:
-            cache = self.model(input_ids=prefix[:1], logits_to_keep=1, use_cache=True).past_key_values
+        if shared and len(prompts) > 1 and takes_mask(self.model):
+            cache = self.model(input_ids=ids[:1, :shared], logits_to_keep=1, use_cache=True).past_key_values
             cache.batch_repeat_interleave(len(prompts))
-        ids = torch.cat([prefix, batch["input_ids"]], dim=1)
         emitted = self.model.generate(
-            input_ids=ids, attention_mask=torch.cat([torch.ones_like(prefix), mask], dim=1), past_key_values=cache,
-            do_sample=False, max_new_tokens=self.max_new_tokens, eos_token_id=sorted(self.renderer.special), pad_token_id=self.pad_id)
+            input_ids=ids, attention_mask=mask, past_key_values=cache, do_sample=False, max_new_tokens=self.max_new_tokens,
+            eos_token_id=sorted(self.renderer.special), pad_token_id=self.pad_id)
         seconds = time.perf_counter() - started
         return [self._output(row, len(prompt), seconds, len(prompts)) for row, prompt in zip(emitted[:, ids.shape[1]:].tolist(), prompts)]
 

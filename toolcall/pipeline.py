@@ -277,9 +277,9 @@ def run(
     _say("made", f"{made}, {config.train_data_path}")
     return report
 
-# %% ../nbs/10_pipeline.ipynb #8ec738a4
-DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 2, "save_steps": 25, "logging_steps": 5,
-        "training": {"learning_rate": 5e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 96, "batch_size": 24}, "evaluation": {"latency_turns": 8}}
+# %% ../nbs/10_pipeline.ipynb #0a1da3ec
+DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 1, "save_steps": 10, "logging_steps": 2,
+        "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 64, "batch_size": 20}, "evaluation": {"max_turns": 72, "latency_turns": 6}}
 
 
 def inspect(

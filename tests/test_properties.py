@@ -1,0 +1,109 @@
+"What must hold for any input"
+import json
+from itertools import permutations
+
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from toolcall.chatml import ChatML, Example, TurnReject, parse_calls
+from toolcall.conversation import Conversation, ToolCall, dumps, fingerprint, loads
+from toolcall.evaluate import evaluate, match_calls, values_equal
+from toolcall.generate import Output
+from toolcall.logs import iter_logs, read_logs
+from toolcall.samples import sample_records
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+number = st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([1, 1.0, 0, -0.0, True]))
+value = st.recursive(st.one_of(st.none(), st.booleans(), number, text), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=8)
+call = st.builds(ToolCall, st.text("abc_.-", min_size=1, max_size=8), st.dictionaries(text, value, max_size=4))
+few = st.lists(st.builds(ToolCall, st.sampled_from("fg"), st.dictionaries(st.sampled_from("xy"), st.integers(0, 1), max_size=2)), max_size=4)
+
+
+@given(value)
+def test_json_comes_back_as_it_went_in(original):
+    assert repr(loads(dumps(original))) == repr(original)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(st.lists(call, min_size=1, max_size=3), text)
+def test_an_example_parses_back_or_is_refused(smollm, calls, said):
+    messages = [{"role": "user", "content": said}, {"role": "assistant", "content": "", "tool_calls": [c.to_message() for c in calls]}]
+    chatml = ChatML(smollm)
+    [example] = chatml.examples(Conversation("c", messages))
+    if isinstance(example, TurnReject):
+        assert example.code in ("control_token", "not_proven")
+        return
+    parsed = chatml.parse(example.completion_ids)
+    assert [fingerprint([c.name, c.arguments]) for c in parsed.calls] == [fingerprint([c.name, c.arguments]) for c in calls]
+
+
+@given(text)
+def test_any_output_is_one_of_three_outcomes(output):
+    assert parse_calls(output + "<tool_call>" + output).outcome in ("malformed", "call")
+    assert parse_calls(output).outcome in ("call", "no_call", "malformed")
+
+
+def brute_force(expected, predicted):
+    "The highest number of exact pairs over all pairings"
+    padded = list(predicted) + [None] * len(expected)
+    return max((sum(p is not None and e.name == p.name and e.arguments == p.arguments for e, p in zip(expected, chosen)) for chosen in permutations(padded, len(expected))), default=0)
+
+
+@settings(deadline=None)
+@given(few, few)
+def test_matching_is_optimal_and_ignores_order(expected, predicted):
+    exact = sum(pair.exact for pair in match_calls(expected, predicted))
+    assert exact == sum(pair.exact for pair in match_calls(expected[::-1], predicted[::-1]))
+    if len(expected) <= 3 and len(predicted) <= 3:
+        assert exact <= brute_force(expected, predicted)
+        if exact < brute_force(expected, predicted):
+            worth = sum(1 + len(p.right) / max(1, len(p.expected.arguments.keys() | p.predicted.arguments.keys())) for p in match_calls(expected, predicted))
+            assert worth >= 2 * brute_force(expected, predicted)
+
+
+@given(value, value)
+def test_equality_is_symmetric_and_reflexive(a, b):
+    assert values_equal(a, a) and values_equal(a, b) == values_equal(b, a)
+
+
+def turn(calls):
+    answer = {"role": "assistant", "content": "" if calls else "Hi"} | ({"tool_calls": [c.to_message() for c in calls]} if calls else {})
+    return Example([1], [2], Conversation("c", [{"role": "user", "content": "?"}, answer]), 1)
+
+
+def written(calls):
+    return "".join(f'<tool_call>{json.dumps({"name": c.name, "arguments": c.arguments})}</tool_call>' for c in calls) or "Hi"
+
+
+@settings(deadline=None)
+@given(few, few)
+def test_scores_lie_between_zero_and_one_and_extra_calls_never_help(expected, predicted):
+    def score(calls):
+        return evaluate([turn(expected)], [Output([1], written(calls), True, 1, 1.0, 1)], parse=parse_calls).metrics
+    metrics = score(predicted)
+    assert all(0 <= m.low <= m.high <= 1 and 0 <= m.value <= 1 for m in metrics.values() if m.n)
+    more = score([*predicted, ToolCall("invented", {})])
+    assert not more["exact_match"].value and more["tool_f1"].value <= metrics["tool_f1"].value if metrics["tool_f1"].n else True
+    if expected:
+        assert score(expected)["exact_match"].value == 1
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_mutated_records_never_crash_and_counts_add_up(tmp_path_factory, data):
+    lines = [dumps(record).encode() for record in sample_records(6, seed=data.draw(st.integers(0, 5)))]
+    for _ in range(data.draw(st.integers(1, 4))):
+        i = data.draw(st.integers(0, len(lines) - 1))
+        at = data.draw(st.integers(0, max(0, len(lines[i]) - 1)))
+        junk = data.draw(st.sampled_from([b"", b"\xff", b'"', b"{", b"]", b"null", b"\\", b"1e999", b"[" * 300, b"\n", b"NaN"]))
+        lines[i] = lines[i][:at] + junk + lines[i][at + data.draw(st.integers(0, 6)):]
+    path = tmp_path_factory.mktemp("mutated") / "log.jsonl"
+    blob = b"\n".join(lines)
+    path.write_bytes(blob)
+    if not blob.strip():
+        return
+    items = list(iter_logs(path))
+    try:
+        log = read_logs(path, max_reject=0.99)
+    except ValueError:
+        return
+    assert log.report.records == len(items) == len(log.conversations) + len(log.rejects)
