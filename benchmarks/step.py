@@ -43,7 +43,7 @@ def main() -> None:
     model, tokenizer = load_model("SmolLM2-135M-Instruct")
     examples = encode(ChatML(tokenizer), curate(read_logs(sample_log()).conversations).conversations).examples[: options.batch]
     rows = list(to_dataset(examples))
-    ways = {"padded rows, sdpa": (PaddedCollator(tokenizer.pad_token_id), "sdpa"), "one row, sdpa": (Collator(), "sdpa"), "one row, segmented": (Collator(), SEGMENTED)}
+    ways = {"padded rows, sdpa": (PaddedCollator(tokenizer.pad_token_id or 0), "sdpa"), "one row, sdpa": (Collator(), "sdpa"), "one row, segmented": (Collator(), SEGMENTED)}
     seconds = {name: [] for name in ways}
     for round_ in range(options.rounds + 1):  # the first warms up
         for name, (collator, attention) in ways.items():

@@ -35,9 +35,10 @@ def test_supervised_tokens_are_the_emitted_text(name, smollm, qwen_by_template):
     calls, answer = chatml.examples(CONVERSATION)
     one = '{"name": "get_weather", "arguments": {"city": "巴黎", "n": 0, "none": null}}'
     two = '{"name": "get_weather", "arguments": {"city": "Zürich \\"x\\"\\n", "n": 1, "none": null}}'
-    assert tokenizer.decode(calls.completion_ids) == f"{opening}\n{one}\n{closing}\n{opening}\n{two}\n{closing}<|im_end|>"
-    # Qwen3's template opens a thinking block that the server emits too
-    assert tokenizer.decode(answer.completion_ids).replace("<think>\n\n</think>\n\n", "") == "ANSWERTEXT 19 °C<|im_end|>"
+    # Qwen3's template opens an empty thinking block, which the server's model emits too
+    emitted = [tokenizer.decode(e.completion_ids).removeprefix("<think>\n\n</think>\n\n" if name == "native Qwen3" else "") for e in (calls, answer)]
+    assert emitted[0] == f"{opening}\n{one}\n{closing}\n{opening}\n{two}\n{closing}<|im_end|>"
+    assert emitted[1] == "ANSWERTEXT 19 °C<|im_end|>"
     supervised = tokenizer.decode(calls.completion_ids + answer.completion_ids)
     assert not [word for word in ("SYSTEMTEXT", "TOOLTEXT", "USERTEXT", "RESULTTEXT") if word in supervised]
     for example in (calls, answer):
@@ -47,20 +48,24 @@ def test_supervised_tokens_are_the_emitted_text(name, smollm, qwen_by_template):
 
 
 def test_the_loss_sees_what_the_mask_says(smollm):
-    "Gradients reach the embedding rows of supervised targets' logits alone: labels equal the completion"
-    from toolcall.train import Collator, to_dataset
+    "Targets are the completions and nothing else, and each is predicted from the token before it in its own example"
+    from toolcall.train import Collator, PaddedCollator, to_dataset
     examples = list(ChatML(smollm).examples(CONVERSATION))
-    batch = Collator(smollm.pad_token_id)(list(to_dataset(examples)))
-    for row, example in zip(batch["labels"].tolist(), examples):
-        assert [id for id in row if id != -100] == example.completion_ids
-    assert batch["labels"][:, 0].eq(-100).all()
+    rows = list(to_dataset(examples))
+    batch = Collator()(rows)
+    assert batch["labels"][0, 1:].tolist() == [id for e in examples for id in e.completion_ids]
+    before = [e.prompt_ids[-1:] + e.completion_ids[:-1] for e in examples]
+    assert batch["input_ids"][0, batch["logits_to_keep"][:-1]].tolist() == [id for ids in before for id in ids]
+    for labels, example in zip(PaddedCollator(smollm.pad_token_id)(rows)["labels"].tolist(), examples):
+        assert [id for id in labels if id != -100] == example.completion_ids
 
 
 def test_pad_is_eos_and_the_stop_token_is_still_supervised(smollm):
     assert smollm.pad_token_id == smollm.eos_token_id
-    from toolcall.train import Collator, to_dataset
-    batch = Collator(smollm.pad_token_id)(list(to_dataset(list(ChatML(smollm).examples(CONVERSATION)))))
-    assert batch["labels"][:, -1].eq(smollm.eos_token_id).all()
+    from toolcall.train import PaddedCollator, to_dataset
+    examples = list(ChatML(smollm).examples(CONVERSATION))
+    labels = PaddedCollator(smollm.pad_token_id)(list(to_dataset(examples)))["labels"]
+    assert labels.eq(smollm.eos_token_id).sum(1).eq(1).all()
 
 
 @pytest.mark.parametrize("template", ["qwen2_5", "qwen3"])

@@ -105,7 +105,7 @@ def parse_log_to_chatml(
         Path(train_data_path).write_text("".join(dumps(row) + "\n" for row in rows), encoding="utf-8")
     return rows
 
-# %% ../nbs/04_chatml.ipynb #4b50eea7
+# %% ../nbs/04_chatml.ipynb #9e9077b0
 @dataclass(frozen=True)
 class Parsed:
     "What a model's output says"
@@ -130,6 +130,10 @@ def parse_calls(
 ) -> Parsed:  # Calls and text, or the reason why not
     "Parse JSON calls between tags, strictly"
     calls, outside, at = [], [], 0
+    if text.lstrip().startswith("<think>"):
+        at = text.find("</think>") + len("</think>")
+        if at < len("</think>"):
+            return Parsed("malformed", text=text, reason="cut before the end of <think>")
     while (start := text.find(opening, at)) >= 0:
         outside.append(text[at:start])
         body = _skip_space(text, start + len(opening))

