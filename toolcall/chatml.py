@@ -105,7 +105,7 @@ def parse_log_to_chatml(
         Path(train_data_path).write_text("".join(dumps(row) + "\n" for row in rows), encoding="utf-8")
     return rows
 
-# %% ../nbs/04_chatml.ipynb #9e9077b0
+# %% ../nbs/04_chatml.ipynb #10db55c5
 @dataclass(frozen=True)
 class Parsed:
     "What a model's output says"
@@ -154,7 +154,7 @@ def parse_calls(
         return Parsed("malformed", text=text, reason=f"a call without {opening}")
     return Parsed("call" if calls else "no_call", calls, rest)
 
-
+# %% ../nbs/04_chatml.ipynb #bcf13cd4
 def _skip_space(text: str, at: int) -> int:
     while at < len(text) and text[at] in " \t\r\n":
         at += 1
@@ -168,7 +168,7 @@ def _call_problem(value: object) -> str:
         return "a call's name is text"
     return "" if isinstance(value["arguments"], dict) else f"arguments is an object, not {type(value['arguments']).__name__}"
 
-# %% ../nbs/04_chatml.ipynb #ff3bb4cf
+# %% ../nbs/04_chatml.ipynb #18f91f51
 class ChatMLError(ValueError):
     "A tokenizer, template or length that can't carry the conversations"
 
@@ -205,7 +205,7 @@ def find_style(
         raise ChatMLError(f"style native can't be used: {problem}")
     return STYLES["hermes"]
 
-
+# %% ../nbs/04_chatml.ipynb #09bdab37
 def _probe(tokenizer: PreTrainedTokenizerBase) -> Style | str:
     "The native style, or why there is none"
     if not tokenizer.chat_template:
@@ -307,7 +307,7 @@ class Renderer:
             output = self.tokenizer.decode([id for id in output if id not in self.special], skip_special_tokens=False)
         return parse_calls(output, *self.style.tags)
 
-# %% ../nbs/04_chatml.ipynb #a15fa84e
+# %% ../nbs/04_chatml.ipynb #7b1e519a
 @dataclass(frozen=True)
 class Example:
     "One assistant turn, ready to train on or to score"
@@ -321,6 +321,9 @@ class Example:
     def calls(self) -> list[ToolCall]:
         "The calls that the turn holds"
         return self.conversation.calls(self.turn)
+
+    def __repr__(self) -> str:
+        return f"Example({self.conversation.id!r}, turn {self.turn}, {len(self.prompt_ids)} + {len(self.completion_ids)} tokens)"
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -385,7 +388,7 @@ class ChatML(Renderer):
             return f"parsed {[str(c) for c in parsed.calls]}, logged {[str(c) for c in example.calls]}"
         return "" if parsed.text.strip() == content.strip() else f"parsed text {parsed.text[:80]!r}, logged {content[:80]!r}"
 
-# %% ../nbs/04_chatml.ipynb #7b10ca70
+# %% ../nbs/04_chatml.ipynb #79d43a49
 @dataclass(frozen=True)
 class Encoded:
     "Examples and what was refused; every trainable turn is in one of the two"
@@ -404,6 +407,9 @@ class Encoded:
             "supervised tokens": sum(len(e.completion_ids) for e in self.examples),
             "longest example": max(map(len, self.examples), default=0),
         }
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{n:10,}  {label}" for label, n in self.report.items())
 
     def _repr_markdown_(self) -> str:
         return "\n".join(["| encoded | n |", "|---|--:|"] + [f"| {label} | {n:,} |" for label, n in self.report.items()])

@@ -193,7 +193,7 @@ def _check_calls(calls: list, path: str) -> None:
 def _broken(path: str, message: str, code: str = "bad_type") -> ConversationError:
     return ConversationError(f"{path}: {message}", code, path)
 
-# %% ../nbs/00_conversation.ipynb #50568156
+# %% ../nbs/00_conversation.ipynb #d9f8ddbf
 @dataclass(frozen=True)
 class Conversation:
     "Messages, the tools that were offered, and where they came from"
@@ -236,17 +236,20 @@ class Conversation:
         "Read what `to_dict` wrote"
         return cls(record["id"], record["messages"], record.get("tools", []), record.get("meta", {}))
 
+    def __repr__(self) -> str:
+        return f"Conversation({self.id!r}, {len(self.messages)} messages, {len(self.calls())} calls, {len(self.tools)} tools)"
+
     def _repr_html_(self) -> str:
         return "".join(_bubble(message) for message in self.messages)
 
-
+# %% ../nbs/00_conversation.ipynb #505cad9e
 def _without_ids(message: dict) -> dict:
     bare = {k: v for k, v in message.items() if k not in ("tool_call_id", "tool_calls")}
     if "tool_calls" in message:
         bare["tool_calls"] = [call["function"] for call in message["tool_calls"]]
     return bare
 
-# %% ../nbs/00_conversation.ipynb #36ae3e23
+
 _SIDES = {"system": "#8884", "user": "#3b82f633", "assistant": "#22c55e33", "tool": "#f59e0b33"}
 
 

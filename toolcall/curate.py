@@ -44,7 +44,7 @@ def drop_duplicates(
             kept[conversation.content_hash] = conversation
     return list(kept.values()), merged
 
-# %% ../nbs/03_curate.ipynb #28b8922d
+# %% ../nbs/03_curate.ipynb #9ed52dff
 @dataclass(frozen=True)
 class CurateReport:
     "What became of every conversation"
@@ -62,7 +62,7 @@ class CurateReport:
     def _repr_markdown_(self) -> str:
         return "\n".join(["| curated | n |", "|---|--:|"] + [f"| {key.replace('_', ' ')} | {n:,} |" for key, n in vars(self).items()])
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(f"{n:8,}  {key.replace('_', ' ')}" for key, n in vars(self).items())
 
 
@@ -73,6 +73,9 @@ class Curated:
     conversations: list[Conversation]
     merged: list[Conversation]
     report: CurateReport
+
+    def __repr__(self) -> str:
+        return str(self.report)
 
     def _repr_markdown_(self) -> str:
         return self.report._repr_markdown_()
@@ -87,7 +90,7 @@ def curate(
     inferred = sum(c.meta.get("tools_from") == "inferred" for c in kept)
     return Curated(kept, merged, CurateReport(len(conversations), len(kept), len(merged), inferred, violations))
 
-# %% ../nbs/03_curate.ipynb #d2fe9248
+# %% ../nbs/03_curate.ipynb #77a47414
 @dataclass(frozen=True)
 class Splits:
     "Three sets that share no conversation"
@@ -102,11 +105,22 @@ class Splits:
         return {name: {"conversations": len(part), "turns": sum(len(c.turns) for c in part),
                        "turns without a call": sum(not c.calls(turn) for c in part for turn in c.turns)} for name, part in vars(self).items()}
 
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:>10}: " + ", ".join(f"{n:,} {label}" for label, n in counts.items()) for name, counts in self.report.items())
+
     def _repr_markdown_(self) -> str:
         rows = [f"| {name} | " + " | ".join(f"{n:,}" for n in counts.values()) + " |" for name, counts in self.report.items()]
         return "\n".join(["| set | conversations | turns | turns without a call |", "|---|--:|--:|--:|", *rows])
 
 
+def _groups(conversations: Sequence[Conversation]) -> dict[str, list[Conversation]]:
+    "Conversations that must stay together, by a name that more data doesn't change"
+    groups = defaultdict(list)
+    for conversation in conversations:
+        groups[fingerprint([m["content"] for m in conversation.messages if m["role"] == "user"])].append(conversation)
+    return groups
+
+# %% ../nbs/03_curate.ipynb #3a744c47
 def split(
     conversations: Sequence[Conversation],  # Clean ones, from `curate`
     *,
@@ -129,14 +143,6 @@ def split(
         parts[by_place[-1]] = "train"
     chosen = {part: [c for name, members in groups.items() if parts[name] == part for c in members] for part in ("train", "validation", "test")}
     return Splits(**chosen)
-
-
-def _groups(conversations: Sequence[Conversation]) -> dict[str, list[Conversation]]:
-    "Conversations that must stay together, by a name that more data doesn't change"
-    groups = defaultdict(list)
-    for conversation in conversations:
-        groups[fingerprint([m["content"] for m in conversation.messages if m["role"] == "user"])].append(conversation)
-    return groups
 
 # %% ../nbs/03_curate.ipynb #85115bb7
 def save_conversations(

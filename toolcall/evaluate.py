@@ -152,7 +152,7 @@ def score_turn(
     pairs = match_calls(example.calls, parsed.calls, mode=mode, tools=tools)
     return TurnScore(example.conversation.id, example.turn, parsed.outcome, example.calls, parsed.calls, pairs, valid, cut, parsed.reason)
 
-# %% ../nbs/08_evaluate.ipynb #b9977b62
+# %% ../nbs/08_evaluate.ipynb #d4e009bb
 @dataclass(frozen=True)
 class Metric:
     "A ratio, what it counts, and its 95 % interval"
@@ -176,7 +176,7 @@ def wilson(
     middle, scale = share + z * z / (2 * n), 1 + z * z / n
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
-
+# %% ../nbs/08_evaluate.ipynb #a50694a9
 def ratio(
     hits: Sequence[float],  # Numerator of each turn
     totals: Sequence[float],  # Denominator of each turn
@@ -243,7 +243,7 @@ DEFINITIONS = {
     "multi_turn_accuracy": "conversations of several scored turns in which every turn is right",
 }
 
-# %% ../nbs/08_evaluate.ipynb #e3b0e472
+# %% ../nbs/08_evaluate.ipynb #2da6ebf9
 @dataclass(frozen=True)
 class Evaluation:
     "Scores of every turn, and the metrics"
@@ -253,6 +253,9 @@ class Evaluation:
     never_call: Metric  # What exact_match a model would have that never calls
     latency: dict[str, float]  # Seconds at batch size 1: n, mean, p50, p90, p95; empty when not measured
     cut: int  # Outputs that ran into max_new_tokens
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:24} {metric}" for name, metric in self.metrics.items())
 
     def _repr_markdown_(self) -> str:
         rows = [f"| {name} | {metric} | {DEFINITIONS[name]} |" for name, metric in self.metrics.items()]
@@ -280,7 +283,7 @@ def evaluate(
     never = ratio([not s.expected for s in scores], [1] * len(scores), groups)
     return Evaluation(scores, metrics | _by_conversation(scores), never, latency_summary(timed), sum(s.cut for s in scores))
 
-
+# %% ../nbs/08_evaluate.ipynb #e2709f71
 def _by_conversation(scores: Sequence[TurnScore]) -> dict[str, Metric]:
     turns: dict[str, list[bool]] = {}
     for score in scores:

@@ -90,10 +90,10 @@ def parse_json_text(
     except ValueError as error:
         raise ConversationError(f"{path} is text, but not JSON text: {error}", "bad_type", path) from None
 
-# %% ../nbs/02_formats.ipynb #786ab643
+# %% ../nbs/02_formats.ipynb #d689eb40
 _ROLES = {"developer": "system", "function": "tool", "model": "assistant", "human": "user"}
 
-
+# %% ../nbs/02_formats.ipynb #46171ff0
 class _Walk:
     "One pass over the messages of a conversation: open calls, warnings"
 
@@ -157,7 +157,7 @@ class _Walk:
         result = {"role": "tool", "tool_call_id": id, "name": self.open.pop(id), "content": content}
         return result | ({"is_error": message["is_error"]} if isinstance(message.get("is_error"), bool) else {})
 
-
+# %% ../nbs/02_formats.ipynb #9539acd4
 def _parse_content(content: object, path: str, structured: bool) -> str:
     if content is None:
         return ""
@@ -198,7 +198,7 @@ def _meta(format: str, tools: list[dict], warnings: list[str]) -> dict:
         meta["tools_from"] = "declared"
     return meta | ({"warnings": warnings} if warnings else {})
 
-# %% ../nbs/02_formats.ipynb #1f4216fe
+# %% ../nbs/02_formats.ipynb #5c88643b
 ALIASES = {
     "user": ("user", "query", "prompt", "question", "instruction", "user_query"),
     "tool_name": ("tool_name", "tool", "function", "name"),
@@ -225,7 +225,7 @@ def from_simple(
 def _field(turn: dict, name: str) -> object:
     return next((turn[alias] for alias in ALIASES[name] if alias in turn), None)
 
-
+# %% ../nbs/02_formats.ipynb #3e71e1f0
 def _exchange(turn: dict, path: str, id: str) -> list[dict]:
     if not isinstance(turn, dict):
         raise ConversationError(f"an exchange is an object, not {type(turn).__name__}", "bad_type", path.rstrip("."))

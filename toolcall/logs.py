@@ -8,7 +8,8 @@ A log goes in as JSON Lines, a JSON array or a single JSON document, plain or gz
 __all__ = ['CODES', 'LogError', 'Reject', 'Raw', 'open_log', 'decode', 'iter_records', 'iter_logs', 'LogReport', 'Log',
            'read_logs']
 
-# %% ../nbs/01_logs.ipynb #f2bda71a
+# %% ../nbs/01_logs.ipynb #dfe7dd28
+import codecs
 import gzip
 import json
 import re
@@ -110,29 +111,28 @@ def _json_lines(handle: BinaryIO) -> Iterator[Raw]:
             yield decode(text.rstrip(b"\r\n"), number, offset)
         offset += len(line)
 
-# %% ../nbs/01_logs.ipynb #660d6cd8
-class _Window:
-    "A window over the text of a file that knows its line and byte offset"
+# %% ../nbs/01_logs.ipynb #3ab2b1a4
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+# %% ../nbs/01_logs.ipynb #9a79f750
+class _Characters:
+    "The text of a file, block by block, with the line and byte offset of the place reached"
 
     def __init__(self, handle: BinaryIO, size: int = 1 << 20):
         self.handle, self.size = handle, size
-        self.text, self.at, self.line, self.offset, self.tail = "", 0, 1, 0, b""
-        self.done = False
+        # a byte that is not UTF-8 becomes a lone surrogate here, and its record is rejected below
+        self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self.text, self.at, self.line, self.offset, self.done = "", 0, 1, 0, False
 
     def more(self) -> bool:
-        if self.done:
-            return False
-        block = self.handle.read(self.size)
+        "Read a block, and say whether there was one"
+        block = b"" if self.done else self.handle.read(self.size)
         self.done = not block
-        # a character cut by the block's edge waits for the next block
-        data = self.tail + block
-        cut = len(data)
-        while not self.done and cut > len(data) - 4 and cut and data[cut - 1] & 0xC0 == 0x80:
-            cut -= 1
-        if not self.done and cut and data[cut - 1] >= 0xC0:
-            cut -= 1
-        self.text, self.at = self.text[self.at:] + data[:cut].decode("utf-8"), 0
-        self.tail = data[cut:]
+        self.text, self.at = self.text[self.at:] + self.decoder.decode(block, final=self.done), 0
         return not self.done
 
     def skip(self, characters: str) -> str:
@@ -150,28 +150,35 @@ class _Window:
     def _passed(self, start: int) -> None:
         passed = self.text[start:self.at]
         self.line += passed.count("\n")
-        self.offset += len(passed.encode("utf-8"))
+        self.offset += len(passed.encode("utf-8", "surrogateescape"))
+
+# %% ../nbs/01_logs.ipynb #a38b3a15
+class _Window(_Characters):
+    "Decodes the values of a file one after the other"
 
     def value(self) -> Raw:
         "Decode the value that starts here, reading on until it is whole"
-        decoder = json.JSONDecoder(parse_constant=lambda name: (_ for _ in ()).throw(ValueError(f"{name} is not JSON")))
         while True:
             line, offset, excerpt = self.line, self.offset, self.text[self.at:self.at + 80]
             try:
-                value, end = decoder.raw_decode(self.text, self.at)
-                if end == len(self.text) and self.more():
-                    continue  # a number may go on in the next block
-                start, self.at = (self.at, end) if self.text else (0, 0)
+                value, end = _DECODER.raw_decode(self.text, self.at)
+                if end == len(self.text) and not self.done:
+                    self.more()  # a number may go on in the next block
+                    continue
+                start, self.at = self.at, end
                 self._passed(start)
-                return Raw(line, offset, excerpt, value)
+                bad = re.search("[\udc80-\udcff]", self.text[start:end])
+                error = ConversationError(f"not UTF-8 at character {bad.start()}", "encoding") if bad else None
+                return Raw(line, offset, excerpt.encode("utf-8", "replace").decode(), value, error)
             except RecursionError:
                 return Raw(line, offset, excerpt, error=ConversationError("nested too deeply to be a log record", "too_deep"))
             except ValueError as error:
-                if not self.more():
+                if self.done:
                     message = f"not JSON: {error}; the rest of the file can't be read"
                     return Raw(line, offset, excerpt, error=ConversationError(message, "not_json"))
+                self.more()
 
-# %% ../nbs/01_logs.ipynb #6e64c082
+# %% ../nbs/01_logs.ipynb #b5a09b37
 def _documents(handle: BinaryIO) -> Iterator[Raw]:
     window = _Window(handle)
     in_array = window.skip("\ufeff \t\r\n") == "["
@@ -183,7 +190,7 @@ def _documents(handle: BinaryIO) -> Iterator[Raw]:
             return
         raw = window.value()
         yield raw
-        if raw.error:
+        if raw.error and raw.error.code != "encoding":
             return
     if in_array:
         error = ConversationError("the file ends before the array's closing ]", "not_json")
@@ -248,7 +255,7 @@ def _placed(conversation: Conversation, source: str, offset: int) -> Conversatio
     id = conversation.id or f"sha256:{conversation.content_hash}"
     return replace(conversation, id=id, meta=conversation.meta | {"source": source, "offset": offset})
 
-# %% ../nbs/01_logs.ipynb #538cbc68
+# %% ../nbs/01_logs.ipynb #559a2e4e
 @dataclass(frozen=True)
 class LogReport:
     "What became of every record of a log"
@@ -273,7 +280,7 @@ class LogReport:
         rows += [(f"warning: {code}", n) for code, n in self.warnings.items()]
         return rows + [(f"calls of {name}", n) for name, n in self.tools.items()]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join([self.source] + [f"{n:8,}  {label}" for label, n in self.rows()])
 
     def _repr_markdown_(self) -> str:
@@ -288,6 +295,9 @@ class Log:
     conversations: list[Conversation]
     rejects: list[Reject]
     report: LogReport
+
+    def __repr__(self) -> str:
+        return str(self.report)
 
     def _repr_markdown_(self) -> str:
         return self.report._repr_markdown_()

@@ -146,7 +146,7 @@ def _overridden(values: dict, overrides: Sequence[str]) -> dict:
         values = values | ({group: (values.get(group) or {}) | {name: value}} if dot else {key: value})
     return values
 
-# %% ../nbs/10_pipeline.ipynb #9eead44d
+# %% ../nbs/10_pipeline.ipynb #0b307dd0
 @dataclass(frozen=True)
 class Data:
     "A log, cleaned and split"
@@ -172,10 +172,9 @@ def prepare(
 
 def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
-    rows = [f"{name:>10}: " + ", ".join(f"{n:,} {label}" for label, n in counts.items()) for name, counts in data.splits.report.items()]
-    return "\n".join([str(data.log.report), "", "curated", str(data.curated.report), "", *rows])
+    return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #c1c3b698
+# %% ../nbs/10_pipeline.ipynb #14494620
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
@@ -197,7 +196,7 @@ def _encoded(config: Config, data: Data, chatml: "ChatML") -> dict:
     sets = {name: encode(chatml, part, max_length=config.max_length) if part else None for name, part in vars(data.splits).items()}
     for name, encoded in sets.items():
         if encoded:
-            _say(f"{name} examples", "\n".join(f"{n:10,}  {label}" for label, n in encoded.report.items()))
+            _say(f"{name} examples", encoded)
     return {name: encoded.examples if encoded else [] for name, encoded in sets.items()}
 
 
@@ -208,7 +207,7 @@ def train(
     from toolcall.chatml import ChatML
     from toolcall.train import finetune, load_model, training_arguments
     data = prepare(config)
-    _say(f"log {config.log_path}", describe(data))
+    _say(f"log {Path(config.log_path).name}", describe(data))
     model, tokenizer = load_model(config.model_name_or_path)
     chatml = ChatML(tokenizer, config.chatml["style"])
     write_train_data(chatml, data.splits.train, config.train_data_path)
@@ -218,7 +217,7 @@ def train(
     _say(f"training {config.model_name_or_path}, style {chatml.style.name}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}")
     return finetune(model, tokenizer, examples["train"], args=args, validation=examples["validation"])
 
-# %% ../nbs/10_pipeline.ipynb #17a4711f
+# %% ../nbs/10_pipeline.ipynb #94e7ec9e
 def evaluate_model(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
     config: Config,  # Style and generation settings
@@ -260,7 +259,7 @@ def evaluate_run(
     _say(f"held-out turns of {settings['log']}", report.to_text())
     return report
 
-
+# %% ../nbs/10_pipeline.ipynb #bec1bfc0
 def _needed(path: Path) -> Path:
     if not path.exists():
         raise ConfigError(f"{path} doesn't exist; run `toolcall train` with this configuration first")
@@ -277,7 +276,7 @@ def run(
     _say("made", f"{made}, {config.train_data_path}")
     return report
 
-# %% ../nbs/10_pipeline.ipynb #0a1da3ec
+# %% ../nbs/10_pipeline.ipynb #9fd3145c
 DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 1, "save_steps": 10, "logging_steps": 2,
         "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 64, "batch_size": 20}, "evaluation": {"max_turns": 72, "latency_turns": 6}}
 
@@ -318,7 +317,7 @@ def main(
         return 2
     return 0
 
-
+# %% ../nbs/10_pipeline.ipynb #37eff05f
 def _dispatch(options: argparse.Namespace) -> None:
     if options.command == "inspect":
         print(inspect(options.file))

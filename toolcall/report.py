@@ -111,7 +111,7 @@ def plot_metrics(
     plt.close(figure)
     return figure
 
-# %% ../nbs/09_report.ipynb #71278209
+# %% ../nbs/09_report.ipynb #5d3907e8
 @dataclass(frozen=True)
 class Report:
     "Base against tuned, ready to be shown or saved"
@@ -151,13 +151,16 @@ class Report:
 
     _repr_markdown_ = to_markdown
 
+    def __repr__(self) -> str:
+        return self.to_text()
+
     def to_text(self) -> str:
         "The metrics as a table for a terminal"
         rows = [("", "base", "tuned"), *((name, b.strip(), t.strip()) for name, b, t, _ in metric_rows(self.base, self.tuned))]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows) + f"\n\n{self.verdict}"
 
-
+# %% ../nbs/09_report.ipynb #d0d0ad19
 def _cell(text: str) -> str:
     return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 

@@ -6,8 +6,8 @@ Examples go in; a checkpoint that plain `transformers` loads, a history and a lo
 
 # %% auto #0
 __all__ = ['SEGMENTED', 'DEFAULTS', 'shared_length', 'Collator', 'PaddedCollator', 'takes_mask', 'completion_loss',
-           'causal_attention', 'segmented_attention', 'ToolTrainer', 'to_dataset', 'training_arguments',
-           'build_trainer', 'TrainError', 'last_checkpoint', 'Run', 'finetune']
+           'causal_attention', 'segmented_attention', 'TrainError', 'ToolTrainer', 'to_dataset', 'training_arguments',
+           'build_trainer', 'last_checkpoint', 'Run', 'finetune']
 
 # %% ../nbs/06_train.ipynb #c35563f7
 import json
@@ -29,7 +29,7 @@ from .conversation import fingerprint
 from .models import best_device, fast_dtype
 from .models import load_model as load_model
 
-# %% ../nbs/06_train.ipynb #1c75fc26
+# %% ../nbs/06_train.ipynb #125e078b
 def shared_length(
     prompts: Sequence[list[int]],  # Token ids
 ) -> int:  # How many first tokens all have in common, the last token of each left out
@@ -37,7 +37,7 @@ def shared_length(
     columns = zip(*(prompt[:-1] for prompt in prompts))
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
-
+# %% ../nbs/06_train.ipynb #ffca7ca0
 class Collator:
     "Puts examples into one row without padding, the prompt that all of them share once"
 
@@ -61,7 +61,7 @@ class Collator:
             "input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions]), "attention_mask": sees.tril()[None, None],
             "logits_to_keep": torch.tensor([*predictors, len(ids) - 1]), "labels": torch.tensor([labels]), "segments": torch.tensor(ends)}
 
-# %% ../nbs/06_train.ipynb #c46de1f3
+# %% ../nbs/06_train.ipynb #d54feb97
 class PaddedCollator:
     "Pads examples on the right to the longest of the batch, for models that bring their own attention pattern"
 
@@ -80,7 +80,7 @@ class PaddedCollator:
             return torch.tensor([ids + [fill] * (width - len(ids)) for ids in lists])
         return {"input_ids": padded(whole, self.pad_id), "attention_mask": padded([[1] * len(ids) for ids in whole], 0), "labels": padded(labels, -100)}
 
-
+# %% ../nbs/06_train.ipynb #77d670e9
 def takes_mask(
     model: PreTrainedModel,  # A causal language model
 ) -> bool:  # Whether every layer attends as the mask says
@@ -104,10 +104,7 @@ def completion_loss(
     total = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, ignore_index=-100, reduction="sum")
     return total / ((targets != -100).sum() if count is None else count)
 
-# %% ../nbs/06_train.ipynb #f7d04e88
-SEGMENTED = "toolcall_segmented"
-
-
+# %% ../nbs/06_train.ipynb #12e41679
 def causal_attention(
     query: torch.Tensor,  # (B, H, S, D)
     key: torch.Tensor,  # (B, K, T, D), K divides H; the queries are the last S of the T tokens
@@ -122,6 +119,9 @@ def causal_attention(
     scores = scores.view(rows, -1, groups, length, keys).masked_fill(unseen, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1).view(rows, -1, groups * length, keys)
     return (weights.to(value.dtype) @ value).reshape(rows, heads, length, size)
+
+# %% ../nbs/06_train.ipynb #01801651
+SEGMENTED = "toolcall_segmented"
 
 
 def segmented_attention(
@@ -148,22 +148,26 @@ def segmented_attention(
 AttentionInterface.register(SEGMENTED, segmented_attention)
 AttentionMaskInterface.register(SEGMENTED, sdpa_mask)
 
-# %% ../nbs/06_train.ipynb #3a0e5afd
+# %% ../nbs/06_train.ipynb #9f0f4418
+class TrainError(ValueError):
+    "Training that can't start, or can't go on"
+
+
 class ToolTrainer(Trainer):
     "A `Trainer` whose loss falls on completions alone"
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss = completion_loss(model, inputs, count=num_items_in_batch)
-        return (loss, None) if return_outputs else loss
+        return (loss, {"loss": loss}) if return_outputs else loss
 
-
+# %% ../nbs/06_train.ipynb #e087b923
 def to_dataset(
     examples: Sequence[Example],  # From `toolcall.chatml.encode`
 ) -> Dataset:  # Columns prompt_ids and completion_ids
     "Put examples into a Hugging Face dataset"
     return Dataset.from_dict({"prompt_ids": [e.prompt_ids for e in examples], "completion_ids": [e.completion_ids for e in examples]})
 
-
+# %% ../nbs/06_train.ipynb #ac219db8
 DEFAULTS = dict(
     learning_rate=3e-4, lr_scheduler_type="cosine", warmup_steps=10, weight_decay=0.01, max_grad_norm=1.0, per_device_train_batch_size=8,
     num_train_epochs=3, logging_steps=10, save_steps=100, save_total_limit=2, report_to="none", optim="adamw_torch_fused", seed=0)
@@ -181,7 +185,7 @@ def training_arguments(
     # batches carry keys of our own, which the Trainer would otherwise remove
     return TrainingArguments(output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen)
 
-# %% ../nbs/06_train.ipynb #d0ecad3a
+# %% ../nbs/06_train.ipynb #a5a48565
 def build_trainer(
     model: PreTrainedModel,  # Weights in float32; precision of the computation is in `args`
     tokenizer: PreTrainedTokenizerBase,  # Saved with each checkpoint
@@ -200,10 +204,6 @@ def build_trainer(
     return ToolTrainer(
         model=model, args=args, train_dataset=to_dataset(train), eval_dataset=to_dataset(validation) if validation else None,
         processing_class=tokenizer, data_collator=Collator() if takes_mask(model) else PaddedCollator(tokenizer.pad_token_id or 0))
-
-
-class TrainError(ValueError):
-    "Training that can't start, or can't go on"
 
 # %% ../nbs/06_train.ipynb #dd1fe2f1
 def last_checkpoint(
@@ -231,7 +231,15 @@ def _check_same_run(output_dir: Path, run: dict) -> None:
             raise TrainError(f"{output_dir} holds checkpoints of another run ({'; '.join(changed[:4])}); delete it or choose another output_dir")
     file.write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
 
-# %% ../nbs/06_train.ipynb #b27295c4
+# %% ../nbs/06_train.ipynb #20847abd
+def _identity(trainer: Trainer, train: Sequence[Example]) -> dict:
+    "What two starts must share to be one run"
+    args = trainer.args
+    keys = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16", "weight_decay", "warmup_steps")
+    data = fingerprint([[e.prompt_ids, e.completion_ids] for e in train])
+    return {key: getattr(args, key) for key in keys} | {"training_data": data, "scheduler": str(args.lr_scheduler_type), "parameters": trainer.model.num_parameters()}
+
+# %% ../nbs/06_train.ipynb #61f0314f
 @dataclass(frozen=True)
 class Run:
     "A finished training run"
@@ -241,6 +249,9 @@ class Run:
     steps: int  # Optimizer steps, from the start of the run
     seconds: float  # Wall time of this process alone
     supervised_tokens: int  # Tokens that carry loss, an epoch
+
+    def __repr__(self) -> str:
+        return f"Run({self.steps} steps, {self.seconds:.0f} s, {self.output_dir})"
 
     def plot(self) -> plt.Figure:  # Loss over steps
         "Draw training and validation loss"
@@ -261,7 +272,7 @@ class Run:
         Path(self.output_dir, "history.json").write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
         self.plot().savefig(Path(self.output_dir, "loss.svg"))
 
-
+# %% ../nbs/06_train.ipynb #2c578021
 def finetune(
     model: PreTrainedModel,  # Weights in float32
     tokenizer: PreTrainedTokenizerBase,  # Saved with the model
@@ -282,11 +293,3 @@ def finetune(
     run = Run(str(output_dir), trainer.state.log_history, result.global_step, time.perf_counter() - started, sum(len(e.completion_ids) for e in train))
     run.save()
     return run
-
-
-def _identity(trainer: Trainer, train: Sequence[Example]) -> dict:
-    "What two starts must share to be one run"
-    args = trainer.args
-    keys = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16", "weight_decay", "warmup_steps")
-    data = fingerprint([[e.prompt_ids, e.completion_ids] for e in train])
-    return {key: getattr(args, key) for key in keys} | {"training_data": data, "scheduler": str(args.lr_scheduler_type), "parameters": trainer.model.num_parameters()}
