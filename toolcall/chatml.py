@@ -9,9 +9,8 @@ __all__ = ['HERMES_TEMPLATE', 'SYSTEM_TEXT', 'FUNCTION_CALL_TEMPLATE', 'STYLES',
            'generate_data', 'parse_log_to_chatml', 'Parsed', 'parse_calls', 'ChatMLError', 'Style', 'find_style',
            'Guard', 'Renderer', 'Example', 'TurnReject', 'ChatML', 'Encoded', 'encode', 'TokenView', 'view_tokens']
 
-# %% ../nbs/04_chatml.ipynb #3f0b84eb
+# %% ../nbs/04_chatml.ipynb #92209799
 import html
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from .conversation import Conversation, ToolCall, dumps, fingerprint
+from .conversation import Conversation, ToolCall, decode_at, dumps, fingerprint
 from .formats import from_simple
 from .logs import read_logs
 
@@ -105,7 +104,7 @@ def parse_log_to_chatml(
         Path(train_data_path).write_text("".join(dumps(row) + "\n" for row in rows), encoding="utf-8")
     return rows
 
-# %% ../nbs/04_chatml.ipynb #10db55c5
+# %% ../nbs/04_chatml.ipynb #077a8e83
 @dataclass(frozen=True)
 class Parsed:
     "What a model's output says"
@@ -114,13 +113,6 @@ class Parsed:
     calls: list[ToolCall] = field(default_factory=list)  # In the order written; empty unless the outcome is call
     text: str = ""  # What stands outside the calls
     reason: str = ""  # Why it is malformed
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def parse_calls(
@@ -138,7 +130,7 @@ def parse_calls(
         outside.append(text[at:start])
         body = _skip_space(text, start + len(opening))
         try:
-            value, end = _DECODER.raw_decode(text, body)
+            value, end = decode_at(text, body)
         except (ValueError, RecursionError) as error:
             reason = f"not JSON: {error}" if text.find(closing, body) >= 0 else "cut before the call's end"
             return Parsed("malformed", text=text, reason=reason)
@@ -219,7 +211,7 @@ def _probe(tokenizer: PreTrainedTokenizerBase) -> Style | str:
             return Style("native", None, tags)
     return f"its template writes calls in none of the known tags ({', '.join(s.tags[0] for s in STYLES.values())})"
 
-# %% ../nbs/04_chatml.ipynb #52e963ce
+# %% ../nbs/04_chatml.ipynb #4bfb2c13
 class Guard:
     "Keeps content from turning into control tokens or calls"
 
@@ -253,6 +245,14 @@ class Guard:
             return [self.clean_json(item) for item in value]
         return {self.clean(k): self.clean_json(v) for k, v in value.items()} if isinstance(value, dict) else value
 
+    def touches(
+        self,
+        conversation: Conversation,  # Any conversation
+    ) -> bool:  # Whether `clean` changes anything that the model reads of it
+        "Tell whether a conversation holds control strings in its content"
+        texts = [message["content"] for message in conversation.messages if message["role"] != "assistant"]
+        return any(self.clean(text) != text for text in texts) or self.clean_json(conversation.tools) != conversation.tools
+
     def forged(
         self,
         text: str,  # Text that the model must emit
@@ -260,7 +260,7 @@ class Guard:
         "Find a special token in text that can't be changed"
         return next((string for string in self.special if string in text), "")
 
-# %% ../nbs/04_chatml.ipynb #4bbd6b81
+# %% ../nbs/04_chatml.ipynb #017839e0
 class Renderer:
     "Messages to prompts, and outputs back to calls"
 
@@ -283,7 +283,7 @@ class Renderer:
         add_generation_prompt: bool = False,  # End with the opening of an assistant message
     ) -> str:  # The text, control strings in content neutralised
         "Render messages as the server does"
-        read = [m if m["role"] == "assistant" else m | {"content": self.guard.clean(m["content"])} for m in messages]
+        read = [m if m["role"] == "assistant" else {key: self.guard.clean(v) if isinstance(v, str) else v for key, v in m.items()} for m in messages]
         return self.tokenizer.apply_chat_template(
             read, tools=self.guard.clean_json(tools) if tools else None, tokenize=False, add_generation_prompt=add_generation_prompt)
 
@@ -339,7 +339,7 @@ class TurnReject:
     code: str  # too_long, control_token, prompt_not_prefix, no_stop or not_proven
     message: str
 
-# %% ../nbs/04_chatml.ipynb #ea8498c0
+# %% ../nbs/04_chatml.ipynb #db729f86
 class ChatML(Renderer):
     "Conversations to proven examples, one a turn"
 
@@ -359,8 +359,9 @@ class ChatML(Renderer):
 
     def _encode(self, conversation: Conversation, turn: int) -> tuple[str, str, Example | None]:
         "A code and a message when the turn is refused, else the example"
-        content = conversation.messages[turn]["content"]
-        if forged := self.guard.forged(content + "".join(dumps(call.arguments) for call in conversation.calls(turn))):
+        own = [i for i, message in enumerate(conversation.messages[: turn + 1]) if message["role"] == "assistant"]
+        words = [conversation.messages[i]["content"] + "".join(call.name + dumps(call.arguments) for call in conversation.calls(i)) for i in own]
+        if forged := self.guard.forged("\n".join(words)):
             return "control_token", f"the assistant's own text holds {forged}", None
         prompt = self.prompt_ids(conversation.messages[:turn], conversation.tools)
         whole = self._ids(self.render(conversation.messages[: turn + 1], conversation.tools))
@@ -388,13 +389,14 @@ class ChatML(Renderer):
             return f"parsed {[str(c) for c in parsed.calls]}, logged {[str(c) for c in example.calls]}"
         return "" if parsed.text.strip() == content.strip() else f"parsed text {parsed.text[:80]!r}, logged {content[:80]!r}"
 
-# %% ../nbs/04_chatml.ipynb #79d43a49
+# %% ../nbs/04_chatml.ipynb #844660bc
 @dataclass(frozen=True)
 class Encoded:
     "Examples and what was refused; every trainable turn is in one of the two"
 
     examples: list[Example]
     rejects: list[TurnReject]
+    neutralised: int = 0  # Conversations whose content held control strings
 
     @property
     def report(self) -> dict[str, int]:  # Label to count
@@ -403,6 +405,7 @@ class Encoded:
         return {
             "turns": len(self.examples) + len(self.rejects), "examples": len(self.examples),
             **{f"rejected: {code}": n for code, n in codes.most_common()},
+            **({"conversations with neutralised control strings": self.neutralised} if self.neutralised else {}),
             "prompt tokens": sum(len(e.prompt_ids) for e in self.examples),
             "supervised tokens": sum(len(e.completion_ids) for e in self.examples),
             "longest example": max(map(len, self.examples), default=0),
@@ -422,8 +425,10 @@ def encode(
     max_length: int | None = None,  # Most tokens of an example
 ) -> Encoded:  # Examples, rejects and counts
     "Encode conversations, or raise `ChatMLError` when nothing fits in `max_length`"
+    conversations = list(conversations)
     items = [item for conversation in conversations for item in chatml.examples(conversation, max_length=max_length)]
-    encoded = Encoded([i for i in items if isinstance(i, Example)], [i for i in items if isinstance(i, TurnReject)])
+    touched = sum(chatml.guard.touches(conversation) for conversation in conversations)
+    encoded = Encoded([i for i in items if isinstance(i, Example)], [i for i in items if isinstance(i, TurnReject)], touched)
     too_long = [int(r.message.split()[0]) for r in encoded.rejects if r.code == "too_long"]
     if too_long and not encoded.examples:
         raise ChatMLError(f"max_length={max_length} is too small: the shortest example has {min(too_long)} tokens, the longest {max(too_long)}; "

@@ -8,18 +8,18 @@ A log goes in as JSON Lines, a JSON array or a single JSON document, plain or gz
 __all__ = ['CODES', 'LogError', 'Reject', 'Raw', 'open_log', 'decode', 'iter_records', 'iter_logs', 'LogReport', 'Log',
            'read_logs']
 
-# %% ../nbs/01_logs.ipynb #dfe7dd28
+# %% ../nbs/01_logs.ipynb #1fe015b2
 import codecs
 import gzip
-import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from .conversation import Adapter, Conversation, ConversationError, dumps, loads
+from .conversation import Adapter, Conversation, ConversationError, decode_at, dumps, loads
 from .formats import find_adapter
 
 # %% ../nbs/01_logs.ipynb #7d299fc5
@@ -111,14 +111,7 @@ def _json_lines(handle: BinaryIO) -> Iterator[Raw]:
             yield decode(text.rstrip(b"\r\n"), number, offset)
         offset += len(line)
 
-# %% ../nbs/01_logs.ipynb #3ab2b1a4
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-# %% ../nbs/01_logs.ipynb #9a79f750
+# %% ../nbs/01_logs.ipynb #f4369772
 class _Characters:
     "The text of a file, block by block, with the line and byte offset of the place reached"
 
@@ -147,12 +140,17 @@ class _Characters:
             if not self.more():
                 return ""
 
+    def advance(self) -> None:
+        "Pass over one character"
+        self.at += 1
+        self._passed(self.at - 1)
+
     def _passed(self, start: int) -> None:
         passed = self.text[start:self.at]
         self.line += passed.count("\n")
         self.offset += len(passed.encode("utf-8", "surrogateescape"))
 
-# %% ../nbs/01_logs.ipynb #a38b3a15
+# %% ../nbs/01_logs.ipynb #65b5e1c5
 class _Window(_Characters):
     "Decodes the values of a file one after the other"
 
@@ -161,7 +159,7 @@ class _Window(_Characters):
         while True:
             line, offset, excerpt = self.line, self.offset, self.text[self.at:self.at + 80]
             try:
-                value, end = _DECODER.raw_decode(self.text, self.at)
+                value, end = decode_at(self.text, self.at)
                 if end == len(self.text) and not self.done:
                     self.more()  # a number may go on in the next block
                     continue
@@ -174,38 +172,59 @@ class _Window(_Characters):
                 return Raw(line, offset, excerpt, error=ConversationError("nested too deeply to be a log record", "too_deep"))
             except ValueError as error:
                 if self.done:
-                    message = f"not JSON: {error}; the rest of the file can't be read"
-                    return Raw(line, offset, excerpt, error=ConversationError(message, "not_json"))
+                    return self.fault(f"not JSON: {error}")
                 self.more()
 
-# %% ../nbs/01_logs.ipynb #b5a09b37
+    def fault(self, message: str) -> Raw:
+        "The rest of the file as one broken record"
+        text = f"{message}; the rest of the file can't be read"
+        return Raw(self.line, self.offset, self.text[self.at:self.at + 80], error=ConversationError(text, "not_json"))
+
+# %% ../nbs/01_logs.ipynb #aab0bf11
+_SPACE = " \t\r\n"
+
+
 def _documents(handle: BinaryIO) -> Iterator[Raw]:
+    "The elements of an array, or one document after the other"
     window = _Window(handle)
-    in_array = window.skip("\ufeff \t\r\n") == "["
+    in_array = window.skip("\ufeff" + _SPACE) == "["
     if in_array:
-        window.at += 1
-        window.offset += 1
-    while (character := window.skip(" \t\r\n," if in_array else " \t\r\n")):
-        if in_array and character == "]":
+        window.advance()
+    open_array = in_array and window.skip(_SPACE) != "]"
+    while open_array or (not in_array and window.skip(_SPACE)):
+        if open_array and not window.skip(_SPACE):
+            yield window.fault("the file ends before the array's closing ]")
             return
         raw = window.value()
         yield raw
         if raw.error and raw.error.code != "encoding":
             return
+        following = window.skip(_SPACE) if in_array else ""
+        if following == ",":
+            window.advance()
+        elif in_array:
+            open_array = following != "]"
+            if open_array and following:
+                yield window.fault("no comma between two elements of the array")
+                return
     if in_array:
-        error = ConversationError("the file ends before the array's closing ]", "not_json")
-        yield Raw(window.line, window.offset, "", error=error)
+        window.advance()
+        if window.skip(_SPACE):
+            yield window.fault("more text after the array's closing ]")
 
 
 def iter_records(
     path: str | Path,  # A log file
 ) -> Iterator[Raw]:  # Its records, in order
     "Stream the JSON records of a file, or raise `LogError` when it can't be opened"
-    with open_log(path) as handle:
-        head = handle.read(1 << 16)
-    with open_log(path) as handle:
-        for raw in _json_lines(handle) if _is_json_lines(head) else _documents(handle):
-            yield from _unwrapped(raw)
+    try:
+        with open_log(path) as handle:
+            head = handle.read(1 << 16)
+        with open_log(path) as handle:
+            for raw in _json_lines(handle) if _is_json_lines(head) else _documents(handle):
+                yield from _unwrapped(raw)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise LogError(f"{path} is gzipped, but damaged: {error}; unpack it again from its source") from error
 
 
 def _is_json_lines(head: bytes) -> bool:
@@ -222,7 +241,7 @@ _WRAPPERS = ("data", "logs", "records", "rows")
 
 def _unwrapped(raw: Raw) -> Iterator[Raw]:
     inner = [raw.value[key] for key in _WRAPPERS if isinstance(raw.value, dict) and isinstance(raw.value.get(key), list)]
-    if inner and len(raw.value) == 1:
+    if inner and inner[0] and len(raw.value) == 1:
         yield from (replace(raw, value=value) for value in inner[0])
     else:
         yield raw

@@ -8,7 +8,7 @@ Two evaluations of the same turns go in; a report comes out that displays itself
 __all__ = ['Rows', 'HEADLINES', 'metric_rows', 'tool_rows', 'error_kind', 'failure_rows', 'last_messages', 'plot_metrics',
            'Report', 'to_html', 'to_json', 'save_report', 'environment']
 
-# %% ../nbs/09_report.ipynb #229ed5a4
+# %% ../nbs/09_report.ipynb #c1ccee23
 import html
 import io
 import json
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from . import __version__
 from .chatml import Example
 from .conversation import ToolCall
 from .evaluate import DEFINITIONS, Evaluation, TurnScore, compare, wilson
@@ -164,7 +165,7 @@ class Report:
 def _cell(text: str) -> str:
     return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
-# %% ../nbs/09_report.ipynb #705a1cd1
+# %% ../nbs/09_report.ipynb #150fade1
 _STYLE = """:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse;font-size:14px}.wide{overflow-x:auto}td,th{border-bottom:1px solid #8884;padding:4px 10px;text-align:left;vertical-align:top}
 th{font-weight:600}td:not(:first-child){font-variant-numeric:tabular-nums}.verdict{font-size:1.2em}svg{max-width:100%;height:auto;background:#fff;border-radius:6px}"""
@@ -215,4 +216,4 @@ def save_report(
 
 def environment() -> dict[str, str]:  # Name to version
     "Name the versions that numbers depend on"
-    return {name: version(name) for name in ("toolcall-tune", "torch", "transformers")} | {"python": platform.python_version(), "machine": platform.machine()}
+    return {"toolcall": __version__} | {name: version(name) for name in ("torch", "transformers")} | {"python": platform.python_version(), "machine": platform.machine()}

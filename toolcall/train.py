@@ -80,7 +80,10 @@ class PaddedCollator:
             return torch.tensor([ids + [fill] * (width - len(ids)) for ids in lists])
         return {"input_ids": padded(whole, self.pad_id), "attention_mask": padded([[1] * len(ids) for ids in whole], 0), "labels": padded(labels, -100)}
 
-# %% ../nbs/06_train.ipynb #77d670e9
+# %% ../nbs/06_train.ipynb #f8350066
+SEGMENTED = "toolcall_segmented"  # the attention function defined below
+
+
 def takes_mask(
     model: PreTrainedModel,  # A causal language model
 ) -> bool:  # Whether every layer attends as the mask says
@@ -88,7 +91,8 @@ def takes_mask(
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return kinds == {"full_attention"} and not windows and model._supports_sdpa
+    masked = model.config._attn_implementation in ("sdpa", SEGMENTED)
+    return kinds == {"full_attention"} and not windows and masked
 
 # %% ../nbs/06_train.ipynb #bda161c2
 def completion_loss(
@@ -120,10 +124,7 @@ def causal_attention(
     weights = scores.softmax(-1).view(rows, -1, groups * length, keys)
     return (weights.to(value.dtype) @ value).reshape(rows, heads, length, size)
 
-# %% ../nbs/06_train.ipynb #01801651
-SEGMENTED = "toolcall_segmented"
-
-
+# %% ../nbs/06_train.ipynb #e764ebd5
 def segmented_attention(
     module: torch.nn.Module,  # The attention layer
     query: torch.Tensor,  # (1, H, T, D)
@@ -148,7 +149,7 @@ def segmented_attention(
 AttentionInterface.register(SEGMENTED, segmented_attention)
 AttentionMaskInterface.register(SEGMENTED, sdpa_mask)
 
-# %% ../nbs/06_train.ipynb #9f0f4418
+# %% ../nbs/06_train.ipynb #24c5aede
 class TrainError(ValueError):
     "Training that can't start, or can't go on"
 
@@ -158,6 +159,8 @@ class ToolTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss = completion_loss(model, inputs, count=num_items_in_batch)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # the count is global, and gradients are averaged over processes
         return (loss, {"loss": loss}) if return_outputs else loss
 
 # %% ../nbs/06_train.ipynb #e087b923
@@ -185,7 +188,7 @@ def training_arguments(
     # batches carry keys of our own, which the Trainer would otherwise remove
     return TrainingArguments(output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen)
 
-# %% ../nbs/06_train.ipynb #a5a48565
+# %% ../nbs/06_train.ipynb #b92f5e23
 def build_trainer(
     model: PreTrainedModel,  # Weights in float32; precision of the computation is in `args`
     tokenizer: PreTrainedTokenizerBase,  # Saved with each checkpoint
@@ -197,6 +200,8 @@ def build_trainer(
     "Set up the `Trainer`, or raise `TrainError` when there is nothing to train on"
     if not train:
         raise TrainError("no training examples: the log is empty, or every row was rejected")
+    if args.n_gpu > 1:
+        raise TrainError(f"{args.n_gpu} GPUs are visible to one process; make one visible (CUDA_VISIBLE_DEVICES=0) or start with `accelerate launch`")
     if args.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(SEGMENTED)
     if validation and args.eval_strategy == "no":
@@ -205,12 +210,13 @@ def build_trainer(
         model=model, args=args, train_dataset=to_dataset(train), eval_dataset=to_dataset(validation) if validation else None,
         processing_class=tokenizer, data_collator=Collator() if takes_mask(model) else PaddedCollator(tokenizer.pad_token_id or 0))
 
-# %% ../nbs/06_train.ipynb #dd1fe2f1
+# %% ../nbs/06_train.ipynb #bb7ce7fa
 def last_checkpoint(
     output_dir: str | Path,  # A folder with `checkpoint-N` folders
 ) -> Path | None:  # The newest whole one
     "Find the checkpoint to go on from"
-    found = sorted(Path(output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    numbered = [path for path in Path(output_dir).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
+    found = sorted(numbered, key=lambda path: int(path.name.split("-")[1]), reverse=True)
     return next((path for path in found if _is_whole(path / "trainer_state.json")), None)
 
 
@@ -229,15 +235,18 @@ def _check_same_run(output_dir: Path, run: dict) -> None:
         changed = [f"{key}: {before.get(key)} there, {run.get(key)} now" for key in sorted(before.keys() | run.keys()) if before.get(key) != run.get(key)]
         if changed:
             raise TrainError(f"{output_dir} holds checkpoints of another run ({'; '.join(changed[:4])}); delete it or choose another output_dir")
-    file.write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
+    half = file.with_suffix(".part")
+    half.write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
+    half.replace(file)
 
-# %% ../nbs/06_train.ipynb #20847abd
+# %% ../nbs/06_train.ipynb #7e40218a
 def _identity(trainer: Trainer, train: Sequence[Example]) -> dict:
     "What two starts must share to be one run"
     args = trainer.args
     keys = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16", "weight_decay", "warmup_steps")
     data = fingerprint([[e.prompt_ids, e.completion_ids] for e in train])
-    return {key: getattr(args, key) for key in keys} | {"training_data": data, "scheduler": str(args.lr_scheduler_type), "parameters": trainer.model.num_parameters()}
+    return {key: getattr(args, key) for key in keys} | {"training_data": data, "scheduler": str(args.lr_scheduler_type),
+        "base_model": Path(trainer.model.name_or_path).name, "parameters": trainer.model.num_parameters()}
 
 # %% ../nbs/06_train.ipynb #61f0314f
 @dataclass(frozen=True)
