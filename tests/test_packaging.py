@@ -27,7 +27,7 @@ def test_the_wheel_holds_the_package_and_imports(tmp_path):
         archive.extractall(tmp_path / "site")
     assert "Requires-Dist: torch" in metadata and "Provides-Extra: dev" in metadata
     out = python(f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import toolcall.logs, toolcall.samples; print(toolcall.__file__); print(toolcall.logs.read_logs(toolcall.samples.sample_log()).report.records)")
-    assert str(tmp_path / "site") in out and int(out.split()[-1]) > 600
+    assert str(tmp_path / "site") in out and int(out.split()[-1]) > 500
 
 
 def test_every_key_of_the_readme_is_known():

@@ -319,9 +319,9 @@ def run(
     _say("made", f"{made}, {config.train_data_path}")
     return report
 
-# %% ../nbs/10_pipeline.ipynb #9fd3145c
+# %% ../nbs/10_pipeline.ipynb #63ad1a94
 DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 1, "save_steps": 10, "logging_steps": 2,
-        "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 64, "batch_size": 20}, "evaluation": {"max_turns": 72, "latency_turns": 6}}
+        "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 96, "batch_size": 22}, "evaluation": {"max_turns": 66, "latency_turns": 5}}
 
 
 def inspect(
