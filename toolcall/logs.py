@@ -180,7 +180,7 @@ class _Window(_Characters):
         text = f"{message}; the rest of the file can't be read"
         return Raw(self.line, self.offset, self.text[self.at:self.at + 80], error=ConversationError(text, "not_json"))
 
-# %% ../nbs/01_logs.ipynb #aab0bf11
+# %% ../nbs/01_logs.ipynb #d8c269cc
 _SPACE = " \t\r\n"
 
 
@@ -226,7 +226,7 @@ def iter_records(
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise LogError(f"{path} is gzipped, but damaged: {error}; unpack it again from its source") from error
 
-
+# %% ../nbs/01_logs.ipynb #c5c97bd4
 def _is_json_lines(head: bytes) -> bool:
     "Whether at least half of the first lines are whole objects, or there is but one line"
     lines = [line for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()][:20]

@@ -66,7 +66,7 @@ class Config:
     generation: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)
 
-# %% ../nbs/10_pipeline.ipynb #872b4923
+# %% ../nbs/10_pipeline.ipynb #c660109a
 def make_config(
     values: dict,  # Keys of `Config`; groups may be partial
     *,
@@ -104,7 +104,7 @@ def _training_fields() -> list[str]:
     ours = ("output_dir", "remove_unused_columns", "prediction_loss_only")
     return [f.name for f in fields(TrainingArguments) if f.name not in ours]
 
-
+# %% ../nbs/10_pipeline.ipynb #824b9c00
 def _same_kind(place: str, value: object, default: object) -> None:
     "Raise `ConfigError` unless a group's value is of its default's kind"
     kind = (int, float) if isinstance(default, float) else type(default)
