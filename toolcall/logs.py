@@ -325,7 +325,7 @@ class Log:
         "Write the rejects as JSON Lines, one object a reject"
         Path(path).write_text("".join(dumps(vars(reject)) + "\n" for reject in self.rejects), encoding="utf-8")
 
-# %% ../nbs/01_logs.ipynb #895d28c6
+# %% ../nbs/01_logs.ipynb #b4c84588
 def read_logs(
     path: str | Path,  # A log file
     *,
@@ -351,7 +351,8 @@ def read_logs(
 def _too_many(path: str | Path, rejects: list[Reject], total: int, max_reject: float) -> str:
     counts = ", ".join(f"{n} × {code}" for code, n in Counter(r.code for r in rejects).most_common())
     shown = "\n".join(f"  {reject}" for reject in rejects[:3])
-    return f"{path}: {len(rejects)} of {total} records rejected ({counts}), more than max_reject={max_reject:g} allows. The first:\n{shown}"
+    verdict = "nothing is left" if len(rejects) == total else f"more than max_reject={max_reject:g} allows"
+    return f"{path}: {len(rejects)} of {total} records rejected ({counts}); {verdict}. The first:\n{shown}"
 
 
 def _report(name: str, conversations: list[Conversation], rejects: list[Reject]) -> LogReport:
