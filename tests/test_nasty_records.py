@@ -81,7 +81,7 @@ def test_a_session_of_several_records_stays_on_one_side(tmp_path):
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     kept = curate(read_logs(tmp_path / "log.jsonl").conversations).conversations
     assert len({c.id for c in kept}) == 160
-    sides = [{c.meta.get("conversation_id", c.id) for c in part} for part in vars(split(kept)).values()]
+    sides = [{c.meta.get("conversation_id", c.id) for c in part} for part in split(kept).parts.values()]
     assert sum(map(len, sides)) == 40
 
 

@@ -8,7 +8,7 @@ A log, whatever its format, becomes a list of `Conversation`s: messages and tool
 __all__ = ['ROLES', 'Adapter', 'ConversationError', 'ToolCall', 'decode_at', 'loads', 'dumps', 'fingerprint', 'excerpt',
            'make_tool', 'check_tool', 'argument_errors', 'infer_tools', 'check_messages', 'Conversation']
 
-# %% ../nbs/00_conversation.ipynb #2ad41bb4
+# %% ../nbs/00_conversation.ipynb #46dace5a
 import copy
 import hashlib
 import html
@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import fastjsonschema
 from genson import SchemaBuilder
@@ -60,15 +61,15 @@ class ToolCall:
         args = ", ".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in self.arguments.items())
         return f"{self.name}({args})"
 
-# %% ../nbs/00_conversation.ipynb #389c26d6
+# %% ../nbs/00_conversation.ipynb #15b8d94d
 def decode_at(
     text: str,  # Text that holds JSON
     start: int = 0,  # Where the value begins
 ) -> tuple[object, int]:  # The value, and where it ends
     "Decode the JSON value at a place strictly, or raise `ValueError`: finite numbers, whole characters"
     value, end = _DECODER.raw_decode(text, start)
-    if _SURROGATE.search(text, start, end):
-        dumps(value).encode("utf-8")  # raises when the surrogate is a lone one
+    if text.find("\\ud", start, end) >= 0 or text.find("\\uD", start, end) >= 0:
+        dumps(value).encode("utf-8")  # half of a surrogate pair raises
     return value, end
 
 
@@ -76,8 +77,8 @@ def loads(
     text: str,  # JSON text
 ) -> object:  # The decoded value
     "Decode JSON text strictly, or raise `ValueError`"
-    value, end = decode_at(text, len(text) - len(text.lstrip(" \t\r\n")))
-    if rest := text[end:].strip(" \t\r\n"):
+    value, end = decode_at(text, 0 if text[:1] in "{[" else len(text) - len(text.lstrip(" \t\r\n")))
+    if end < len(text) and (rest := text[end:].strip(" \t\r\n")):
         raise ValueError(f"more text after the JSON value: {rest[:20]!r}")
     return value
 
@@ -100,7 +101,6 @@ def _finite(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def fingerprint(
@@ -110,13 +110,16 @@ def fingerprint(
     text = json.dumps(value, ensure_ascii=True, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-# %% ../nbs/00_conversation.ipynb #d0646989
+# %% ../nbs/00_conversation.ipynb #b9c737c7
 def excerpt(
     value: object,  # A JSON value, or anything with a repr
     limit: int = 80,  # Most characters
 ) -> str:  # One line, safe to print and to encode
     "Shorten a value for an error message"
-    text = json.dumps(value, ensure_ascii=False, default=repr).encode("utf-8", "backslashreplace").decode()
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr).encode("utf-8", "backslashreplace").decode()
+    except RecursionError:
+        return "a value that is nested too deeply to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -143,40 +146,50 @@ def check_tool(
     if not isinstance(function.get("parameters", {}), dict):
         raise ConversationError(f"parameters of tool {function['name']} is a JSON Schema object, not {excerpt(function['parameters'])}")
 
-# %% ../nbs/00_conversation.ipynb #e81b0ab0
+# %% ../nbs/00_conversation.ipynb #3f926a18
 def argument_errors(
     call: ToolCall,  # The call to check
     tools: list[dict],  # The tools that were offered
 ) -> list[str]:  # What is wrong with it; empty when nothing is
     "List what breaks the schema of the called tool: an unknown tool or the first broken rule"
-    functions = {tool["function"]["name"]: tool["function"] for tool in tools}
-    if call.name not in functions:
-        return [f"unknown tool {call.name}; offered: {', '.join(functions) or 'none'}"]
-    schema = functions[call.name].get("parameters") or {}
-    remote = _remote_references(schema)
-    if remote:
-        return [f"schema of {call.name} refers to {remote[0]}, which is not followed"]
+    function = next((tool["function"] for tool in tools if tool["function"]["name"] == call.name), None)
+    if function is None:
+        return [f"unknown tool {call.name}; offered: {', '.join(tool['function']['name'] for tool in tools) or 'none'}"]
     try:
-        validate = fastjsonschema.compile(schema, use_default=False)
-        validate(copy.deepcopy(call.arguments))
+        _validator(dumps(function.get("parameters") or {}))(copy.deepcopy(call.arguments))
     except fastjsonschema.JsonSchemaValueException as error:
         return [error.message.replace("data", "arguments", 1)]
     except _BROKEN_SCHEMA as error:
-        return [f"schema of {call.name} is not valid JSON Schema: {error}"]
+        return [f"schema of {call.name} {error if isinstance(error, ConversationError) else f'is not valid JSON Schema: {error}'}"]
     return []
+
+
+@lru_cache(maxsize=4096)
+def _validator(schema: str) -> Callable[[dict], object]:
+    parameters = loads(schema)
+    for key, value in _named(parameters, ("$ref", "$dynamicRef", "pattern", "patternProperties")):
+        if key.startswith("$") and isinstance(value, str) and not value.startswith("#"):
+            raise ConversationError(f"refers to {value}, which is not followed")
+        for pattern in value if isinstance(value, dict) else [value]:
+            if key.startswith("pattern") and _SLOW.search(str(pattern)):
+                raise ConversationError(f"has the pattern {excerpt(pattern)}, which may take forever to match")
+    return fastjsonschema.compile(parameters, use_default=False)
+
+
+_SLOW = re.compile(r"[+*}][^()]*\)\s*[+*{]")  # a repeated group that ends in a repetition, such as (a+)+
 
 
 # what compiling a malformed schema raises
 _BROKEN_SCHEMA = (fastjsonschema.JsonSchemaDefinitionException, re.error, ArithmeticError, AttributeError, LookupError, NameError, RecursionError, SyntaxError, TypeError, ValueError)
 
 
-def _remote_references(schema: object) -> list[str]:
+def _named(schema: object, keys: tuple[str, ...]) -> list[tuple[str, object]]:
+    "Every value under one of the keys, at any depth"
     if isinstance(schema, list):
-        return [found for item in schema for found in _remote_references(item)]
+        return [found for item in schema for found in _named(item, keys)]
     if not isinstance(schema, dict):
         return []
-    own = [v for k, v in schema.items() if k in ("$ref", "$dynamicRef") and isinstance(v, str) and not v.startswith("#")]
-    return own + [found for value in schema.values() for found in _remote_references(value)]
+    return [(k, v) for k, v in schema.items() if k in keys] + [found for value in schema.values() for found in _named(value, keys)]
 
 # %% ../nbs/00_conversation.ipynb #8c695bcf
 def infer_tools(
@@ -226,7 +239,7 @@ def _check_calls(calls: list, path: str) -> None:
 def _broken(path: str, message: str, code: str = "bad_type") -> ConversationError:
     return ConversationError(f"{path}: {message}", code, path)
 
-# %% ../nbs/00_conversation.ipynb #d9f8ddbf
+# %% ../nbs/00_conversation.ipynb #7e407d1b
 @dataclass(frozen=True)
 class Conversation:
     "Messages, the tools that were offered, and where they came from"
@@ -259,6 +272,23 @@ class Conversation:
     def content_hash(self) -> str:  # 16 hexadecimal digits
         "Hash of tools and messages without ids: equal for conversations with equal content"
         return fingerprint([self.tools, [_without_ids(message) for message in self.messages]])
+
+    def relabel(
+        self,
+        id: str,  # The new id
+        *,
+        tools: list[dict] | None = None,  # Another catalogue; default: the same
+        **meta: object,  # Facts to add to `meta`
+    ) -> "Conversation":
+        "The same messages under another id, with further facts"
+        return Conversation.trusted(id, self.messages, self.tools if tools is None else tools, self.meta | meta)
+
+    @classmethod
+    def trusted(cls, id: str, messages: list[dict], tools: list[dict], meta: dict) -> "Conversation":
+        "Make a conversation of parts that were checked or made right; they are not checked again"
+        new = object.__new__(cls)
+        new.__dict__.update(id=id, messages=messages, tools=tools, meta=meta)
+        return new
 
     def to_dict(self) -> dict:  # A JSON object; `from_dict` is its inverse
         "Write the conversation as one JSON object"
