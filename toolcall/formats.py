@@ -7,13 +7,15 @@ A decoded record goes in, a `Conversation` comes out, or a `ConversationError` w
 # %% auto #0
 __all__ = ['ALIASES', 'FORMATS', 'from_simple', 'find_format', 'expand', 'find_adapter']
 
-# %% ../nbs/02_formats.ipynb #4350bd05
+# %% ../nbs/02_formats.ipynb #1cb56454
+from functools import lru_cache
+
 from .conversation import Adapter, Conversation, ConversationError, excerpt, fingerprint
 from .fields import parse_arguments, parse_content
 from .messages import Format, build
 from .openai import read_facts
 from .platforms import PLATFORMS
-from .providers import PROVIDERS
+from .providers import PAIRS, PROVIDERS
 from .traces import TRACES
 from .training_sets import TRAINING_SETS
 
@@ -73,7 +75,7 @@ def _exchange(turn: dict, path: str, id: str) -> list[dict]:
             messages.append({"role": "tool", "tool_call_id": id, "content": parse_content(result, structured=True)} | failed)
     return messages + ([{"role": "assistant", "content": answer}] if answer is not None else [])
 
-# %% ../nbs/02_formats.ipynb #b7d0287a
+# %% ../nbs/02_formats.ipynb #16d5654b
 def _is_simple(record: dict) -> bool:
     turn = record["turns"][0] if isinstance(record.get("turns"), list) and record["turns"] else record
     if not isinstance(turn, dict) or not any(alias in turn for alias in ALIASES["user"]):
@@ -85,13 +87,30 @@ FORMATS = (*PLATFORMS, *TRACES, *TRAINING_SETS, *PROVIDERS,
            Format("simple", _is_simple, from_simple, "user, tool_name, arguments (and tool_response, final_answer)"))
 
 
+_TELLING = {  # a record of the format has a key that begins with one of these; other formats are always tried
+    "langfuse_trace": ("observations",), "langfuse": ("type",), "langsmith_batch": ("post", "patch", "runs", "child_runs"), "langsmith": ("langsmith", "run_type"),
+    "mcp": ("jsonrpc",), "otel_document": ("resource",), "openinference": ("attributes", "openinference", "llm"), "mlflow_trace": ("trace", "data", "spans"),
+    "mlflow": ("trace", "attributes"), "otel": ("attributes", "events", "otlp", "name", "event", "gen_ai", "llm"), "atif": ("schema_version",), "xlam": ("query",),
+    "glaive": ("chat",), "trajectory": ("reward",), "toolace": ("conversations",), "swift": ("messages", "conversations"), "hermes": ("messages", "conversations"),
+    "sharegpt": ("conversations",), "litellm": ("response",), "responses": ("object", "input", "output"), "requests": tuple(ask for ask, _ in PAIRS),
+    "gemini": ("contents",), "anthropic": ("messages",), "messages": ("messages",), "answer": ("choices", "candidates")}
+
+
+@lru_cache(maxsize=4096)
+def _candidates(keys: tuple[str, ...]) -> tuple[Format, ...]:
+    return tuple(format for format in FORMATS if any(key.startswith(_TELLING.get(format.name, "")) for key in keys))
+
+
 def find_format(
     record: dict,  # A decoded record
 ) -> Format | None:  # The first that recognises it
     "Detect the format of a record"
-    return next((format for format in FORMATS if format.detect(record)), None)
+    for format in _candidates(tuple(record)):
+        if format.detect(record):
+            return format
+    return None
 
-# %% ../nbs/02_formats.ipynb #e025f602
+# %% ../nbs/02_formats.ipynb #1dac4d58
 _WRAPPERS = ("data", "logs", "records", "rows", "traces", "items")
 
 
@@ -103,11 +122,8 @@ def expand(
     if inner:
         return [(f"{inner}[{i}]{'.' * bool(path)}{path}", part) for i, value in enumerate(record[inner])
                 for path, part in (expand(value) if isinstance(value, dict) else [("", value)])]
-    format = next((f for f in _DOCUMENTS if f.detect(record)), None)
-    return format.expand(record) if format else [("", record)]
-
-
-_DOCUMENTS = tuple(format for format in FORMATS if format.expand)
+    documents = [format for format in _candidates(tuple(record)) if format.expand and format.detect(record)]
+    return documents[0].expand(record) if documents else [("", record)]
 
 # %% ../nbs/02_formats.ipynb #07b5572d
 def find_adapter(

@@ -22,7 +22,7 @@ from .messages import PartOfAnother
 from .platforms import mcp_tools
 from .reading import LogError, Raw, find_logs, iter_records
 
-# %% ../nbs/01_logs.ipynb #f2414f67
+# %% ../nbs/01_logs.ipynb #28ce3631
 CODES = {
     "not_json": "the text is not JSON",
     "encoding": "the bytes are not UTF-8",
@@ -60,6 +60,7 @@ class Reject:
     path: str  # Where in the record
     message: str  # What is wrong, and what would be right
     excerpt: str  # The record's first 80 characters
+    lost: int = 0  # Bytes behind it that can't be read either, when a file breaks off inside
 
     def __str__(self) -> str:
         place = f"{self.source} {self.path}".strip()
@@ -99,7 +100,7 @@ class _Halves:
             text = f"no {half} with custom_id {id!r}; read the input and the output file of the batch together"
             yield Reject(source, raw.offset, "missing_result", "custom_id", text, raw.excerpt)
 
-# %% ../nbs/01_logs.ipynb #3a224040
+# %% ../nbs/01_logs.ipynb #121d41a2
 LogPath = str | Path | Sequence[str | Path]
 
 
@@ -116,7 +117,11 @@ def iter_logs(
     for name, file in zip(names, files):
         for raw in iter_records(file):
             source = f"{name}:{raw.line}"
-            parts = [("", raw.value)] if raw.error or adapter or not isinstance(raw.value, dict) else expand(raw.value)
+            try:
+                parts = [("", raw.value)] if raw.error or adapter or not isinstance(raw.value, dict) else expand(raw.value)
+            except ConversationError as error:
+                yield _rejected(error, source, raw, "")
+                continue
             for part, record in parts:
                 yield from _items(record, adapt, halves, source, raw, part)
     yield from halves.rest()
@@ -139,8 +144,12 @@ def _items(record: object, adapt: Adapter, halves: _Halves, source: str, raw: Ra
     except PartOfAnother as error:
         yield Merge(source, raw.offset, error.code)
     except ConversationError as error:
-        path = ".".join(filter(None, (part, error.path)))
-        yield Reject(source, raw.offset, error.code, path, str(error), raw.excerpt)
+        yield _rejected(error, source, raw, part)
+
+
+def _rejected(error: ConversationError, source: str, raw: Raw, part: str) -> Reject:
+    path = ".".join(filter(None, (part, error.path)))
+    return Reject(source, raw.offset, error.code, path, str(error), raw.excerpt, raw.lost)
 
 # %% ../nbs/01_logs.ipynb #35937283
 def _names(files: Sequence[str | Path]) -> list[str]:
@@ -225,7 +234,7 @@ def _called_as(conversation: Conversation, catalogue: list[dict]) -> list[dict]:
     longer = {call.name.rpartition("__")[2]: call.name for call in conversation.calls() if "__" in call.name}
     return [tool | {"function": tool["function"] | {"name": longer.get(tool["function"]["name"], tool["function"]["name"])}} for tool in catalogue]
 
-# %% ../nbs/01_logs.ipynb #422bc337
+# %% ../nbs/01_logs.ipynb #ff7c8da7
 def read_logs(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
     *,
@@ -243,6 +252,8 @@ def read_logs(
             continue
         if isinstance(item, Reject) and strict:
             raise LogError(str(item))
+        if isinstance(item, Reject) and item.lost > max_reject * (item.offset + item.lost):
+            raise LogError(f"{item}: more is lost than max_reject={max_reject:g} allows")
         (rejects if isinstance(item, Reject) else conversations).append(item)
     total = len(conversations) + len(rejects)
     name = Path(path).name if isinstance(path, (str, Path)) else ", ".join(Path(one).name for one in path)

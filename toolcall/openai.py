@@ -44,7 +44,7 @@ class Draft:
         "Make the conversation, or raise `ConversationError`"
         return build(format, self.messages, self.tools, meta=self.meta, places=self.places, tools_path=self.tools_path)
 
-# %% ../nbs/02c_openai.ipynb #2aa9f088
+# %% ../nbs/02c_openai.ipynb #4aa3e819
 _FACTS = {
     "id": ("id", "request_id", "uuid"),
     "conversation_id": ("conversation_id", "conversationId", "session_id", "sessionId", "thread_id"),
@@ -66,16 +66,13 @@ def read_facts(
     for record in records:
         if not isinstance(record, dict):
             continue
-        for key in sorted(record.keys() & _RANKED.keys(), key=_RANKED.get):
+        for key in sorted([key for key in record if key in _RANKED], key=_RANKED.get):
             fact, value = _RANKED[key][1], record[key]
             if fact not in facts and isinstance(value, (str, int, float)) and value != "" and not isinstance(value, bool):
                 facts[fact] = value if fact == "timestamp" else str(value)
-        if not record.keys().isdisjoint(_SCORES):
+        if "scores" in record or "reward" in record or "score" in record:
             facts["scores"] = _read_scores(record) | facts.get("scores", {})
     return facts
-
-
-_SCORES = ("reward", "score", "scores")
 
 
 def _read_scores(record: dict) -> dict:
@@ -83,7 +80,7 @@ def _read_scores(record: dict) -> dict:
     named = own | (record["scores"] if isinstance(record.get("scores"), dict) else {})
     return {key: float(value) for key, value in named.items() if isinstance(value, (int, float)) and abs(value) < 1e300}
 
-# %% ../nbs/02c_openai.ipynb #95716c99
+# %% ../nbs/02c_openai.ipynb #ef799f60
 def merge_chunks(
     chunks: Iterable[object],  # `chat.completion.chunk` objects in their order
 ) -> dict:  # A `chat.completion` response
@@ -91,15 +88,19 @@ def merge_chunks(
     said, reason, calls = [], None, {}
     for i, chunk in enumerate(chunks):
         choices = chunk.get("choices") if isinstance(chunk, dict) else None
-        for choice in choices if isinstance(choices, list) else ():
-            delta = choice.get("delta") if isinstance(choice, dict) and choice.get("index", 0) == 0 else None
-            if not isinstance(delta, dict):
-                continue
-            said.append(delta.get("content"))
-            reason = choice.get("finish_reason") or reason
-            for part in delta.get("tool_calls") or []:
-                _merge_call(calls, part, f"[{i}].choices[0].delta.tool_calls")
-    message = {"role": "assistant", "content": "".join(text for text in said if isinstance(text, str))}
+        if not isinstance(choices, list):
+            raise ConversationError(f"a chunk has a list of choices: {excerpt(chunk)}", "bad_type", f"[{i}].choices")
+        for choice in choices:
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            parts = delta.get("tool_calls") or [] if isinstance(delta, dict) else None
+            if not isinstance(parts, list) or not isinstance(delta.get("content") or "", str):
+                raise ConversationError(f"a choice of a chunk has a delta with text or pieces of calls: {excerpt(choice)}", "bad_type", f"[{i}].choices")
+            if choice.get("index", 0) == 0:
+                said.append(delta.get("content") or "")
+                reason = choice.get("finish_reason") or reason
+                for part in parts:
+                    _merge_call(calls, part, f"[{i}].choices[0].delta.tool_calls")
+    message = {"role": "assistant", "content": "".join(said)}
     if calls:
         message["tool_calls"] = [calls[index] for index in sorted(calls)]
     return {"choices": [{"index": 0, "finish_reason": reason, "message": message}]}

@@ -59,7 +59,7 @@ def _plain(text: str) -> str:
 def _is_number(cell: str) -> bool:
     return cell.rstrip(" %").replace(",", "").replace(".", "", 1).isdigit()
 
-# %% ../nbs/00a_pages.ipynb #c21aee49
+# %% ../nbs/00a_pages.ipynb #b0e524c1
 _STYLE = """:root{color-scheme:light dark}.toolcall{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}
 .toolcall table{border-collapse:collapse;font-size:14px}.toolcall .wide{overflow-x:auto}.toolcall td,.toolcall th{border-bottom:1px solid #8884;padding:4px 10px;text-align:left;vertical-align:top;overflow-wrap:anywhere;min-width:4em}
 .toolcall th{font-weight:600}.toolcall .n{text-align:right;font-variant-numeric:tabular-nums}.toolcall .lead{font-size:1.2em}.toolcall svg{max-width:100%;height:auto;background:#fff;border-radius:6px;margin:4px 0}"""
@@ -71,7 +71,7 @@ def to_svg(
     "Draw a figure as SVG, the same bytes each time"
     import matplotlib
     drawing = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "toolcall"}):
+    with matplotlib.rc_context({"svg.hashsalt": "toolcall", "svg.fonttype": "none"}):
         figure.savefig(drawing, format="svg", metadata={"Date": None})
     return drawing.getvalue()[drawing.getvalue().index("<svg"):]
 

@@ -8,16 +8,16 @@ A request and a response of any of the four big APIs (OpenAI's two, Anthropic's,
 __all__ = ['PAIRS', 'PROVIDERS', 'read_messages', 'read_contents', 'read_request', 'read_response', 'from_exchange',
            'from_litellm', 'from_whole']
 
-# %% ../nbs/02d_providers.ipynb #be0970ba
+# %% ../nbs/02d_providers.ipynb #0413d987
 import re
 from functools import cache
 
 from .conversation import Conversation, ConversationError, dumps, excerpt
-from .fields import parse_json_text
+from .fields import Catalogue, parse_json_text
 from .messages import Format
 from .openai import Draft, read_completion, read_facts, read_items
 
-# %% ../nbs/02d_providers.ipynb #582bdb0f
+# %% ../nbs/02d_providers.ipynb #1e71fccf
 _HOSTED = ("server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result")
 _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", *_HOSTED)
 
@@ -37,8 +37,12 @@ def read_messages(
         messages = parse_json_text(messages, path)
     if not isinstance(messages, list):
         raise ConversationError(f"messages is a list, not {excerpt(messages)}", "missing_field" if messages is None else "bad_type", path)
+    if not any(map(_has_blocks, messages)):
+        draft.messages += messages
+        draft.places += [f"{path}[{i}]" for i in range(len(messages))]
+        return
     for i, message in enumerate(messages):
-        if isinstance(message, dict) and isinstance(message.get("content"), list) and _has_blocks(message):
+        if _has_blocks(message):
             _read_blocks(message, draft, f"{path}[{i}]")
         else:
             draft.add(message, f"{path}[{i}]")
@@ -118,7 +122,7 @@ def read_contents(
         if len(turn) > 1 or turn["role"] == "model":
             draft.add(turn, place)
 
-# %% ../nbs/02d_providers.ipynb #ea637e89
+# %% ../nbs/02d_providers.ipynb #e0df006f
 _ITEMS = ("function_call", "function_call_output", "message", "reasoning", "item_reference")
 
 
@@ -136,7 +140,7 @@ def _is_items(value: object) -> bool:
 
 
 def _has_parts(value: object) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) and "parts" in item for item in value)
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "parts" in value[0]
 
 
 def read_request(
@@ -185,6 +189,8 @@ def _read_body(body: dict, draft: Draft, at: str) -> None:
 
 def _declarations(tools: object) -> object:
     "Gemini lists its functions inside a tool"
+    if isinstance(tools, Catalogue) and tools.parsed:
+        return tools
     if not isinstance(tools, list) or all(isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools):
         return tools
     inner = [(_either(tool, "functionDeclarations") if isinstance(tool, dict) else None, tool) for tool in tools]
