@@ -5,11 +5,12 @@ from itertools import permutations
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from toolcall.chatml import ChatML, Example, TurnReject, parse_calls
-from toolcall.conversation import Conversation, ToolCall, dumps, fingerprint, loads
+from toolcall.conversation import Conversation, ToolCall, dumps, fingerprint, loads, make_tool
 from toolcall.evaluate import evaluate, match_calls, values_equal
 from toolcall.generate import Output
 from toolcall.logs import iter_logs, read_logs
 from toolcall.samples import sample_records
+from toolcall.saving import from_datasets, load_conversations, save_conversations, to_datasets
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 number = st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([1, 1.0, 0, -0.0, True]))
@@ -21,6 +22,37 @@ few = st.lists(st.builds(ToolCall, st.sampled_from("fg"), st.dictionaries(st.sam
 @given(value)
 def test_json_comes_back_as_it_went_in(original):
     assert repr(loads(dumps(original))) == repr(original)
+
+
+message_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+exchange = st.tuples(message_text, st.lists(call, max_size=3), st.one_of(st.none(), st.booleans()), message_text.filter(str.strip))
+
+
+def talk(exchanges) -> list[dict]:
+    messages = []
+    for n, (said, calls, failed, answer) in enumerate(exchanges):
+        messages.append({"role": "user", "content": said})
+        if calls:
+            made = [ToolCall(c.name, c.arguments, f"c{n}_{i}") for i, c in enumerate(calls)]
+            messages.append({"role": "assistant", "content": "", "tool_calls": [c.to_message() for c in made]})
+            messages += [{"role": "tool", "tool_call_id": c.id, "name": c.name, "content": dumps(c.arguments)} | ({} if failed is None else {"is_error": failed}) for c in made]
+        messages.append({"role": "assistant", "content": answer})
+    return messages
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.lists(exchange, min_size=1, max_size=3), min_size=1, max_size=3))
+def test_conversations_come_back_from_every_store_as_they_went_in(tmp_path_factory, dialogues):
+    folder = tmp_path_factory.mktemp("stores")
+    conversations = [Conversation(str(n), talk(exchanges), [make_tool("f", parameters={"type": "object", "properties": {"x": {"default": 1.0}}})], {"format": "demo", "offset": 2**65}) for n, exchanges in enumerate(dialogues)]
+    before = [repr(c.to_dict()) for c in conversations]
+    save_conversations(conversations, folder / "c.jsonl")
+    assert [repr(c.to_dict()) for c in load_conversations(folder / "c.jsonl")] == before
+    assert [repr(c.to_dict()) for c in from_datasets(to_datasets({"train": conversations}))["train"]] == before
+    # and the reader makes of the saved messages what they were
+    (folder / "log.jsonl").write_text("".join(dumps({"messages": c.messages, "tools": c.tools}) + "\n" for c in conversations), encoding="utf-8")
+    again = read_logs(folder / "log.jsonl").conversations
+    assert [repr(c.messages) for c in again] == [repr(c.messages) for c in conversations] and [repr(c.tools) for c in again] == [repr(c.tools) for c in conversations]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)

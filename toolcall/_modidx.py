@@ -314,6 +314,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'toolcall.pages.Page.to_markdown': ('pages.html#page.to_markdown', 'toolcall/pages.py'),
                                 'toolcall.pages.Page.to_text': ('pages.html#page.to_text', 'toolcall/pages.py'),
                                 'toolcall.pages.Table': ('pages.html#table', 'toolcall/pages.py'),
+                                'toolcall.pages.Table._numeric': ('pages.html#table._numeric', 'toolcall/pages.py'),
                                 'toolcall.pages.Table.to_html': ('pages.html#table.to_html', 'toolcall/pages.py'),
                                 'toolcall.pages.Table.to_markdown': ('pages.html#table.to_markdown', 'toolcall/pages.py'),
                                 'toolcall.pages.Table.to_text': ('pages.html#table.to_text', 'toolcall/pages.py'),

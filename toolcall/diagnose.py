@@ -24,12 +24,12 @@ from .stats import Stats, conversation_tokens, measure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/03f_diagnose.ipynb #005126d4
+# %% ../nbs/03f_diagnose.ipynb #cbd56d6b
 @dataclass
 class ToolUse:
     "What became of the calls of one tool"
 
-    offered: int = 0  # Conversations that offer it
+    offered: int = 0  # Conversations that declare it
     calls: int = 0
     unanswered: int = 0  # Calls without a result, though the conversation goes on
     failed: int = 0  # Calls whose turn failed, by what the log says
@@ -47,7 +47,7 @@ def tool_uses(
     for name, known in tool_versions(conversations).items():
         uses[name].versions = len(known)
     for c in conversations:
-        for tool in c.tools:
+        for tool in c.tools if c.meta.get("tools_from") != "inferred" else ():
             uses[tool["function"]["name"]].offered += 1
         sure, guessed = failed_turns(c), failed_turns(c, guess_errors=True)
         answered = {m.get("tool_call_id") for m in c.messages if m["role"] == "tool"}
@@ -70,11 +70,9 @@ def tool_uses(
             before, bad = calls, i in guessed
     return dict(sorted(uses.items(), key=lambda item: (-item[1].calls, item[0])))
 
-# %% ../nbs/03f_diagnose.ipynb #d065701a
+# %% ../nbs/03f_diagnose.ipynb #e9f319be
 def violations(
     conversations: Sequence[Conversation],  # With tools
-    *,
-    limit: int = 15,  # Most kinds
 ) -> list[tuple[str, str, str, str, str]]:  # Tool, problem, count, values, place
     "List the calls that break their schemas, by kind"
     values: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -86,7 +84,7 @@ def violations(
                 values[kind][_offending(call, problem)] += 1
                 places.setdefault(kind, str(c.meta.get("source", c.id)))
     ranked = sorted(values.items(), key=lambda item: (-sum(item[1].values()), item[0]))
-    return [(tool, problem, f"{sum(seen.values()):,}", "; ".join(value for value, _ in seen.most_common(3)), places[tool, problem]) for (tool, problem), seen in ranked[:limit]]
+    return [(tool, problem, f"{sum(seen.values()):,}", "; ".join(value for value, _ in seen.most_common(3)), places[tool, problem]) for (tool, problem), seen in ranked]
 
 
 def _offending(call: ToolCall, problem: str) -> str:
@@ -126,7 +124,7 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         return self.page._repr_html_()
 
-# %% ../nbs/03f_diagnose.ipynb #60297e78
+# %% ../nbs/03f_diagnose.ipynb #e5288398
 def plot_tools(
     uses: dict[str, ToolUse],  # From `tool_uses`
     *,
@@ -145,7 +143,8 @@ def plot_tools(
     axes.set_yticks(places, [name.replace("$", r"\$") for name in names], fontsize=8)
     axes.set_xlabel("calls in the log as it is")
     axes.set_title(f"Calls of the {len(shown)} most called tools", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -159,22 +158,23 @@ def plot_sizes(
     turns = [sum(m["role"] == "assistant" for m in c.messages) for c in conversations]
     left.hist(turns, bins=range(1, max(turns, default=1) + 2), color="#2563eb", align="left")
     left.set(xlabel="assistant turns of a record", ylabel="records")
+    left.xaxis.get_major_locator().set_params(integer=True)
     right.hist([conversation_tokens(c) for c in conversations], bins=30, color="#2563eb")
     right.set(xlabel="estimated tokens of a record, tools included", ylabel="records")
     return figure
 
-# %% ../nbs/03f_diagnose.ipynb #a1933494
+# %% ../nbs/03f_diagnose.ipynb #79a40388
 def _tool_table(uses: dict[str, ToolUse], limit: int = 40) -> Table:
     rows = [(name, *(f"{n:,}" for n in (use.offered, use.calls, use.failed, use.suspected, use.retries, use.unanswered, use.broken, use.versions))) for name, use in list(uses.items())[:limit]]
     never = sum(not use.calls for use in uses.values())
     note = f"{len(uses):,} tools; {never:,} of them are never called." + (f" The {limit} most called are shown." if len(uses) > limit else "")
-    return Table("Tools", ("tool", "offered in", "calls", "failed", "suspected", "retries", "unanswered", "break schema", "schemas"), rows, note)
+    return Table("Tools", ("tool", "declared in", "calls", "failed", "suspected", "retries", "unanswered", "break schema", "schemas"), rows, note)
 
 
 def _repetition_table(log: Log, curated: Curated) -> Table:
-    keys = [key for c in log.conversations for key in prefix_keys(c)]
+    keys = [key for c in log.conversations for key, message in zip(prefix_keys(c), c.messages) if message["role"] == "assistant"]
     texts = Counter(fingerprint([m["content"] for m in c.messages if m["role"] == "user"]) for c in log.conversations)
-    rows = [("messages in the log", len(keys)), ("… that another record holds with the same history", len(keys) - len(set(keys))),
+    rows = [("assistant turns in the log", len(keys)), ("… that an earlier record holds with the same history", len(keys) - len(set(keys))),
             ("records whose history another record goes on from", curated.report["conversations"].get("prefix_of", 0)),
             ("records equal to an earlier one", curated.report["conversations"].get("duplicate", 0)), ("records whose user says what an earlier one said", len(log.conversations) - len(texts))]
     return Table("Repetition", ("what", "n"), [(label, f"{n:,}") for label, n in rows])
@@ -191,7 +191,7 @@ def _private_table(conversations: Sequence[Conversation]) -> Table:
     rows = [(kind, f"{n:,}", f"{holders[kind]:,}") for kind, n in kinds.most_common()]
     return Table("Private data and secrets", ("kind", "places", "conversations"), rows, "Found by pattern after curation; names and addresses are not looked for. curate(…, redact=True) replaces them.")
 
-# %% ../nbs/03f_diagnose.ipynb #b9bb2966
+# %% ../nbs/03f_diagnose.ipynb #3479705a
 def diagnose(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
     **options: object,  # What `read_logs` takes: format, adapter, tools
@@ -200,11 +200,11 @@ def diagnose(
     log = read_logs(path, **{"max_reject": 1.0} | options)
     curated = curate(log.conversations)
     whole = complete_tools(log.conversations).conversations
-    uses, stats = tool_uses(whole), measure(log.conversations)
+    uses, stats, broken = tool_uses(whole), measure(log.conversations), violations(whole)
     rejects = [(reject.source, reject.code, reject.path, reject.message, reject.excerpt) for reject in log.rejects[:20]]
     tables = [Table("Records", ("what", "n"), [(label, f"{n:,}") for label, n in log.report.rows() if not label.startswith("calls of")]),
               Table("Rejected records", ("place", "code", "path", "why", "excerpt"), rejects, f"{len(log.rejects):,} in all; the first {len(rejects):,} are shown." if rejects else ""),
               Table("Conversations", ("what", "n"), stats.rows(), "As logged, before curation."), _tool_table(uses),
-              Table("Arguments that break their schema", ("tool", "problem", "calls", "values", "first at"), violations(whole)),
+              Table("Arguments that break their schema", ("tool", "problem", "calls", "values", "first at"), broken[:15], f"{len(broken):,} kinds; the first {min(15, len(broken))} are shown." if broken else ""),
               _repetition_table(log, curated), _private_table(curated.conversations), curated.table]
     return Diagnosis(log, curated, stats, uses, tables)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/00a_pages.ipynb #ba66e3b1
+# %% ../nbs/00a_pages.ipynb #83a30427
 Rows = Sequence[Sequence[str]]
 
 
@@ -36,18 +36,24 @@ class Table:
         body = "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
         return f"## {_plain(self.title)}\n\n" + (f"{_plain(self.note)}\n\n" if self.note else "") + (body if self.rows else "None.")
 
+    def _numeric(self) -> list[bool]:
+        "Which columns hold numbers alone"
+        return [bool(self.rows) and all(_is_number(row[i]) for row in self.rows) for i in range(len(self.header))]
+
     def to_text(self, widest: int = 60) -> str:
         "The table for a terminal; longer cells are cut"
         rows = [[" ".join(str(cell).split()) for cell in row] for row in [self.header, *self.rows]]
         rows = [[cell if len(cell) <= widest else cell[: widest - 1] + "…" for cell in row] for row in rows]
         widths = [max(len(row[i]) for row in rows) for i in range(len(self.header))]
-        lines = ["  ".join(cell.rjust(w) if _is_number(cell) else cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+        right = self._numeric()
+        lines = ["  ".join(cell.rjust(w) if n else cell.ljust(w) for cell, w, n in zip(row, widths, right)).rstrip() for row in rows]
         return "\n".join([self.title.upper(), *([self.note] if self.note else []), *(lines if self.rows else ["none"])])
 
     def to_html(self) -> str:
         "The table as HTML"
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.header)
-        body = "".join("<tr>" + "".join(f'<td{" class=n" if _is_number(cell) else ""}>{html.escape(cell)}</td>' for cell in row) + "</tr>" for row in self.rows)
+        kinds = [" class=n" if n else "" for n in self._numeric()]
+        head = "".join(f"<th{kind}>{html.escape(name)}</th>" for name, kind in zip(self.header, kinds))
+        body = "".join("<tr>" + "".join(f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(row, kinds)) + "</tr>" for row in self.rows)
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
         return f"<h2>{html.escape(self.title)}</h2>{note}" + (f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>' if self.rows else "<p>None.</p>")
 
@@ -59,9 +65,9 @@ def _plain(text: str) -> str:
 def _is_number(cell: str) -> bool:
     return cell.rstrip(" %").replace(",", "").replace(".", "", 1).isdigit()
 
-# %% ../nbs/00a_pages.ipynb #b0e524c1
+# %% ../nbs/00a_pages.ipynb #8dcf6245
 _STYLE = """:root{color-scheme:light dark}.toolcall{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}
-.toolcall table{border-collapse:collapse;font-size:14px}.toolcall .wide{overflow-x:auto}.toolcall td,.toolcall th{border-bottom:1px solid #8884;padding:4px 10px;text-align:left;vertical-align:top;overflow-wrap:anywhere;min-width:4em}
+.toolcall table{border-collapse:collapse;font-size:14px}.toolcall .wide{overflow-x:auto}.toolcall td,.toolcall th{border-bottom:1px solid #8884;padding:4px 10px;text-align:left;vertical-align:top;overflow-wrap:break-word;max-width:28em}
 .toolcall th{font-weight:600}.toolcall .n{text-align:right;font-variant-numeric:tabular-nums}.toolcall .lead{font-size:1.2em}.toolcall svg{max-width:100%;height:auto;background:#fff;border-radius:6px;margin:4px 0}"""
 
 
