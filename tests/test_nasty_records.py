@@ -5,7 +5,8 @@ import json
 import pytest
 
 from toolcall.chatml import ChatML, Example
-from toolcall.conversation import Conversation, ConversationError, ToolCall, argument_errors, make_tool
+from toolcall.conversation import Conversation, ConversationError, ToolCall, make_tool
+from toolcall.schemas import argument_errors
 from toolcall.curate import curate, save_conversations, split
 from toolcall.formats import find_adapter
 from toolcall.logs import iter_logs, read_logs

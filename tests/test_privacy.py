@@ -7,7 +7,8 @@ import time
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 
-from toolcall.conversation import Conversation, ConversationError, ToolCall, argument_errors, dumps, fingerprint, loads, make_tool
+from toolcall.conversation import Conversation, ConversationError, ToolCall, dumps, fingerprint, loads, make_tool
+from toolcall.schemas import argument_errors
 from toolcall.privacy import Span, find_private, redact, surrogate
 
 

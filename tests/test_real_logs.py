@@ -5,7 +5,8 @@ import pytest
 from conftest import make_qwen
 
 from toolcall.chatml import ChatML, encode
-from toolcall.conversation import argument_errors, check_messages, dumps
+from toolcall.conversation import check_messages, dumps
+from toolcall.schemas import argument_errors
 from toolcall.curate import curate, split
 from toolcall.diagnose import diagnose
 from toolcall.logs import read_logs

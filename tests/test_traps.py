@@ -7,7 +7,8 @@ import pytest
 from goldens import ANSWER, CALLS, REQUEST, RESPONSE, TOOL, USER, WIRE
 
 from toolcall.chatml import ChatML, Example
-from toolcall.conversation import Conversation, ConversationError, ToolCall, argument_errors, dumps, make_tool
+from toolcall.conversation import Conversation, ConversationError, ToolCall, dumps, make_tool
+from toolcall.schemas import argument_errors
 from toolcall.curate import curate, split
 from toolcall.formats import find_adapter
 from toolcall.logs import Log, Reject, iter_logs, read_logs

@@ -6,21 +6,15 @@ A log, whatever its format, becomes a list of `Conversation`s: messages and tool
 
 # %% auto #0
 __all__ = ['ROLES', 'Adapter', 'ConversationError', 'ToolCall', 'decode_at', 'loads', 'dumps', 'fingerprint', 'excerpt',
-           'make_tool', 'check_tool', 'argument_errors', 'infer_tools', 'check_messages', 'Conversation']
+           'make_tool', 'check_tool', 'check_messages', 'Conversation']
 
-# %% ../nbs/00_conversation.ipynb #46dace5a
-import copy
+# %% ../nbs/00_conversation.ipynb #71533ff6
 import hashlib
 import html
 import json
 import math
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-
-import fastjsonschema
-from genson import SchemaBuilder
 
 # %% ../nbs/00_conversation.ipynb #9b4dd7cc
 class ConversationError(ValueError):
@@ -145,61 +139,6 @@ def check_tool(
         raise ConversationError(f"a tool needs a name: {excerpt(function)}")
     if not isinstance(function.get("parameters", {}), dict):
         raise ConversationError(f"parameters of tool {function['name']} is a JSON Schema object, not {excerpt(function['parameters'])}")
-
-# %% ../nbs/00_conversation.ipynb #3f926a18
-def argument_errors(
-    call: ToolCall,  # The call to check
-    tools: list[dict],  # The tools that were offered
-) -> list[str]:  # What is wrong with it; empty when nothing is
-    "List what breaks the schema of the called tool: an unknown tool or the first broken rule"
-    function = next((tool["function"] for tool in tools if tool["function"]["name"] == call.name), None)
-    if function is None:
-        return [f"unknown tool {call.name}; offered: {', '.join(tool['function']['name'] for tool in tools) or 'none'}"]
-    try:
-        _validator(dumps(function.get("parameters") or {}))(copy.deepcopy(call.arguments))
-    except fastjsonschema.JsonSchemaValueException as error:
-        return [error.message.replace("data", "arguments", 1)]
-    except _BROKEN_SCHEMA as error:
-        return [f"schema of {call.name} {error if isinstance(error, ConversationError) else f'is not valid JSON Schema: {error}'}"]
-    return []
-
-
-@lru_cache(maxsize=4096)
-def _validator(schema: str) -> Callable[[dict], object]:
-    parameters = loads(schema)
-    for key, value in _named(parameters, ("$ref", "$dynamicRef", "pattern", "patternProperties")):
-        if key.startswith("$") and isinstance(value, str) and not value.startswith("#"):
-            raise ConversationError(f"refers to {value}, which is not followed")
-        for pattern in value if isinstance(value, dict) else [value]:
-            if key.startswith("pattern") and _SLOW.search(str(pattern)):
-                raise ConversationError(f"has the pattern {excerpt(pattern)}, which may take forever to match")
-    return fastjsonschema.compile(parameters, use_default=False)
-
-
-_SLOW = re.compile(r"[+*}][^()]*\)\s*[+*{]")  # a repeated group that ends in a repetition, such as (a+)+
-
-
-# what compiling a malformed schema raises
-_BROKEN_SCHEMA = (fastjsonschema.JsonSchemaDefinitionException, re.error, ArithmeticError, AttributeError, LookupError, NameError, RecursionError, SyntaxError, TypeError, ValueError)
-
-
-def _named(schema: object, keys: tuple[str, ...]) -> list[tuple[str, object]]:
-    "Every value under one of the keys, at any depth"
-    if isinstance(schema, list):
-        return [found for item in schema for found in _named(item, keys)]
-    if not isinstance(schema, dict):
-        return []
-    return [(k, v) for k, v in schema.items() if k in keys] + [found for value in schema.values() for found in _named(value, keys)]
-
-# %% ../nbs/00_conversation.ipynb #8c695bcf
-def infer_tools(
-    calls: Iterable[ToolCall],  # Every call of a log
-) -> list[dict]:  # One tool a name, in the order of first appearance
-    "Infer a schema for each called tool from its arguments, by genson"
-    builders: dict[str, SchemaBuilder] = {}
-    for call in calls:
-        builders.setdefault(call.name, SchemaBuilder(schema_uri=None)).add_object(call.arguments)
-    return [make_tool(name, parameters={"properties": {}} | builder.to_schema()) for name, builder in builders.items()]
 
 # %% ../nbs/00_conversation.ipynb #1c3c509d
 ROLES = ("system", "user", "assistant", "tool")

@@ -7,13 +7,14 @@ A log goes in, and a page comes out: which tools there are, how often each is ca
 # %% auto #0
 __all__ = ['ToolUse', 'tool_uses', 'violations', 'Diagnosis', 'plot_tools', 'plot_sizes', 'diagnose']
 
-# %% ../nbs/03f_diagnose.ipynb #64ef7dbf
+# %% ../nbs/03f_diagnose.ipynb #eb3af172
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .conversation import Conversation, ToolCall, argument_errors, dumps, excerpt, fingerprint
+from .conversation import Conversation, ToolCall, dumps, excerpt, fingerprint
+from .schemas import argument_errors
 from .curate import Curated, curate
 from .logs import Log, LogPath, read_logs
 from .pages import Page, Table

@@ -8,7 +8,7 @@ Expected calls and a model's outputs go in; scores of each turn and metrics of t
 __all__ = ['MODES', 'METRICS', 'DEFINITIONS', 'EvaluateError', 'values_equal', 'Pair', 'match_calls', 'TurnScore', 'score_turn',
            'Metric', 'wilson', 'ratio', 'Evaluation', 'evaluate', 'latency_summary', 'Comparison', 'compare']
 
-# %% ../nbs/08_evaluate.ipynb #167c88a8
+# %% ../nbs/08_evaluate.ipynb #a586a71d
 import math
 import unicodedata
 from collections import Counter
@@ -20,7 +20,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
 from .chatml import Example, Parsed
-from .conversation import ToolCall, argument_errors
+from .conversation import ToolCall
+from .schemas import argument_errors
 from .generate import Output
 
 # %% ../nbs/08_evaluate.ipynb #5829f9e3

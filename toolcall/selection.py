@@ -8,7 +8,7 @@ Conversations go in; the same conversations come out with the turns marked that 
 __all__ = ['CUT', 'CurateError', 'Step', 'make_step', 'mask', 'check_structure', 'collapse_prefixes', 'prefix_keys',
            'looks_like_error', 'failed_turns', 'select_outcomes', 'tool_versions', 'complete_tools', 'check_schemas']
 
-# %% ../nbs/03b_selection.ipynb #1dbfe5a2
+# %% ../nbs/03b_selection.ipynb #453919d2
 import hashlib
 import json
 import re
@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .conversation import Conversation, argument_errors, fingerprint, infer_tools
+from .conversation import Conversation, fingerprint
+from .schemas import argument_errors, infer_tools
 
 # %% ../nbs/03b_selection.ipynb #2b8e6739
 class CurateError(ValueError):
