@@ -15,14 +15,33 @@ from .conversation import ConversationError, excerpt
 from .fields import parse_json_text
 from .openai import Draft
 
-# %% ../nbs/02d_blocks.ipynb #efe046a4
+# %% ../nbs/02d_blocks.ipynb #b5cbaf4f
 _HOSTED = ("server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result")
 _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", *_HOSTED)
 
 
 def _has_blocks(message: object) -> bool:
     content = message.get("content") if isinstance(message, dict) else None
-    return isinstance(content, list) and any(isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] in _BLOCKS for part in content)
+    return isinstance(content, list) and any(_block(part) is not part or (isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] in _BLOCKS) for part in content)
+
+
+def _block(part: object) -> object:
+    "A block of Bedrock's Converse API or of Vercel's AI SDK, in Anthropic's words; anything else as it is"
+    if not isinstance(part, dict):
+        return part
+    use, result = part.get("toolUse"), part.get("toolResult")
+    if isinstance(use, dict):
+        return {"type": "tool_use", "id": use.get("toolUseId"), "name": use.get("name"), "input": use.get("input")}
+    if isinstance(result, dict):
+        parts = result.get("content")
+        values = [value.get("json", value.get("text", value)) if isinstance(value, dict) else value for value in parts] if isinstance(parts, list) else parts
+        failed = {"is_error": result["status"] == "error"} if isinstance(result.get("status"), str) else {}
+        return {"type": "tool_result", "tool_use_id": result.get("toolUseId"), "content": values[0] if isinstance(values, list) and len(values) == 1 else values} | failed
+    if part.get("type") == "tool-call":
+        return {"type": "tool_use", "id": part.get("toolCallId"), "name": part.get("toolName"), "input": part.get("input", part.get("args"))}
+    if part.get("type") == "tool-result":
+        return {"type": "tool_result", "tool_use_id": part.get("toolCallId"), "content": part.get("output", part.get("result")), "is_error": part.get("isError")}
+    return part
 
 
 def read_messages(
@@ -48,7 +67,7 @@ def read_messages(
 
 def _read_blocks(message: dict, draft: Draft, place: str) -> None:
     said, extra = [], {}
-    for j, block in enumerate(message["content"]):
+    for j, block in enumerate(map(_block, message["content"])):
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "tool_use":
             call = {"id": block.get("id"), "function": {"name": block.get("name"), "arguments": block.get("input")}}
@@ -57,7 +76,7 @@ def _read_blocks(message: dict, draft: Draft, place: str) -> None:
             result = {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": block.get("content"), "is_error": block.get("is_error")}
             draft.add(result, f"{place}.content[{j}]")
         elif kind == "thinking":
-            extra["reasoning_content"] = block.get("thinking")
+            extra["reasoning_content"] = "\n".join(text for text in (extra.get("reasoning_content"), block.get("thinking")) if isinstance(text, str))
         elif kind == "redacted_thinking":
             draft.warn("reasoning_left_out")
         elif isinstance(kind, str) and kind in _HOSTED:
@@ -68,7 +87,7 @@ def _read_blocks(message: dict, draft: Draft, place: str) -> None:
     if said or extra or message.get("role") == "assistant":
         draft.add(message | {"content": said} | extra, place)
 
-# %% ../nbs/02d_blocks.ipynb #a69bdcc4
+# %% ../nbs/02d_blocks.ipynb #64b82a10
 def _either(record: dict, camel: str) -> object:
     "The value under a camel-case key, or under the same key with underscores"
     return record[camel] if camel in record else record.get(_snake(camel))
@@ -88,9 +107,9 @@ def _read_part(part: object, turn: dict, draft: Draft, place: str) -> None:
         turn["tool_calls"] = [*turn.get("tool_calls", []), {"id": call.get("id"), "function": function}]
     elif isinstance(result, dict):
         value = result.get("response")
-        known = [key for key in ("error", "output", "result") if isinstance(value, dict) and key in value]
+        known = [key for key in ("error", "output", "result") if isinstance(value, dict) and value.get(key) is not None]
         failed = {"is_error": True} if known and known[0] == "error" else {}
-        content = value[known[0]] if known and len(value) == 1 else value
+        content = value[known[0]] if known and sum(inner is not None for inner in value.values()) == 1 else value
         draft.add({"role": "tool", "tool_call_id": result.get("id"), "name": result.get("name"), "content": content} | failed, place)
     elif isinstance(part, dict) and isinstance(part.get("text"), str):
         key = "reasoning_content" if part.get("thought") is True else "content"

@@ -55,7 +55,7 @@ class ToolCall:
         args = ", ".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in self.arguments.items())
         return f"{self.name}({args})"
 
-# %% ../nbs/00_conversation.ipynb #15b8d94d
+# %% ../nbs/00_conversation.ipynb #c8088429
 def decode_at(
     text: str,  # Text that holds JSON
     start: int = 0,  # Where the value begins
@@ -63,7 +63,10 @@ def decode_at(
     "Decode the JSON value at a place strictly, or raise `ValueError`: finite numbers, whole characters"
     value, end = _DECODER.raw_decode(text, start)
     if text.find("\\ud", start, end) >= 0 or text.find("\\uD", start, end) >= 0:
-        dumps(value).encode("utf-8")  # half of a surrogate pair raises
+        try:
+            dumps(value).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("a string holds half of a surrogate pair, which is no character") from None
     return value, end
 
 
@@ -178,7 +181,7 @@ def _check_calls(calls: list, path: str) -> None:
 def _broken(path: str, message: str, code: str = "bad_type") -> ConversationError:
     return ConversationError(f"{path}: {message}", code, path)
 
-# %% ../nbs/00_conversation.ipynb #7e407d1b
+# %% ../nbs/00_conversation.ipynb #24b84164
 @dataclass(frozen=True)
 class Conversation:
     "Messages, the tools that were offered, and where they came from"
@@ -197,7 +200,7 @@ class Conversation:
     def turns(self) -> list[int]:  # Indices into `messages`
         "The assistant turns that may be trained on and scored"
         everything = [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
-        return [i for i in self.meta.get("train", everything) if i in everything]
+        return sorted(set(self.meta["train"]).intersection(everything)) if "train" in self.meta else everything
 
     def calls(
         self,

@@ -169,9 +169,10 @@ def _as_object(schema: dict) -> dict:
     flat = schema and not isinstance(schema.get("type"), str) and all(isinstance(part, dict) for part in schema.values())
     return {"type": "object", "properties": schema} if flat and not schema.keys() <= {"properties", "$defs"} else schema
 
-# %% ../nbs/02a_fields.ipynb #31059a0f
+# %% ../nbs/02a_fields.ipynb #c2ffe679
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-_MEDIA = ("image", "input_image", "audio", "input_audio", "video", "file", "input_file", "document")
+_MEDIA = ("image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document")
+_PAYLOADS = ("source", "image_url", "data", "input_audio", "file", "file_id", "file_data", "file_url", "url", "image", "audio")
 REDACTED = ("redacted-by-litellm", "<REDACTED>", "__REDACTED__", "[REDACTED]", "REDACTED")
 
 
@@ -187,27 +188,28 @@ def parse_content(
         return content
     if content is None:
         return ""
-    if isinstance(content, list) and all(_is_text(part) for part in content):
+    if isinstance(content, list) and all(_is_text(part, structured) for part in content) and (content or not structured):
         return "\n".join(part if isinstance(part, str) else parse_content(part[_TEXT_PARTS[part.get("type", "text")]]) for part in content)
     kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    if any(isinstance(kind, str) and kind.startswith(_MEDIA) for kind in kinds) or (kinds and not structured and any(k not in (None, *_TEXT_PARTS) for k in kinds)):
+    media = bool(kinds) and any(isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] in _MEDIA and not part.keys().isdisjoint(_PAYLOADS) for part in content)
+    if media or (kinds and not structured and any(not isinstance(k, str) or k not in _TEXT_PARTS for k in kinds if k is not None)):
         raise ConversationError("content holds parts that are not text (image, audio or file)", "multimodal", "content")
     if structured:
         return dumps(content)
     raise ConversationError(f"content is text, not {excerpt(content)}", "bad_type", "content")
 
 
-def _is_text(part: object) -> bool:
-    kind = part.get("type", "text") if isinstance(part, dict) else None
-    return isinstance(part, str) or (isinstance(kind, str) and kind in _TEXT_PARTS and isinstance(part.get(_TEXT_PARTS[kind]), str))
+def _is_text(part: object, strict: bool) -> bool:
+    kind = part.get("type", None if strict else "text") if isinstance(part, dict) else None  # a tool may return objects that have a text
+    return (isinstance(part, str) and not strict) or (isinstance(kind, str) and kind in _TEXT_PARTS and isinstance(part.get(_TEXT_PARTS[kind]), str))
 
-# %% ../nbs/02a_fields.ipynb #1d398469
+# %% ../nbs/02a_fields.ipynb #f16ae989
 def parse_time(
     value: object,  # Seconds, ms, µs or ns since 1970, a number as text, or ISO 8601; without a zone it is UTC
 ) -> float | None:  # Seconds since 1970; None when it is no time
     "Read a timestamp"
     if isinstance(value, str):
-        if re.fullmatch(r"\d{1,20}(\.\d+)?", value):
+        if re.fullmatch(r"(\d{1,7}|\d{9,20})(\.\d+)?", value):  # eight digits are a date
             value = float(value)
         else:
             try:

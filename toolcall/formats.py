@@ -7,7 +7,8 @@ A decoded record goes in, a `Conversation` comes out, or a `ConversationError` w
 # %% auto #0
 __all__ = ['ALIASES', 'FORMATS', 'from_simple', 'find_format', 'expand', 'find_adapter']
 
-# %% ../nbs/02_formats.ipynb #1cb56454
+# %% ../nbs/02_formats.ipynb #5fc4a91c
+import re
 from functools import lru_cache
 
 from .conversation import Adapter, Conversation, ConversationError, excerpt, fingerprint
@@ -19,7 +20,7 @@ from .providers import PAIRS, PROVIDERS
 from .traces import TRACES
 from .training_sets import TRAINING_SETS
 
-# %% ../nbs/02_formats.ipynb #30cc1a0c
+# %% ../nbs/02_formats.ipynb #5fe59dbd
 ALIASES = {
     "user": ("user", "query", "prompt", "question", "instruction", "user_query"),
     "tool_name": ("tool_name", "tool", "function", "name"),
@@ -41,7 +42,7 @@ def from_simple(
     messages = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for i, turn in enumerate(turns):
         messages += _exchange(turn, f"turns[{i}]." if "turns" in record else "", f"call_{i}")
-    return build("simple", messages, record.get("tools"), meta=read_facts(record))
+    return build("simple", messages, record.get("tools"), meta=read_facts({key: value for key, value in record.items() if key not in ALIASES["user"]}))
 
 
 def _field(turn: dict, name: str, path: str) -> object:
@@ -110,7 +111,8 @@ def find_format(
             return format
     return None
 
-# %% ../nbs/02_formats.ipynb #1dac4d58
+# %% ../nbs/02_formats.ipynb #55633c7a
+_ENVELOPES = ("data", "_source", "payload", "record", "event", "jsonPayload", "attributes")
 _WRAPPERS = ("data", "logs", "records", "rows", "traces", "items")
 
 
@@ -122,10 +124,14 @@ def expand(
     if inner:
         return [(f"{inner}[{i}]{'.' * bool(path)}{path}", part) for i, value in enumerate(record[inner])
                 for path, part in (expand(value) if isinstance(value, dict) else [("", value)])]
+    envelope = next((key for key in _ENVELOPES if isinstance(record.get(key), dict)), None)
+    if envelope and find_format(record) is None and find_format(record[envelope]):
+        around = {key: value for key, value in record.items() if key not in record[envelope] and isinstance(value, (str, int, float))}
+        return [(envelope, around | record[envelope])]
     documents = [format for format in _candidates(tuple(record)) if format.expand and format.detect(record)]
     return documents[0].expand(record) if documents else [("", record)]
 
-# %% ../nbs/02_formats.ipynb #07b5572d
+# %% ../nbs/02_formats.ipynb #c9b93e53
 def find_adapter(
     format: str = "auto",  # A format's name, or `auto`
 ) -> Adapter:  # `dict → Conversation`
@@ -152,7 +158,9 @@ def _detect_and_convert(record: dict) -> Conversation:
 
 
 def _unknown(record: dict) -> str:
-    near = max(FORMATS, key=lambda format: len(set(format.keys.replace("(", "").replace(")", "").replace(",", "").split()) & set(record)))
+    shared = {format: len(set(re.findall(r"\w+", format.keys)) & set(record)) for format in FORMATS}
+    near = max(FORMATS, key=shared.get)
     found = ", ".join(list(record)[:8]) or "(none)"
-    return (f"no known format has the keys {found}; the nearest is {near.name}, with {near.keys}. The simplest is "
+    nearest = f"; the nearest is {near.name}, with {near.keys}" if shared[near] else ""
+    return (f"no known format has the keys {found}{nearest}. The simplest is "
             '{"user": "Weather in Paris?", "tool_name": "get_weather", "arguments": {"city": "Paris"}}; for a shape of your own give adapter=')

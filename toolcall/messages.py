@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .conversation import Adapter, Conversation, ConversationError, excerpt
 from .fields import parse_arguments, parse_content, parse_json_text, parse_time, parse_tools
 
-# %% ../nbs/02b_messages.ipynb #ce5c3f40
+# %% ../nbs/02b_messages.ipynb #cfe90738
 class _Calls:
     "The calls and results of one conversation, paired as they come"
 
@@ -35,11 +35,14 @@ class _Calls:
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name:
             raise ConversationError("a call needs the name of its tool", "missing_field", f"{path}.function.name")
-        logged = call.get("id")
-        logged = logged.strip() if isinstance(logged, str) else ""
+        logged = _id(call.get("id"))
         id = logged if logged and logged not in self.ids else own_id
         if id != logged:
             self.warn("synthetic_id")
+            while id in self.ids:
+                id += "_"
+        if function.get("arguments") in (None, ""):
+            self.warn("empty_arguments")
         self.ids.add(id)
         self.open.append((logged, id, name))
         arguments = parse_arguments(function.get("arguments"), f"{path}.function.arguments")
@@ -47,11 +50,12 @@ class _Calls:
 
     def result(self, message: dict, content: str) -> dict | None:
         "The result's message, or None for one that was logged before"
-        logged = message.get("tool_call_id")
-        if logged is not None and not isinstance(logged, str):
+        logged, name = message.get("tool_call_id"), message.get("name")
+        if logged is not None and not isinstance(logged, (str, int)):
             raise ConversationError(f"tool_call_id is text, not {excerpt(logged)}", "bad_type", "tool_call_id")
-        logged = (logged or "").strip()
-        named = [call for call in self.open if (call[0] == logged if logged else message.get("name") in (None, "", call[2]))]
+        logged = _id(logged)
+        named = [call for call in self.open if (call[0] == logged if logged else name in (None, "", call[2]))]
+        named.sort(key=lambda call: call[2] != name)  # of calls that share an id, the one of this name
         if not named:
             if logged and self.results.get(logged) == content:
                 return self.warn("duplicate_result")
@@ -62,7 +66,11 @@ class _Calls:
         self.results[logged] = content
         return {"role": "tool", "tool_call_id": named[0][1], "name": named[0][2], "content": content}
 
-# %% ../nbs/02b_messages.ipynb #7c7c3b9f
+
+def _id(value: object) -> str:
+    return value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+# %% ../nbs/02b_messages.ipynb #367bdb8c
 ROLE_ALIASES = {"developer": "system", "function": "tool", "model": "assistant", "human": "user", "ai": "assistant", "gpt": "assistant", "observation": "tool", "ipython": "tool"}
 
 
@@ -90,6 +98,8 @@ class _Walk(_Calls):
 
     def assistant(self, message: dict, i: int) -> dict:
         content = parse_content(message.get("content") or message.get("refusal"))
+        if message.get("refusal"):
+            self.warn("refusal")
         said = {"role": "assistant", "content": content}
         if message.get("tool_calls"):
             said["tool_calls"] = self.calls(message["tool_calls"], i, "tool_calls")
@@ -106,7 +116,7 @@ class _Walk(_Calls):
             raise ConversationError(f"tool_calls is a list, not {type(calls).__name__}", "bad_type", path)
         return [self.call(call, f"call_{i}_{j}", f"{path}[{j}]") for j, call in enumerate(calls)]
 
-# %% ../nbs/02b_messages.ipynb #30713bdd
+# %% ../nbs/02b_messages.ipynb #0e081968
 def parse_messages(
     value: object,  # A list of messages, or JSON text of one
     path: str = "messages",  # Where it stands, for errors
@@ -126,7 +136,7 @@ def parse_messages(
             place = places[i] if places else f"{path}[{i}]"
             raise ConversationError(str(error), error.code, f"{place}.{error.path}".rstrip(".")) from None
         if parsed is not None:
-            if parsed["role"] == "assistant" and message.get("weight") != 0:
+            if parsed["role"] == "assistant" and message.get("weight") != 0 and not message.get("refusal"):
                 learn.append(len(messages))
             messages.append(parsed)
     return messages, learn, walk.warnings

@@ -80,43 +80,50 @@ def _read_scores(record: dict) -> dict:
     named = own | (record["scores"] if isinstance(record.get("scores"), dict) else {})
     return {key: float(value) for key, value in named.items() if isinstance(value, (int, float)) and abs(value) < 1e300}
 
-# %% ../nbs/02c_openai.ipynb #ef799f60
+# %% ../nbs/02c_openai.ipynb #87b9580e
 def merge_chunks(
     chunks: Iterable[object],  # `chat.completion.chunk` objects in their order
-) -> dict:  # A `chat.completion` response
+) -> dict:  # A `chat.completion` response; its finish_reason is `incomplete` when the stream broke off
     "Join the chunks of a streamed answer, or raise `ConversationError`"
-    said, reason, calls = [], None, {}
+    texts, reason, calls, others = {"content": "", "reasoning_content": "", "refusal": ""}, None, {}, set()
     for i, chunk in enumerate(chunks):
         choices = chunk.get("choices") if isinstance(chunk, dict) else None
         if not isinstance(choices, list):
-            raise ConversationError(f"a chunk has a list of choices: {excerpt(chunk)}", "bad_type", f"[{i}].choices")
+            raise ConversationError(f"a chunk has a list of choices; streams of other APIs are not read: {excerpt(chunk)}", "bad_type", f"[{i}].choices")
         for choice in choices:
             delta = choice.get("delta") if isinstance(choice, dict) else None
             parts = delta.get("tool_calls") or [] if isinstance(delta, dict) else None
-            if not isinstance(parts, list) or not isinstance(delta.get("content") or "", str):
+            if not isinstance(parts, list) or not all(isinstance(delta.get(key) or "", str) for key in texts):
                 raise ConversationError(f"a choice of a chunk has a delta with text or pieces of calls: {excerpt(choice)}", "bad_type", f"[{i}].choices")
-            if choice.get("index", 0) == 0:
-                said.append(delta.get("content") or "")
-                reason = choice.get("finish_reason") or reason
-                for part in parts:
-                    _merge_call(calls, part, f"[{i}].choices[0].delta.tool_calls")
-    message = {"role": "assistant", "content": "".join(said)}
+            if choice.get("index", 0) != 0:
+                others.add(str(choice["index"]))
+                continue
+            texts = {key: text + (delta.get(key) or "") for key, text in texts.items()}
+            reason = choice.get("finish_reason") or reason
+            legacy = [{"index": 0, "id": "", "function": delta["function_call"]}] if delta.get("function_call") else []
+            for part in [*parts, *legacy]:
+                _merge_call(calls, part, f"[{i}].choices[0].delta.tool_calls")
+    message = {"role": "assistant"} | {key: text for key, text in texts.items() if text or key == "content"}
     if calls:
         message["tool_calls"] = [calls[index] for index in sorted(calls)]
-    return {"choices": [{"index": 0, "finish_reason": reason, "message": message}]}
+    choice = {"index": 0, "finish_reason": reason or "incomplete", "message": message}
+    return {"choices": [choice, *({"index": other} for other in sorted(others))]}
 
 
 def _merge_call(calls: dict, part: object, path: str) -> None:
     function = part.get("function") if isinstance(part, dict) else None
-    index = part.get("index", 0) if isinstance(part, dict) else None
-    if not isinstance(function, dict) or not isinstance(index, int):
+    if not isinstance(function, dict) or not isinstance(part.get("index", 0), int):
         raise ConversationError(f"a piece of a call has an index and a function, not {excerpt(part)}", "bad_type", path)
-    call = calls.setdefault(index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
-    call["id"] = call["id"] or part.get("id") or ""
+    id = part.get("id") or ""
+    last = max(calls, default=0)
+    begins = id and calls and calls[last]["id"] not in ("", id)  # some servers leave the index out
+    call = calls.setdefault(part.get("index", last + bool(begins)), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    call["id"] = call["id"] or id
     for key in ("name", "arguments"):
         if not isinstance(function.get(key) or "", str):
             raise ConversationError(f"the {key} of a streamed call is text, not {excerpt(function[key])}", "bad_type", path)
-        call["function"][key] += function.get(key) or ""
+    call["function"]["name"] = call["function"]["name"] or function.get("name") or ""
+    call["function"]["arguments"] += function.get("arguments") or ""
 
 
 def read_events(
@@ -153,7 +160,7 @@ def read_completion(
         draft.meta["finish_reason"] = choices[0]["finish_reason"]
     draft.add({"role": "assistant"} | choices[0]["message"], f"{path}.choices[0].message")
 
-# %% ../nbs/02c_openai.ipynb #732ab740
+# %% ../nbs/02c_openai.ipynb #6b9f430c
 class _Items:
     "One pass over the items of the Responses API"
 
@@ -190,6 +197,8 @@ class _Items:
         content = _unwrapped(item.get("content"), self.draft)
         if item.get("role") == "assistant":
             self.assistant(content, place)
+            if item.get("status") == "incomplete":
+                self.turn["weight"] = 0
         else:
             self.turn, self.next = self.draft.add({"role": item.get("role"), "content": content}, place), {}
 
@@ -205,7 +214,7 @@ class _Items:
         texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
         if not texts:  # a summary, or encrypted
             self.draft.warn("reasoning_left_out")
-        self.turn, self.next["reasoning_content"] = None, "\n".join(texts)
+        self.turn, self.next["reasoning_content"] = None, "\n".join(filter(None, [self.next.get("reasoning_content", ""), *texts]))
 
 # %% ../nbs/02c_openai.ipynb #22138f79
 def _unwrapped(content: object, draft: Draft) -> object:

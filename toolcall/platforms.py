@@ -35,7 +35,7 @@ def _object(value: object, path: str) -> dict:
     value = _value(value, path)
     return value if isinstance(value, dict) else {}
 
-# %% ../nbs/02g_platforms.ipynb #d852b3c4
+# %% ../nbs/02g_platforms.ipynb #20dc19fc
 _OBSERVATIONS = ("GENERATION", "SPAN", "EVENT", "TOOL", "AGENT", "CHAIN", "RETRIEVER", "EMBEDDING", "EVALUATOR", "GUARDRAIL")
 
 
@@ -64,6 +64,9 @@ def from_langfuse(
     asked, tools = _without_tools(asked) if isinstance(asked, list) else (asked, [])
     read_request(asked, draft, "input")
     draft.offer(tools, "input")
+    metadata = _object(record.get("metadata"), "metadata")
+    if draft.tools is None and isinstance(metadata, dict):
+        draft.offer(metadata.get("tools"), "metadata.tools")
     read_response(openai_payload(_value(record["output"], "output"), draft, "output"), draft, "output")
     return draft.build("langfuse")
 

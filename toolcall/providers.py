@@ -14,7 +14,7 @@ from .fields import Catalogue, parse_json_text
 from .messages import Format
 from .openai import Draft, read_completion, read_facts, read_items
 
-# %% ../nbs/02d_providers.ipynb #e0df006f
+# %% ../nbs/02d_providers.ipynb #0b35e93e
 _ITEMS = ("function_call", "function_call_output", "message", "reasoning", "item_reference")
 
 
@@ -61,6 +61,8 @@ def _read_body(body: dict, draft: Draft, at: str) -> None:
         if system:
             draft.add({"role": "system", "content": system["parts"] if isinstance(system, dict) and "parts" in system else system}, f"{at}{key}")
     tools = body.get("tools") or body.get("functions") or config.get("tools")
+    if isinstance(body.get("toolConfig"), dict):
+        tools = body["toolConfig"].get("tools")
     draft.offer(_declarations(_decoded(tools, f"{at}tools")), f"{at}tools")
     if body.get("previous_response_id"):
         raise ConversationError("the history is with the provider, not in the log: log requests with their whole input", "missing_history", f"{at}previous_response_id")
@@ -79,17 +81,25 @@ def _read_body(body: dict, draft: Draft, at: str) -> None:
         raise ConversationError(f"a request has messages, contents or input; found {', '.join(list(body)[:8]) or 'nothing'}", "missing_field", at.rstrip("."))
 
 
+def _bedrock_tool(tool: object) -> object:
+    spec = tool.get("toolSpec") if isinstance(tool, dict) else None
+    schema = spec.get("inputSchema") if isinstance(spec, dict) else None
+    return spec | {"inputSchema": schema.get("json", schema)} if isinstance(schema, dict) else spec or tool
+
+
 def _declarations(tools: object) -> object:
     "Gemini lists its functions inside a tool"
     if isinstance(tools, Catalogue) and tools.parsed:
         return tools
+    if isinstance(tools, list) and any(isinstance(tool, dict) and isinstance(tool.get("toolSpec"), dict) for tool in tools):  # Bedrock
+        return [_bedrock_tool(tool) for tool in tools]
     if not isinstance(tools, list) or all(isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools):
         return tools
     inner = [(_either(tool, "functionDeclarations") if isinstance(tool, dict) else None, tool) for tool in tools]
     return [function for found, tool in inner for function in (found if isinstance(found, list) else [tool])
             if not (isinstance(tool, dict) and found is None and "name" not in tool and "function" not in tool and "type" not in tool)]
 
-# %% ../nbs/02d_providers.ipynb #a1d5698a
+# %% ../nbs/02d_providers.ipynb #64ed606c
 def read_response(
     response: object,  # A response's body, a message, chunks, an event stream, or the answer's text
     draft: Draft,  # Gets the new turn
@@ -106,17 +116,35 @@ def read_response(
         _read_candidate(response["candidates"], draft, f"{path}.candidates")
     elif isinstance(response, dict) and isinstance(response.get("output"), list) and "choices" not in response:
         read_items(response["output"], draft, f"{path}.output")
+        _note(response.get("status") if response.get("status") in ("incomplete", "cancelled", "failed") else None, draft)
+    elif isinstance(response, dict) and isinstance(response.get("output"), dict) and isinstance(response["output"].get("message"), dict):  # Bedrock
+        _note(response.get("stopReason"), draft)
+        read_messages([response["output"]["message"]], draft, f"{path}.output.message")
     elif isinstance(response, dict) and isinstance(response.get("content"), list) and "choices" not in response:
         _note(response.get("stop_reason"), draft)
         read_messages([{"role": "assistant"} | response], draft, path)
-    elif isinstance(response, dict) and isinstance(response.get("messages"), list):
-        read_messages(response["messages"][-1:], draft, f"{path}.messages")
+    elif isinstance(response, dict) and isinstance(response.get("messages"), list) and "choices" not in response:
+        _go_on(response["messages"], draft, f"{path}.messages")
+    elif isinstance(response, list) and response and isinstance(response[-1], dict) and isinstance(response[-1].get("response"), dict) and response[-1].get("type") == "response.completed":
+        read_response(response[-1]["response"], draft, f"{path}[{len(response) - 1}].response")  # the last event of a stream has it all
     elif _is_items(response):
         read_items(response, draft, path)
     elif isinstance(response, list) and response and isinstance(response[-1], dict) and "role" in response[-1]:
-        (read_contents if _has_parts(response) else read_messages)(response, draft, path)
+        _go_on(response, draft, path)
     else:
         read_completion(response, draft, path)
+
+
+def _go_on(messages: list, draft: Draft, path: str) -> None:
+    "Add what a response's messages add to the request's, which they may repeat"
+    new = Draft()
+    (read_contents if _has_parts(messages) else read_messages)(messages, new, path)
+    asked = [i for i, message in enumerate(draft.messages) if not (isinstance(message, dict) and message.get("role") == "system")]
+    start = len(draft.messages) if new.messages[:len(draft.messages)] == draft.messages else len(asked) if new.messages[:len(asked)] == [draft.messages[i] for i in asked] else 0
+    for message, place in zip(new.messages[start:], new.places[start:]):
+        if isinstance(message, dict) and message.get("role") in ("user", "system", "human"):
+            raise ConversationError("the response's messages repeat a history that is not the request's", "missing_history", place)
+        draft.add(message, place)
 
 
 def _note(reason: object, draft: Draft) -> None:
@@ -135,8 +163,8 @@ def _read_candidate(candidates: object, draft: Draft, path: str) -> None:
     content = first["content"]
     read_contents([content | {"role": "model"} if isinstance(content, dict) else content], draft, path)
 
-# %% ../nbs/02d_providers.ipynb #4a6d9f39
-PAIRS = (("request", "response"), ("input", "output"), ("inputs", "outputs"), ("request_body", "response_body"), ("body", "response"))
+# %% ../nbs/02d_providers.ipynb #853ca70a
+PAIRS = (("request", "response"), ("prompt", "completion"), ("kwargs", "result"), ("input", "output"), ("inputs", "outputs"), ("request_body", "response_body"), ("body", "response"))
 
 
 def from_exchange(
@@ -151,6 +179,9 @@ def from_exchange(
     request, response = _decoded(record.get(ask), ask), record.get(answer)
     draft = Draft(read_facts(record, record.get("metadata"), request, response) | (meta or {}))
     read_request(request, draft, ask)
+    for holder, at in ((record, ""), (record.get("metadata"), "metadata.")):  # tools that stand beside the request
+        if draft.tools is None and isinstance(holder, dict):
+            draft.offer(_declarations(_decoded(holder.get("tools"), f"{at}tools")), f"{at}tools")
     if isinstance(response, dict) and "status_code" in response and "body" in response:  # OpenAI Batch
         response, answer = response["body"], f"{answer}.body"
     read_response(response, draft, answer)
@@ -190,7 +221,7 @@ def from_litellm(
 def _is_litellm(record: dict) -> bool:
     return "response" in record and ("messages" in record or "call_type" in record) and any(key in record for key in ("call_type", "litellm_call_id", "model_parameters"))
 
-# %% ../nbs/02d_providers.ipynb #f46319dc
+# %% ../nbs/02d_providers.ipynb #e54f740f
 def from_whole(
     record: dict,  # `messages`, `contents` or `input`, and optionally tools, a response and facts
     *,
@@ -199,13 +230,13 @@ def from_whole(
     "Read a record that holds a conversation, or raise `ConversationError`"
     draft = Draft(read_facts(record, record.get("metadata")))
     read_request(record, draft, "")
-    if isinstance(record.get("output"), list):
-        draft.meta["response_at"] = len(draft.messages)
-        read_items(record["output"], draft, "output")
-        if record.get("status") == "incomplete":
-            draft.meta["finish_reason"] = "incomplete"
-    elif "candidates" in record or "response" in record:
-        read_response(record if "candidates" in record else record["response"], draft, "" if "candidates" in record else "response")
+    answer = next((key for key in ("response", "output", "completion") if record.get(key) is not None), None)
+    if "candidates" in record or "choices" in record or (answer == "output" and _is_items(record["output"])):
+        read_response({key: value for key, value in record.items() if key not in ("messages", "error")}, draft, "record")
+    elif answer and answer != "response" and draft.messages and isinstance(draft.messages[-1], dict) and draft.messages[-1].get("role") in ("assistant", "model"):
+        draft.warn("answer_left_out")  # the messages have one already
+    elif answer:
+        read_response(record[answer], draft, answer)
     return draft.build(format)
 
 

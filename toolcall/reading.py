@@ -7,7 +7,7 @@ Files go in: JSON Lines, a JSON array or JSON documents, plain, gzipped or packe
 # %% auto #0
 __all__ = ['LogError', 'open_log', 'find_logs', 'decode', 'LineDecoder', 'iter_records']
 
-# %% ../nbs/01a_reading.ipynb #19c5c1ce
+# %% ../nbs/01a_reading.ipynb #5c957290
 import glob
 import gzip
 import io
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .conversation import ConversationError, decode_at, loads
-from .documents import Raw, iter_documents
+from .documents import Raw, hint, iter_documents
 from .fields import Catalogue
 
 try:
@@ -34,7 +34,7 @@ except ImportError:
     except ImportError:
         zstd = None
 
-# %% ../nbs/01a_reading.ipynb #2f4e5a36
+# %% ../nbs/01a_reading.ipynb #7920f2ee
 class LogError(ValueError):
     "A log that can't be read as a whole; what is wrong with one record is a `Reject`"
 
@@ -59,6 +59,8 @@ def open_log(
     magic = handle.peek(4)[:4]
     if not magic:
         raise LogError(f"{path} is empty: it holds no records")
+    if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise LogError(f"{path} is UTF-16; convert it to UTF-8 first, as iconv -f UTF-16 -t UTF-8 does")
     for start, what in _OTHER.items():
         if magic.startswith(start):
             raise LogError(f"{path} is {what}")
@@ -74,7 +76,11 @@ def find_logs(
 ) -> list[str | Path]:  # The files, each pattern's in the order of their names
     "List the files of a log, or raise `LogError` for a pattern without any"
     if not isinstance(path, (str, Path)):
-        return [file for one in path for file in find_logs(one)]
+        files = [file for one in path for file in find_logs(one)]
+        twice = [file for n, file in enumerate(files) if Path(file).absolute() in [Path(other).absolute() for other in files[:n]]]
+        if twice or not files:
+            raise LogError(f"{twice[0]} is named twice; each file counts once" if twice else "no file is named")
+        return files
     if not glob.has_magic(str(path)) or Path(path).exists():
         return [path]
     files = sorted(glob.glob(str(path), recursive=True))
@@ -82,7 +88,7 @@ def find_logs(
         raise LogError(f"no file matches {path} (looked in {Path().absolute()})")
     return files
 
-# %% ../nbs/01a_reading.ipynb #fd2f59f0
+# %% ../nbs/01a_reading.ipynb #e92500b0
 def decode(
     text: bytes,  # The text of one record
     line: int,  # 1-based line on which it starts
@@ -103,7 +109,7 @@ def decode(
     except RecursionError:
         return Raw(line, offset, text, None, ConversationError("nested too deeply to be a log record", "too_deep"))
     except ValueError as error:
-        return Raw(line, offset, text, None, ConversationError(f"not JSON: {error}", "not_json"))
+        return Raw(line, offset, text, None, ConversationError(f"not JSON: {error}{hint(text.decode('utf-8'))}", "not_json"))
 
 # %% ../nbs/01a_reading.ipynb #57badd29
 _KEY = b'"tools":'

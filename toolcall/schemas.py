@@ -17,7 +17,7 @@ from genson import SchemaBuilder
 
 from .conversation import ConversationError, ToolCall, dumps, excerpt, loads, make_tool
 
-# %% ../nbs/00b_schemas.ipynb #0af05411
+# %% ../nbs/00b_schemas.ipynb #79aff429
 def argument_errors(
     call: ToolCall,  # The call to check
     tools: list[dict],  # The tools that were offered
@@ -42,12 +42,22 @@ def _validator(schema: str) -> Callable[[dict], object]:
         if key.startswith("$") and isinstance(value, str) and not value.startswith("#"):
             raise ConversationError(f"refers to {value}, which is not followed")
         for pattern in value if isinstance(value, dict) else [value]:
-            if key.startswith("pattern") and _SLOW.search(str(pattern)):
+            if key.startswith("pattern") and _may_hang(str(pattern)):
                 raise ConversationError(f"has the pattern {excerpt(pattern)}, which may take forever to match")
     return fastjsonschema.compile(parameters, use_default=False)
 
 
-_SLOW = re.compile(r"[+*}][^()]*\)\s*[+*{]")  # a repeated group that ends in a repetition, such as (a+)+
+def _may_hang(pattern: str) -> bool:
+    "Whether a repeated group has a choice or a repetition inside, such as (a+)+ or (a|a)*"
+    opened = []
+    for match in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|([()])", pattern, re.DOTALL):
+        if match[1] == "(":
+            opened.append(match.end())
+        elif match[1] == ")" and opened:
+            inside = pattern[opened.pop():match.start()]
+            if pattern[match.end():match.end() + 1] in ("+", "*", "{") and re.search(r"[+*|{]", inside):
+                return True
+    return False
 
 
 # what compiling a malformed schema raises

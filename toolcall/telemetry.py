@@ -7,14 +7,14 @@ Spans and log records of a trace go in; each call of a model comes out as a conv
 # %% auto #0
 __all__ = ['from_otel', 'expand_otlp', 'attribute_names', 'is_otel_span', 'is_otlp']
 
-# %% ../nbs/02f_telemetry.ipynb #2e6c7c68
+# %% ../nbs/02f_telemetry.ipynb #1cd79a5e
 from collections.abc import Iterator
 
 from .conversation import Conversation, ConversationError, excerpt
 from .fields import parse_json_text
 from .messages import PartOfAnother
 from .openai import Draft
-from .providers import read_messages
+from .blocks import read_messages
 from .spans import branch, check_span, decode_attributes, decode_value, nest_attributes, read_attribute, span_facts, span_failure
 
 # %% ../nbs/02f_telemetry.ipynb #061d0cb6
@@ -96,7 +96,7 @@ def _with_blocks(message: object, draft: Draft) -> object:
             return message | {"content": parts}
     return message
 
-# %% ../nbs/02f_telemetry.ipynb #de06c0ef
+# %% ../nbs/02f_telemetry.ipynb #c71325e9
 _EVENTS = {"gen_ai.system.message": "system", "gen_ai.user.message": "user", "gen_ai.assistant.message": "assistant",
            "gen_ai.tool.message": "tool", "gen_ai.choice": "choice"}
 _NO_CONTENT = ("the call was traced without its messages: set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true, or =SPAN_ONLY together with "
@@ -121,18 +121,29 @@ def _read_events(events: list[tuple[str, object, str]], draft: Draft) -> None:
         if not isinstance(body, dict):
             raise ConversationError(f"the body of {name} is an object, not {excerpt(body)}", "bad_type", place)
         if name == "gen_ai.choice":
-            message = body["message"] if isinstance(body.get("message"), dict) else {"content": body.get("message")}
+            message = _told(body.get("message"), place)
+            message = message if isinstance(message, dict) else {"content": message}
             choices.append({key: body[key] for key in ("finish_reason", "tool_calls") if key in body} | message)
             path = path or place
             continue
         if _EVENTS[name] != "assistant" and body.get("content") is None:
             raise ConversationError(_NO_CONTENT, "no_content", place)
-        extra = {"tool_call_id": body.get("tool_call_id", body.get("id"))} if _EVENTS[name] == "tool" else {}
-        draft.add(body | {"role": _EVENTS[name]} | extra, place)
+        extra = {"tool_call_id": body.get("tool_call_id", body.get("id"))} if _EVENTS[name] == "tool" else {"content": _told(body.get("content"), place)}
+        read_messages([body | {"role": _EVENTS[name]} | extra], draft, place)
     if not choices:
         raise ConversationError("no event gen_ai.choice: the model's answer is not in the trace", "no_content", "events")
     draft.meta["response_at"] = len(draft.messages)
-    draft.add(_first_choice(choices, draft, path)[0], path)
+    read_messages([{"role": "assistant"} | _first_choice(choices, draft, path)[0]], draft, path)
+
+
+def _told(value: object, place: str) -> object:
+    "A message or its blocks, where an attribute can only hold text"
+    if not isinstance(value, str) or not value.lstrip().startswith(('[{"', '{"role"', '{"content"', '{"text"')):
+        return value
+    try:
+        return parse_json_text(value, place)
+    except ConversationError:
+        return value  # text that only begins like it
 
 # %% ../nbs/02f_telemetry.ipynb #e412541d
 _MODEL = ("chat", "text_completion", "generate_content", "completion")
