@@ -7,9 +7,9 @@ Conversations go in; out come those worth learning from, with the turns marked t
 # %% auto #0
 __all__ = ['redact_all', 'with_unique_ids', 'Curated', 'curate']
 
-# %% ../nbs/03_curate.ipynb #c02b2977
+# %% ../nbs/03_curate.ipynb #03ee962c
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .conversation import Conversation, ConversationError
@@ -22,7 +22,7 @@ from .selection import CurateError, Step, check_schemas, check_structure, collap
 from .similar import cap_similar, cap_tools, drop_duplicates
 from .splits import Splits, split
 
-# %% ../nbs/03_curate.ipynb #767e59e2
+# %% ../nbs/03_curate.ipynb #7efb3170
 def redact_all(
     conversations: Sequence[Conversation],
     *,
@@ -38,7 +38,7 @@ def redact_all(
             after.append((None, error.code))
             continue
         counts.update(found)
-        after.append((clean if found else c, ""))
+        after.append((clean, ""))
     return make_step("private data", conversations, after, notes={f"{kind} replaced": n for kind, n in counts.most_common()})
 
 # %% ../nbs/03_curate.ipynb #cef8ee03
@@ -55,13 +55,19 @@ def with_unique_ids(
         unique.append(c.relabel(id, conversation_id=c.meta.get("conversation_id", c.id)) if times[c.id] > 1 else c)
     return unique
 
-# %% ../nbs/03_curate.ipynb #6e51ae3c
+# %% ../nbs/03_curate.ipynb #4a9b23b5
 @dataclass(frozen=True)
 class Curated:
     "Conversations worth learning from, and the account of the others"
 
     conversations: list[Conversation]
     steps: list[Step]  # In their order
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(self.conversations)
+
+    def __len__(self) -> int:
+        return len(self.conversations)
 
     @property
     def report(self) -> dict[str, dict[str, int]]:
@@ -94,9 +100,9 @@ class Curated:
     def _repr_markdown_(self) -> str:
         return self.table.to_markdown()
 
-# %% ../nbs/03_curate.ipynb #38f1a0be
+# %% ../nbs/03_curate.ipynb #1dbebd98
 def curate(
-    conversations: Sequence[Conversation],  # Of one log, in its order
+    conversations: Iterable[Conversation],  # A `Log`, or its conversations in their order
     *,
     keep: str = "all",  # `all`, or `solved`: only runs whose reward or score is at least 1
     guess_errors: bool = False,  # Whether a tool's result that reads like an error counts as one
@@ -108,18 +114,18 @@ def curate(
     for name, most in (("max_similar", max_similar), ("max_per_tool", max_per_tool)):
         if most is not None and most < 1:
             raise CurateError(f"{name} is at least 1, or None for no cap; not {most}")
-    steps = [check_structure(with_unique_ids(conversations))]
+    steps = [check_structure(with_unique_ids(list(conversations)))]
 
     def then(step: Step) -> None:
         steps.append(step)
 
     then(collapse_prefixes(steps[-1].conversations))
     then(select_outcomes(steps[-1].conversations, keep=keep, guess_errors=guess_errors))
-    then(complete_tools(steps[-1].conversations))
-    then(check_schemas(steps[-1].conversations))
     if redact:
         finder = redact if callable(redact) else find_private
         then(redact_all(steps[-1].conversations, find=finder, seed=redact if isinstance(redact, str) else ""))
+    then(complete_tools(steps[-1].conversations))
+    then(check_schemas(steps[-1].conversations))
     then(drop_duplicates(steps[-1].conversations))
     if max_similar:
         then(cap_similar(steps[-1].conversations, most=max_similar))

@@ -7,7 +7,7 @@ A log goes in, and a page comes out: which tools there are, how often each is ca
 # %% auto #0
 __all__ = ['ToolUse', 'tool_uses', 'violations', 'Diagnosis', 'plot_tools', 'plot_sizes', 'diagnose']
 
-# %% ../nbs/03f_diagnose.ipynb #eb3af172
+# %% ../nbs/03f_diagnose.ipynb #d5e8a4f1
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .conversation import Conversation, ToolCall, dumps, excerpt, fingerprint
 from .schemas import argument_errors
 from .curate import Curated, curate
 from .logs import Log, LogPath, read_logs
-from .pages import Page, Table
+from .pages import Page, Table, count
 from .pii import find_private
 from .selection import complete_tools, failed_turns, prefix_keys, tool_versions
 from .stats import Stats, conversation_tokens, measure
@@ -25,7 +25,7 @@ from .stats import Stats, conversation_tokens, measure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/03f_diagnose.ipynb #cbd56d6b
+# %% ../nbs/03f_diagnose.ipynb #f7d50ed0
 @dataclass
 class ToolUse:
     "What became of the calls of one tool"
@@ -37,6 +37,7 @@ class ToolUse:
     suspected: int = 0  # Further calls whose result reads like an error
     retries: int = 0
     broken: int = 0  # Calls that break the schema
+    troubled: int = 0  # Calls that failed, are suspected to have, or break the schema
     versions: int = 0  # Different schemas under its name
 
 
@@ -67,7 +68,9 @@ def tool_uses(
                 use.failed += sure.get(i) == "failed_call"
                 use.suspected += i in guessed and i not in sure
                 use.retries += any(call.name == old.name and (bad or call.arguments == old.arguments) for old in before)
-                use.broken += bool(argument_errors(call, c.tools))
+                broken = bool(argument_errors(call, c.tools))
+                use.broken += broken
+                use.troubled += broken or i in guessed
             before, bad = calls, i in guessed
     return dict(sorted(uses.items(), key=lambda item: (-item[1].calls, item[0])))
 
@@ -93,7 +96,7 @@ def _offending(call: ToolCall, problem: str) -> str:
     first = problem.split(" ")[0].removeprefix("arguments.").split(".")[0].split("[")[0]
     return excerpt(call.arguments[first] if first in call.arguments else call.arguments, 60)
 
-# %% ../nbs/03f_diagnose.ipynb #006efe29
+# %% ../nbs/03f_diagnose.ipynb #c95c2d65
 @dataclass(frozen=True)
 class Diagnosis:
     "What is in a log, ready to be shown as text, in a notebook or as a page"
@@ -109,10 +112,12 @@ class Diagnosis:
         "What to take away"
         report, s = self.log.report, self.stats
         calls = sum(use.calls for use in self.uses.values())
-        troubled = sum(use.broken + use.failed for use in self.uses.values())
-        left = self.curated.report
-        return (f"{report.records:,} records hold {report.conversations:,} conversations with {s.calls:,} calls of {sum(use.calls > 0 for use in self.uses.values()):,} tools; {sum(report.rejected.values()):,} records were rejected. "
-                f"{troubled:,} of {calls:,} calls failed or break their schema. Curation leaves {left['conversations']['out']:,} conversations with {left['turns']['out']:,} turns to learn from.")
+        troubled = sum(use.troubled for use in self.uses.values())
+        left, rejected = self.curated.report, sum(report.rejected.values())
+        refused = " That is more than the default max_reject=0.2 allows: reading it for training will stop." if rejected > 0.2 * (rejected + report.conversations) else ""
+        return (f"{count(report.records, 'record')}: {count(report.conversations, 'conversation')} with {count(s.calls, 'call')} of {count(sum(use.calls > 0 for use in self.uses.values()), 'tool')}, {rejected:,} rejected.{refused} "
+                f"{troubled:,} of {count(calls, 'call')} failed, seem to have failed, or break their schema. "
+                f"Curation leaves {count(left['conversations']['out'], 'conversation')} with {count(left['turns']['out'], 'turn')} to learn from.")
 
     @property
     def page(self) -> Page:
@@ -125,7 +130,7 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         return self.page._repr_html_()
 
-# %% ../nbs/03f_diagnose.ipynb #e5288398
+# %% ../nbs/03f_diagnose.ipynb #a55e5caf
 def plot_tools(
     uses: dict[str, ToolUse],  # From `tool_uses`
     *,
@@ -137,7 +142,7 @@ def plot_tools(
     figure = Figure(figsize=(8, 1.2 + 0.24 * max(1, len(shown))), layout="constrained")
     axes = figure.subplots()
     names = [name if len(name) <= 40 else name[:39] + "…" for name, _ in shown]
-    bad = [min(use.calls, use.failed + use.suspected + use.broken) for _, use in shown]
+    bad = [use.troubled for _, use in shown]
     places = range(len(shown))
     axes.barh(places, [use.calls - n for (_, use), n in zip(shown, bad)], color="#2563eb", label="calls")
     axes.barh(places, bad, left=[use.calls - n for (_, use), n in zip(shown, bad)], color="#dc2626", label="failed, suspected or breaking the schema")

@@ -7,9 +7,8 @@ A log goes in, whatever its format and however it is packed; conversations, reje
 # %% auto #0
 __all__ = ['CODES', 'MERGED', 'WAITS', 'LogPath', 'Reject', 'Merge', 'iter_logs', 'LogReport', 'Log', 'read_logs']
 
-# %% ../nbs/01_logs.ipynb #84d5acbf
+# %% ../nbs/01_logs.ipynb #e8cb655a
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from .conversation import Adapter, Conversation, ConversationError, dumps
 from .fields import parse_tools, write_lines
 from .formats import expand, find_adapter
 from .messages import PartOfAnother
+from .pages import escape_markdown, plain
 from .platforms import mcp_tools
 from .reading import LogError, Raw, find_logs, iter_records
 
@@ -104,7 +104,7 @@ class _Halves:
             text = f"no {half} with custom_id {id!r}; read the input and the output file of the batch together"
             yield Reject(source, raw.offset, "missing_result", "custom_id", text, raw.excerpt)
 
-# %% ../nbs/01_logs.ipynb #f7a14a91
+# %% ../nbs/01_logs.ipynb #beb3e83f
 LogPath = str | Path | Sequence[str | Path]
 
 
@@ -115,6 +115,11 @@ def iter_logs(
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
 ) -> Iterator[Conversation | Reject | Merge]:  # One item a record, in the order of the files
     "Stream a log: each record comes out once, as a conversation, as a reject, or as part of another record"
+    yield from _stream(path, format, adapter, Counter())
+
+
+def _stream(path: LogPath, format: str, adapter: Adapter | None, count: Counter) -> Iterator[Conversation | Reject | Merge]:
+    "The items of a log; `count` learns how many records went in"
     adapt = adapter or find_adapter(format)
     files, halves = find_logs(path), _Halves()
     names = _names(files)
@@ -124,18 +129,20 @@ def iter_logs(
             try:
                 parts = [("", raw.value)] if raw.error or adapter or not isinstance(raw.value, dict) else expand(raw.value)
             except ConversationError as error:
+                count["records"] += 1
                 yield _rejected(error, source, raw, "")
                 continue
+            count["records"] += len(parts)
             for part, record in parts:
-                yield from _items(record, adapt, halves, source, raw, part, adapter is not None)
+                yield from _items(record, adapt, halves, source, raw, part, adapter is not None, count)
     yield from halves.rest()
 
 
-def _items(record: object, adapt: Adapter, halves: _Halves, source: str, raw: Raw, part: str, own: bool) -> Iterator[Conversation | Reject | Merge]:
+def _items(record: object, adapt: Adapter, halves: _Halves, source: str, raw: Raw, part: str, own: bool, count: Counter) -> Iterator[Conversation | Reject | Merge]:
     try:
         if raw.error:
             raise raw.error
-        whole = halves.join(record, source, raw)
+        whole = record if own else halves.join(record, source, raw)
         if whole is WAITS:
             return
         if whole is not record:
@@ -143,7 +150,11 @@ def _items(record: object, adapt: Adapter, halves: _Halves, source: str, raw: Ra
         if not isinstance(whole, dict):
             raise ConversationError(f"a record is a JSON object, not {type(whole).__name__}", "bad_type")
         found = adapt(whole)
-        for conversation in found if isinstance(found, list) else [found]:
+        found = found if isinstance(found, list) else [found]
+        if not found:
+            raise ConversationError("the adapter returned no conversation", "adapter")
+        count["records"] += len(found) - 1  # each conversation of an adapter that returns several counts as a record
+        for conversation in found:
             if not isinstance(conversation, Conversation):
                 raise ConversationError(f"the adapter returned {type(conversation).__name__}, not a Conversation", "adapter")
             yield _placed(conversation, source, raw.offset)
@@ -177,7 +188,7 @@ def _placed(conversation: Conversation, source: str, offset: int) -> Conversatio
     id = conversation.id or f"sha256:{conversation.content_hash}"
     return conversation.relabel(id, source=source, offset=offset)
 
-# %% ../nbs/01_logs.ipynb #4ae57f7a
+# %% ../nbs/01_logs.ipynb #4bfd2498
 @dataclass(frozen=True)
 class LogReport:
     "What became of every record of a log"
@@ -205,11 +216,10 @@ class LogReport:
         return rows + [(f"calls of {name}", n) for name, n in self.tools.items()]
 
     def __repr__(self) -> str:
-        return "\n".join([self.source] + [f"{n:8,}  {label}" for label, n in self.rows()])
+        return "\n".join([self.source] + [f"{n:8,}  {plain(label)}" for label, n in self.rows()])
 
     def _repr_markdown_(self) -> str:
-        escaped = [(re.sub(r"([|<>`*_])", r"\\\1", label), n) for label, n in self.rows()]
-        return "\n".join([f"| {self.source} | n |", "|---|--:|"] + [f"| {label} | {n:,} |" for label, n in escaped])
+        return "\n".join([f"| {escape_markdown(self.source)} | n |", "|---|--:|"] + [f"| {escape_markdown(label)} | {n:,} |" for label, n in self.rows()])
 
 # %% ../nbs/01_logs.ipynb #f973c8dc
 @dataclass(frozen=True)
@@ -257,7 +267,7 @@ def _called_as(conversation: Conversation, catalogue: list[dict]) -> list[dict]:
     longer = {call.name.rpartition("__")[2]: call.name for call in conversation.calls() if "__" in call.name}
     return [tool | {"function": tool["function"] | {"name": longer.get(tool["function"]["name"], tool["function"]["name"])}} for tool in catalogue]
 
-# %% ../nbs/01_logs.ipynb #5eff99cf
+# %% ../nbs/01_logs.ipynb #1e9e0c22
 def read_logs(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
     *,
@@ -270,8 +280,8 @@ def read_logs(
     "Read a log, or raise `LogError` when it holds no readable record or too many rejects"
     if not 0 <= max_reject <= 1:
         raise LogError(f"max_reject is a share between 0 and 1, not {max_reject}; 0.2 is one record in five")
-    conversations, rejects, merged = [], [], Counter()
-    for item in iter_logs(path, format=format, adapter=adapter):
+    conversations, rejects, merged, count = [], [], Counter(), Counter()
+    for item in _stream(path, format, adapter, count):
         if isinstance(item, Merge):
             merged[item.code] += 1
             continue
@@ -286,7 +296,7 @@ def read_logs(
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:
         raise LogError(_too_many(name, rejects, total, max_reject, merged))
-    return Log(_offer(conversations, tools), rejects, _report(name, conversations, rejects, merged))
+    return Log(_offer(conversations, tools), rejects, _report(name, count["records"], conversations, rejects, merged))
 
 
 def _too_many(name: str, rejects: list[Reject], total: int, max_reject: float, merged: Counter) -> str:
@@ -299,9 +309,9 @@ def _too_many(name: str, rejects: list[Reject], total: int, max_reject: float, m
     return f"{name}: {len(rejects)} of {total} records rejected ({counts}); {verdict}. The first:\n{shown}"
 
 
-def _report(name: str, conversations: list[Conversation], rejects: list[Reject], merged: Counter) -> LogReport:
+def _report(name: str, records: int, conversations: list[Conversation], rejects: list[Reject], merged: Counter) -> LogReport:
     return LogReport(
-        name, len(conversations) + len(rejects) + sum(merged.values()), len(conversations),
+        name, records, len(conversations),
         rejected=dict(Counter(reject.code for reject in rejects).most_common()),
         merged=dict(merged.most_common()),
         formats=dict(Counter(c.meta.get("format", "adapter") for c in conversations).most_common()),

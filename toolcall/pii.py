@@ -16,14 +16,14 @@ from functools import lru_cache
 
 from .conversation import ConversationError, excerpt
 
-# %% ../nbs/03a_pii.ipynb #24800223
+# %% ../nbs/03a_pii.ipynb #41c72543
 @dataclass(frozen=True)
 class Span:
     "Where a private value stands in a text"
 
     start: int  # Its first character
     end: int  # After its last character
-    kind: str  # email, card, iban, ipv4, ipv6, phone, us_ssn, secret, password, jwt, private_key, or a kind of your own
+    kind: str  # email, card, iban, ipv4, ipv6, phone, us_ssn, cn_id, secret, password, jwt, private_key, or a kind of your own
 
 
 _WORD = "0-9A-Za-z_À-ɏͰ-ӿ"  # scripts that put blanks between words; Chinese and Japanese do not
@@ -31,7 +31,7 @@ _LEFT = rf"(?<![{_WORD}])(?<![0-9A-Za-z]-)(?<![0-9]\.)"
 _RIGHT = rf"(?![{_WORD}])(?![.-][0-9])"
 _GAP = r"[ .()/\u00a0\u202f\u2010-\u2015-]{0,2}"  # what people put between digits
 
-# %% ../nbs/03a_pii.ipynb #02e3aae4
+# %% ../nbs/03a_pii.ipynb #10251259
 _CARD = re.compile(r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|(?:5[0-9]|2[2-7]|35)[0-9]{14}|3[47][0-9]{13}|3[0689][0-9]{12}|6[0-9]{15,18}")
 _IBAN = dict(re.findall("([A-Z]{2})([0-9]{2})", """
     AD24AE23AT20BE16BG22BR29CH21CY28CZ24DE22DK18EE20ES24FI18FR27GB22GE22GI23GR27HR21HU28IE22IL23IS26IT27
@@ -44,6 +44,11 @@ def _luhn(digits: str) -> int:
 
 def _mod97(iban: str) -> int:
     return int("".join(str(int(character, 36)) for character in iban[4:] + iban[:4])) % 97
+
+
+def _cn_id_length(text: str) -> int:
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)  # GB 11643-1999
+    return 18 if "10X98765432"[sum(w * int(c) for w, c in zip(weights, text)) % 11] == text[17].upper() else 0
 
 
 def _card_length(text: str) -> int:
@@ -104,7 +109,7 @@ _PEM = r"""-----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----
     (?:(?:[^-]|-(?!----)){0,16000}-----END[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----|(?:\s{0,4}[A-Za-z0-9+/=]{20,100}){0,400})"""
 _HINTS = {"digits": re.compile(r"[0-9](?:[ ().\-/]{0,2}[0-9]){6,}"), "dots": re.compile(r"\.[0-9]{1,3}\.[0-9]"), "colons": re.compile("::|:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:")}
 
-# %% ../nbs/03a_pii.ipynb #c8c47fb0
+# %% ../nbs/03a_pii.ipynb #fad20a78
 def _pattern(text: str) -> re.Pattern:
     return re.compile(text, re.VERBOSE)
 
@@ -117,6 +122,7 @@ _FINDERS: list[tuple[str, tuple[str, ...], int, re.Pattern, Callable[[str], int]
         |[0-9]{{4}}(?P<s>[ -])[0-9]{{4}}(?P=s)[0-9]{{4}}(?P=s)[0-9]{{1,4}}{_RIGHT}(?:(?P=s)[0-9]{{3}}{_RIGHT})?
         |[0-9]{{4}}(?P<t>[ -])[0-9]{{6}}(?P=t)[0-9]{{4,5}}{_RIGHT}))"""), _card_length),
     ("iban", ("digits",), 75, _pattern(rf"{_LEFT}(?=([A-Za-z]{{2}}[0-9]{{2}}(?:[ -]?[A-Za-z0-9]){{11,31}}))"), _iban_length),
+    ("cn_id", ("digits",), 75, _pattern(rf"{_LEFT}([1-9][0-9]{{5}}(?:19|20)[0-9]{{2}}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{{3}}[0-9Xx]){_RIGHT}"), _cn_id_length),
     ("us_ssn", ("digits",), 75, _pattern(rf"{_LEFT}((?!000|666|9)[0-9]{{3}}-(?!00)[0-9]{{2}}-(?!0000)[0-9]{{4}}){_RIGHT}"), len),
     ("phone", ("digits",), 75, _pattern(rf"{_LEFT}(?<![$€£¥\#+]){_SHAPED_PHONES}{_RIGHT}"), len),
     ("phone", ("phone", "mobile", "whatsapp", "tel.", "tel:", "电话", "手机"), 75, _pattern(_TOLD_PHONES + _RIGHT), _phone_length),
@@ -127,6 +133,7 @@ _FINDERS: list[tuple[str, tuple[str, ...], int, re.Pattern, Callable[[str], int]
     ("secret", ("akia", "asia", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "aiza", "k_live_", "k_test_", "hf_", "glpat-"), 0,
         _pattern(rf"(?<!{_KEY})({_TOKENS})(?![0-9A-Za-z_])"), _token_length),
     ("secret", ("bearer",), 0, _pattern(r"(?i:bearer)\s{1,2}([A-Za-z0-9._~+/-]{16,4000}={0,2})"), _token_length),
+    ("password", ("://",), 0, re.compile(r"://[^\s:/@]{0,64}:([^\s:/@]{3,200})@"), len),
     ("password", ("passw", "passp", "passc", "pwd", "secret", "token", "key"), 275, _pattern(
         rf"""(?i:{_NAMES})["']?\s{{0,3}}(?i:[:=]|is\b)\s{{0,3}}["']?([^\s"'<>{{}}()\[\],;$*\\]{{6,200}})"""), _password_length),
 ]

@@ -8,8 +8,9 @@ A configuration goes in; the whole chain runs, and leaves ChatML, checkpoint, lo
 __all__ = ['DEMO', 'Data', 'prepare', 'save_data', 'describe', 'write_train_data', 'train', 'evaluate_model', 'evaluate_run',
            'run', 'inspect', 'main']
 
-# %% ../nbs/10_pipeline.ipynb #bcb5502f
+# %% ../nbs/10_pipeline.ipynb #565b189c
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from toolcall.report import Report
     from toolcall.train import Run
 
-# %% ../nbs/10_pipeline.ipynb #3e3d3228
+# %% ../nbs/10_pipeline.ipynb #89d1d0f7
 @dataclass(frozen=True)
 class Data:
     "A log, cleaned and split"
@@ -66,7 +67,7 @@ def save_data(
     folder = Path(config.output_dir, "data")
     for name, part in data.splits.parts.items():
         save_conversations(part, folder / f"{name}.jsonl")
-    data.log.save_rejects(folder / "rejects.jsonl")
+    data.log.save_rejects(folder / "rejects.jsonl", excerpts=not config.curate["redact"])
     card = dataset_card(data.log.report, data.curated, data.splits, by_user=config.split["by_user"])
     write_lines(folder / "README.md", [card.rstrip("\n")])
 
@@ -193,7 +194,7 @@ def run(
     _say("made", f"{made}, {config.train_data_path}")
     return report
 
-# %% ../nbs/10_pipeline.ipynb #c19e3ef5
+# %% ../nbs/10_pipeline.ipynb #3460ee13
 DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 1, "save_steps": 10, "logging_steps": 2,
         "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 96, "batch_size": 22}, "evaluation": {"max_turns": 66, "latency_turns": 5}}
 
@@ -206,6 +207,8 @@ def inspect(
 ) -> str:  # The diagnosis and the first conversations
     "Describe a log without a model"
     found = diagnose(path)
+    if page and Path(page).exists() and not Path(page).read_bytes()[:15].lower().startswith(b"<!doctype html>"):
+        raise ConfigError(f"{page} exists and is no page; it is not overwritten")
     if page:
         write_lines(page, [found.page.to_html().rstrip("\n")])
     shown = [f"{c.id}\n" + "\n".join(f"  {m['role']:>9}: {m['content']}" + "".join(f" → {call}" for call in c.calls(i)) for i, m in enumerate(c.messages)) for c in found.log.conversations[:limit]]
@@ -231,6 +234,9 @@ def main(
     options = parser.parse_args(argv)
     try:
         _dispatch(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ValueError as error:
         if type(error).__module__.split(".")[0] != "toolcall":
             raise

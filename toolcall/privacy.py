@@ -190,7 +190,7 @@ def _leaves(value: object) -> Iterator[tuple[str, str]]:
         elif digits := _number(value):
             yield name, digits
 
-# %% ../nbs/03a_privacy.ipynb #82f69998
+# %% ../nbs/03a_privacy.ipynb #2bc46af3
 def _marked(find: Finder, text: str) -> list[Span]:
     spans = find(text)
     if not isinstance(spans, (list, tuple)):
@@ -208,7 +208,8 @@ def _values(conversation: Conversation, find: Finder) -> dict[_Value, set[str]]:
     parts = [[m["content"], m.get("reasoning_content"), [call["function"]["arguments"] for call in m.get("tool_calls", [])]] for m in conversation.messages]
     meta = {key: value for key, value in conversation.meta.items() if key not in _KEPT_META}
     spellings = defaultdict(set)
-    for name, text in dict.fromkeys(_leaves([parts, meta, conversation.id])):
+    tools = [[tool["function"].get("description"), tool["function"].get("parameters")] for tool in conversation.tools]
+    for name, text in dict.fromkeys(_leaves([parts, meta, conversation.id, tools])):
         head = f"{name}: " if _TELLING.search(name) else ""
         marks = [(text, span, 0) for span in _marked(find, text)]
         marks += [(head + text, span, len(head)) for span in _marked(find, head + text)] if head else []
@@ -286,7 +287,7 @@ class _Swap(_TextSwap):
             return new
         return type(value)(int(self.number(digits))) * (-1 if value < 0 else 1) if (digits := _number(value).lstrip("-")) else value
 
-# %% ../nbs/03a_privacy.ipynb #07ad74a5
+# %% ../nbs/03a_privacy.ipynb #42d1d4fa
 def redact(
     conversation: Conversation,  # As it was read
     *,
@@ -298,16 +299,17 @@ def redact(
         raise ConversationError(f"meta is an object, not {excerpt(conversation.meta)}", "bad_type", "meta")
     check_depth([conversation.meta, *(call.arguments for call in conversation.calls())], "arguments", 66)
     spellings = _values(conversation, find)
-    meta, messages, id, counts = dict(conversation.meta), conversation.messages, conversation.id, {}
+    meta, messages, tools, id, counts = dict(conversation.meta), conversation.messages, conversation.tools, conversation.id, {}
     if spellings:
         swap = _Swap(spellings, seed)
         messages = [_redacted(message, swap) for message in messages]
         meta = {key: value if key in _KEPT_META else swap.value(value, f"meta.{key}") for key, value in meta.items()}
         id = swap.text(id) if isinstance(id, str) else id
+        tools = [_redacted_tool(tool, swap) for tool in tools]
         counts = dict(sorted(swap.counts.items()))
     if meta.get("user_id") is not None:
         meta["user_id"] = _hashed(meta["user_id"], seed)
-    return replace(conversation, id=id, messages=messages, meta=meta | {"redacted": counts}), dict(counts)
+    return replace(conversation, id=id, messages=messages, tools=tools, meta=meta | {"redacted": counts}), dict(counts)
 
 
 def _hashed(user: object, seed: str) -> str:
@@ -315,6 +317,12 @@ def _hashed(user: object, seed: str) -> str:
         return fingerprint([seed, user])
     except (TypeError, ValueError, RecursionError):
         raise ConversationError(f"user_id is a JSON value, not {type(user).__name__}", "bad_type", "meta.user_id") from None
+
+
+def _redacted_tool(tool: dict, swap: _Swap) -> dict:
+    "A schema may list the very values that are private, as an enum or as names of arguments"
+    function = tool["function"]
+    return tool | {"function": function | {key: swap.value(function[key], f"{key} of {function['name']}") for key in ("description", "parameters") if key in function}}
 
 
 def _redacted(message: dict, swap: _Swap) -> dict:

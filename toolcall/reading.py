@@ -34,7 +34,7 @@ except ImportError:
     except ImportError:
         zstd = None
 
-# %% ../nbs/01a_reading.ipynb #7920f2ee
+# %% ../nbs/01a_reading.ipynb #6879b1e4
 class LogError(ValueError):
     "A log that can't be read as a whole; what is wrong with one record is a `Reject`"
 
@@ -49,13 +49,18 @@ def open_log(
     "Open a log for reading, or raise `LogError` for a missing or empty file, a folder, another kind of file"
     if str(path) == "-":
         handle, path = sys.stdin.buffer, "standard input"
+        if handle.closed:
+            raise LogError("standard input was read already; it can be read once")
     else:
         path = Path(path)
         if path.is_dir():
             raise LogError(f"{path} is a folder; name a file or a pattern, such as {path / '*.jsonl'}")
-        if not path.exists():
-            raise LogError(f"no such file: {path} (looked in {path.absolute().parent})")
-        handle = open(path, "rb", buffering=1 << 20)
+        try:
+            handle = open(path, "rb", buffering=1 << 20)
+        except FileNotFoundError:
+            raise LogError(f"no such file: {path} (looked in {path.absolute().parent})") from None
+        except OSError as error:
+            raise LogError(f"{path} can't be opened: {error.strerror}") from None
     magic = handle.peek(4)[:4]
     if not magic:
         raise LogError(f"{path} is empty: it holds no records")

@@ -62,11 +62,13 @@ def from_datasets(
     "Read conversations back from a `DatasetDict`"
     return {name: [Conversation.from_dict({"id": row["id"]} | {key: loads(row[key]) for key in _TEXTS}) for row in part] for name, part in data.items()}
 
-# %% ../nbs/03g_saving.ipynb #5354092a
+# %% ../nbs/03g_saving.ipynb #d2c0514f
 def to_trl(
     conversations: Iterable[Conversation],
+    *,
+    exact: bool = True,  # False: let `datasets.Json` round floats to 10 decimals and write long integers as text
 ) -> "Dataset":  # Columns prompt, completion, tools, of `datasets.Json`
-    "Make a prompt-completion dataset for TRL, or raise `ConversationError` for a value that its columns change"
+    "Make a prompt-completion dataset for TRL, or raise `ConversationError` for values that its columns change"
     from datasets import Dataset, Features, Json, List
     features = Features({key: List(Json()) for key in ("prompt", "completion", "tools")})
     rows, places = [], []
@@ -74,13 +76,14 @@ def to_trl(
         for turn in c.turns:
             rows.append({"prompt": c.messages[:turn], "completion": [c.messages[turn]], "tools": c.tools})
             places.append(f"{c.id}, turn {turn}")
-    data = Dataset.from_list(rows, features=features)
-    for place, row, back in zip(places, rows, data):
-        if json.dumps(row) != json.dumps(back):
-            raise ConversationError(f"{place}: datasets.Json changes a value of this row (a float of more than 10 decimals, or an integer of more than 64 bits); round it first", "not_exact", place)
+    data = Dataset.from_dict({key: [row[key] for row in rows] for key in features}, features=features)
+    changed = [place for place, row, back in zip(places, rows, data) if json.dumps(row) != json.dumps(back)] if exact else []
+    if changed:
+        raise ConversationError(f"datasets.Json changes a value in {len(changed)} of {len(rows)} rows, the first is {changed[0]}: a float of more than 10 decimals, or an integer of more than 64 bits; "
+                                "round it, or accept the change with exact=False", "not_exact", changed[0])
     return data
 
-# %% ../nbs/03g_saving.ipynb #8784bc59
+# %% ../nbs/03g_saving.ipynb #c3840856
 def save_openai(
     conversations: Iterable[Conversation],
     path: str | Path,  # A `.jsonl` file
@@ -90,12 +93,12 @@ def save_openai(
 
 
 def _openai_row(conversation: Conversation) -> dict:
-    messages = []
+    messages, turns = [], set(conversation.turns)
     for i, message in enumerate(conversation.messages):
-        bare = {key: value for key, value in message.items() if key not in ("is_error", "reasoning_content")}
+        bare = {key: value for key, value in message.items() if key not in ("is_error", "reasoning_content", "name")}
         if "tool_calls" in message:
             bare["tool_calls"] = [call | {"function": call["function"] | {"arguments": dumps(call["function"]["arguments"])}} for call in message["tool_calls"]]
-        if message["role"] == "assistant" and i not in conversation.turns:
+        if message["role"] == "assistant" and i not in turns:
             bare["weight"] = 0
         messages.append(bare)
     parallel = any(len(message.get("tool_calls", [])) > 1 for message in messages)

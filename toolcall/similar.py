@@ -28,7 +28,7 @@ def drop_duplicates(
         seen.add(c.content_hash)
     return make_step("duplicates", conversations, after, merged=True)
 
-# %% ../nbs/03c_similar.ipynb #ff1e7e03
+# %% ../nbs/03c_similar.ipynb #e4799642
 def pieces(
     text: str,  # What a user says
     *,
@@ -47,45 +47,51 @@ def user_text(
 
 
 class Neighbours:
-    "An index of texts that finds the similar ones"
+    "An index of texts that finds the similar ones; texts of the same pieces are one entry"
 
     def __init__(self, threshold: float = 0.8, hashes: int = 64, bands: int = 16):
         self.threshold, self.hashes = threshold, hashes
         self.index = RMinHashLSH(threshold, hashes, bands)
-        self.texts: list[frozenset[str]] = []
+        self.entries: list[frozenset[str]] = []
+        self.number: dict[frozenset[str], int] = {}
 
-    def find(self, text: str) -> list[int]:  # Numbers of similar texts, in the order in which they were added
-        "Find the texts that are similar to this one"
+    def find(self, text: str) -> list[int]:  # Numbers of similar entries, in the order in which they were added
+        "Find the entries that are similar to a text"
         mine = pieces(text)
         candidates = self.index.query(self._hash(mine))
-        return sorted(i for i in candidates if len(mine & self.texts[i]) >= self.threshold * len(mine | self.texts[i]))
+        return sorted(i for i in candidates if len(mine & self.entries[i]) >= self.threshold * len(mine | self.entries[i]))
 
-    def add(self, text: str) -> int:  # Its number
+    def add(self, text: str) -> int:  # The number of its entry
         "Add a text"
-        self.texts.append(pieces(text))
-        self.index.insert(len(self.texts) - 1, self._hash(self.texts[-1]))
-        return len(self.texts) - 1
+        mine = pieces(text)
+        if mine not in self.number:
+            self.number[mine] = len(self.entries)
+            self.entries.append(mine)
+            self.index.insert(self.number[mine], self._hash(mine))
+        return self.number[mine]
 
     def _hash(self, parts: frozenset[str]) -> RMinHash:
         sketch = RMinHash(num_perm=self.hashes, seed=0)
         sketch.update(sorted(parts))
         return sketch
 
-# %% ../nbs/03c_similar.ipynb #b458637c
+# %% ../nbs/03c_similar.ipynb #887221e4
 def cap_similar(
     conversations: Sequence[Conversation],
     *,
     most: int,  # Of one cluster and the same tools
 ) -> Step:  # Removed as `similar`
     "Keep at most so many of nearly equal conversations, new arguments first"
-    index, cluster_of = Neighbours(), []
+    index, cluster_of = Neighbours(), []  # the cluster of each entry
     clusters: dict[tuple, list[int]] = defaultdict(list)
     for number, c in enumerate(conversations):
         text = user_text(c)
-        found = index.find(text)
-        cluster_of.append(cluster_of[found[0]] if found else number)
-        index.add(text)
-        clusters[cluster_of[-1], tuple(call.name for call in c.calls())].append(number)
+        entry = index.number.get(pieces(text))
+        if entry is None:
+            found = index.find(text)
+            entry = index.add(text)
+            cluster_of.append(cluster_of[found[0]] if found else entry)
+        clusters[cluster_of[entry], tuple(call.name for call in c.calls())].append(number)
     kept: set[int] = set()
     for members in clusters.values():
         times: Counter[str] = Counter()
@@ -99,13 +105,13 @@ def cap_similar(
     after = [(c, "") if number in kept else (None, "similar") for number, c in enumerate(conversations)]
     return make_step("near-duplicates", conversations, after, notes={"clusters above the cap": crowded} if crowded else {})
 
-# %% ../nbs/03c_similar.ipynb #0c23fdce
+# %% ../nbs/03c_similar.ipynb #644c5758
 def cap_tools(
     conversations: Sequence[Conversation],
     *,
-    most: int,  # Conversations a tool
+    most: int,  # Conversations a tool, beyond which one is kept only for another tool's sake
 ) -> Step:  # Removed as `tool_cap`
-    "Keep at most so many conversations for each tool"
+    "Leave out conversations whose tools all have enough"
     count: Counter[str] = Counter()
     kept: set[int] = set()
     for number in sorted(range(len(conversations)), key=lambda i: conversations[i].content_hash):

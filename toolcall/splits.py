@@ -7,9 +7,9 @@ Clean conversations go in; train, validation and test come out. No conversation,
 # %% auto #0
 __all__ = ['Splits', 'split', 'find_leaks', 'after', 'calls_any']
 
-# %% ../nbs/03d_splits.ipynb #c4f9b234
+# %% ../nbs/03d_splits.ipynb #6acf7f74
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .conversation import Conversation, fingerprint
@@ -26,7 +26,7 @@ def _ties(conversation: Conversation, by_user: bool) -> list[str]:
     found = [f"{key} {meta[key]}" for key in _TIES if meta.get(key) is not None and (by_user or key != "user_id")]
     return found if "conversation_id" in meta else [f"conversation_id {conversation.id}", *found]
 
-# %% ../nbs/03d_splits.ipynb #dcf20f8f
+# %% ../nbs/03d_splits.ipynb #8185d690
 @dataclass(frozen=True)
 class Splits:
     "Three sets without a tie between them"
@@ -36,6 +36,10 @@ class Splits:
     test: list[Conversation]
     bridges: list[Conversation] = field(default_factory=list)  # Left out: tied to two sides
     groups: dict[str, int] = field(default_factory=dict)  # Set → groups of tied conversations
+
+    def items(self) -> Iterable[tuple[str, list[Conversation]]]:
+        "Name and conversations of each set"
+        return self.parts.items()
 
     @property
     def parts(self) -> dict[str, list[Conversation]]:
@@ -57,7 +61,7 @@ class Splits:
         rows += [f"| left out, tied to two sets | {len(self.bridges):,} | | | |"] if self.bridges else []
         return "\n".join(["| set | conversations | turns | turns without a call | groups |", "|---|--:|--:|--:|--:|", *rows])
 
-# %% ../nbs/03d_splits.ipynb #2054b7bd
+# %% ../nbs/03d_splits.ipynb #9498dd5c
 class _Placement:
     "Places records one after the other"
 
@@ -65,7 +69,7 @@ class _Placement:
         self.by_user = by_user
         self.near = Neighbours()
         self.side_of: dict[str, str] = {}  # tie → side
-        self.sides: list[str] = []  # side of each text in `near`
+        self.sides: dict[int, str] = {}  # side of each entry in `near`
         self.groups: Counter[str] = Counter()
 
     def place(self, conversation: Conversation, choose: Callable[[], str]) -> str | None:
@@ -78,18 +82,18 @@ class _Placement:
             self.groups[new := choose()] += 1
         side = found.pop() if found else new
         self.side_of |= dict.fromkeys(ties, side)
-        self.near.add(text)
-        self.sides.append(side)
+        self.sides[self.near.add(text)] = side
         return side
 
 
 def _chance(conversation: Conversation, seed: int) -> float:
-    known = conversation.meta.get("conversation_id") or conversation.meta.get("task_id") or conversation.content_hash
+    "A number from 0 to 1 that stays when the conversation goes on, or when tools are inferred from more calls"
+    known = next((conversation.meta[key] for key in ("conversation_id", "task_id", "opening") if conversation.meta.get(key)), conversation.id)
     return int(fingerprint([seed, known]), 16) / 2**64
 
-# %% ../nbs/03d_splits.ipynb #f91afde9
+# %% ../nbs/03d_splits.ipynb #7de503e8
 def split(
-    conversations: Sequence[Conversation],  # Clean ones, from `curate`, in the order of the log
+    conversations: Iterable[Conversation],  # What `curate` gave, in the order of the log
     *,
     validation: float = 0.1,  # Share of groups for the validation loss
     test: float = 0.15,  # Share of groups for evaluation; unused with `hold_out`
@@ -98,9 +102,11 @@ def split(
     hold_out: Callable[[Conversation], bool] | None = None,  # Chooses the test set, such as `after(…)` or `calls_any(…)`
 ) -> Splits:  # Train, validation and test
     "Split into sets without ties between them, or raise `CurateError`"
-    if not 0 < test < 1 or not 0 <= validation < 1 or validation + test >= 1:
+    if not 0 < test < 1:
+        raise CurateError(f"test={test} is a share above 0 and below 1; try 0.15")
+    if not 0 <= validation < 1 or validation + test >= 1:
         raise CurateError(f"validation={validation} and test={test} must leave a share for training; try 0.1 and 0.15")
-    placement, sides = _Placement(by_user), {}
+    conversations, placement, sides = list(conversations), _Placement(by_user), {}
     held = [i for i, c in enumerate(conversations) if hold_out and hold_out(c)]
     for i in held:
         sides[i] = placement.place(conversations[i], lambda: "test")
@@ -124,9 +130,9 @@ def _side(chance: float, test: float, validation: float) -> str:
 def _one_sided(parts: dict, placement: _Placement, held_out: bool) -> str:
     sizes = ", ".join(f"{len(part)} in {name}" for name, part in parts.items())
     if held_out:
-        return f"hold_out leaves {sizes}; it must choose some conversations, and leave some without a tie to them"
+        return f"hold_out leaves {sizes}; it must choose some conversations (is a tool's name misspelt, or do records lack a timestamp?), and leave some without a tie to them"
     tie = max(placement.side_of, key=lambda tie: tie.startswith("user_id"), default="")
-    hint = f"; when one id stands for many users, as {tie!r} may, pass by_user=False" if tie.startswith("user_id") else ""
+    hint = f"; when one id stands for many users, as {tie!r} may, pass by_user=False (split.by_user: false in a configuration)" if tie.startswith("user_id") else ""
     return f"{sum(placement.groups.values())} group(s) of tied conversations can't be split ({sizes}); at least 2 are needed{hint}"
 
 # %% ../nbs/03d_splits.ipynb #ba362192
@@ -153,20 +159,20 @@ def _component(conversations: Sequence[Conversation], start: int) -> list[int]:
         reached |= linked
     return sorted(reached)
 
-# %% ../nbs/03d_splits.ipynb #d2149b05
+# %% ../nbs/03d_splits.ipynb #06d4a116
 def find_leaks(
     splits: Splits,  # From `split`, or made by hand
     *,
     by_user: bool = True,  # Whether a shared `user_id` is a leak
 ) -> list[tuple[str, str, str]]:  # Id of a held-out conversation, id of a training conversation, and what ties them
     "List what ties the held-out sets to the training set"
-    near, owner, leaks = Neighbours(), {}, []
+    near, owner, leaks, first = Neighbours(), {}, [], {}
     for c in splits.train:
-        near.add(user_text(c))
+        first.setdefault(near.add(user_text(c)), c.id)
         owner |= {tie: c.id for tie in _ties(c, by_user)}
     for c in splits.validation + splits.test:
         leaks += [(c.id, owner[tie], tie) for tie in _ties(c, by_user) if tie in owner]
-        leaks += [(c.id, splits.train[i].id, "nearly equal request") for i in near.find(user_text(c))]
+        leaks += [(c.id, first[i], "nearly equal request") for i in near.find(user_text(c))[:1]]
     return leaks
 
 # %% ../nbs/03d_splits.ipynb #5fc16c21

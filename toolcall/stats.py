@@ -36,7 +36,7 @@ def conversation_tokens(
     words = "".join(m["content"] + "".join(dumps(call["function"]) for call in m.get("tool_calls", [])) for m in conversation.messages)
     return estimate_tokens(dumps(conversation.tools) if conversation.tools else "") + estimate_tokens(words) + 4 * len(conversation.messages)
 
-# %% ../nbs/03e_stats.ipynb #6a867337
+# %% ../nbs/03e_stats.ipynb #0975a2d0
 _SCRIPTS = {"Japanese": r"[\u3040-\u30ff]", "Korean": r"[\uac00-\ud7af]", "Chinese": r"[\u4e00-\u9fff]", "Russian or another in Cyrillic": r"[\u0400-\u04ff]",
             "Arabic": r"[\u0600-\u06ff]", "Hindi or another in Devanagari": r"[\u0900-\u097f]", "Hebrew": r"[\u0590-\u05ff]", "Thai": r"[\u0e00-\u0e7f]", "Greek": r"[\u0370-\u03ff]"}
 _SMALL_WORDS = {
@@ -62,7 +62,7 @@ def guess_language(
     words = re.findall(r"[^\W\d_]+", text.lower())
     score = {language: sum(word in small for word in words) for language, small in _WORDS.items()}
     best = max(score, key=score.get)
-    return best if score[best] else "Latin script" if words else "unknown"
+    return best if score[best] > (len(words) > 3) else "Latin script" if words else "unknown"
 
 # %% ../nbs/03e_stats.ipynb #b89328e3
 @dataclass(frozen=True)
