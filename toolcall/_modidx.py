@@ -285,6 +285,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'toolcall.messages._Walk.message': ('messages.html#_walk.message', 'toolcall/messages.py'),
                                    'toolcall.messages._called': ('messages.html#_called', 'toolcall/messages.py'),
                                    'toolcall.messages._id': ('messages.html#_id', 'toolcall/messages.py'),
+                                   'toolcall.messages._text': ('messages.html#_text', 'toolcall/messages.py'),
                                    'toolcall.messages.build': ('messages.html#build', 'toolcall/messages.py'),
                                    'toolcall.messages.parse_messages': ('messages.html#parse_messages', 'toolcall/messages.py')},
             'toolcall.models': { 'toolcall.models.ModelError': ('models.html#modelerror', 'toolcall/models.py'),

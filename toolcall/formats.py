@@ -111,7 +111,7 @@ def find_format(
             return format
     return None
 
-# %% ../nbs/02_formats.ipynb #55633c7a
+# %% ../nbs/02_formats.ipynb #ed00d043
 _ENVELOPES = ("data", "_source", "payload", "record", "event", "jsonPayload", "attributes")
 _WRAPPERS = ("data", "logs", "records", "rows", "traces", "items")
 
@@ -120,16 +120,18 @@ def expand(
     record: dict,  # A decoded record
 ) -> list[tuple[str, object]]:  # Path and value of each record in it; `("", record)` for an ordinary one
     "Take a document apart into its records"
-    inner = next((key for key in _WRAPPERS if len(record) == 1 and isinstance(record.get(key), list) and record[key]), None)
+    inner = next((key for key in record if key in _WRAPPERS and isinstance(record[key], list) and record[key]), None) if len(record) == 1 else None
     if inner:
         return [(f"{inner}[{i}]{'.' * bool(path)}{path}", part) for i, value in enumerate(record[inner])
                 for path, part in (expand(value) if isinstance(value, dict) else [("", value)])]
-    envelope = next((key for key in _ENVELOPES if isinstance(record.get(key), dict)), None)
+    envelope = next((key for key in record if key in _ENVELOPES and isinstance(record[key], dict)), None)
     if envelope and find_format(record) is None and find_format(record[envelope]):
         around = {key: value for key, value in record.items() if key not in record[envelope] and isinstance(value, (str, int, float))}
         return [(envelope, around | record[envelope])]
-    documents = [format for format in _candidates(tuple(record)) if format.expand and format.detect(record)]
-    return documents[0].expand(record) if documents else [("", record)]
+    for format in _candidates(tuple(record)):
+        if format.expand and format.detect(record):
+            return format.expand(record)
+    return [("", record)]
 
 # %% ../nbs/02_formats.ipynb #c9b93e53
 def find_adapter(

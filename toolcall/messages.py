@@ -7,12 +7,12 @@ Adapters hand over what they found, in OpenAI's words and with the log's own val
 # %% auto #0
 __all__ = ['ROLE_ALIASES', 'parse_messages', 'build', 'PartOfAnother', 'Format']
 
-# %% ../nbs/02b_messages.ipynb #b8192e02
+# %% ../nbs/02b_messages.ipynb #71e17bf7
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .conversation import Adapter, Conversation, ConversationError, excerpt
-from .fields import parse_arguments, parse_content, parse_json_text, parse_time, parse_tools
+from .fields import REDACTED, parse_arguments, parse_content, parse_json_text, parse_time, parse_tools
 
 # %% ../nbs/02b_messages.ipynb #cfe90738
 class _Calls:
@@ -70,8 +70,12 @@ class _Calls:
 def _id(value: object) -> str:
     return value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
-# %% ../nbs/02b_messages.ipynb #367bdb8c
+# %% ../nbs/02b_messages.ipynb #b8465671
 ROLE_ALIASES = {"developer": "system", "function": "tool", "model": "assistant", "human": "user", "ai": "assistant", "gpt": "assistant", "observation": "tool", "ipython": "tool"}
+
+
+def _text(content: object) -> str:
+    return content if type(content) is str and content not in REDACTED else parse_content(content)  # most content is plain text
 
 
 class _Walk(_Calls):
@@ -94,11 +98,11 @@ class _Walk(_Calls):
         if role == "user" and self.open:
             self.warn("missing_result")
             self.open.clear()
-        return {"role": role, "content": parse_content(message.get("content"))}
+        return {"role": role, "content": _text(message.get("content"))}
 
     def assistant(self, message: dict, i: int) -> dict:
-        content = parse_content(message.get("content") or message.get("refusal"))
-        if message.get("refusal"):
+        content = _text(message.get("content") or message.get("refusal"))
+        if "refusal" in message and message["refusal"]:
             self.warn("refusal")
         said = {"role": "assistant", "content": content}
         if message.get("tool_calls"):
@@ -107,7 +111,7 @@ class _Walk(_Calls):
             said["tool_calls"] = self.calls([{"function": message["function_call"]}], i, "function_call")
         elif not content.strip():
             raise ConversationError("an assistant message has text or calls a tool", "no_content")
-        if isinstance(message.get("reasoning_content"), str) and message["reasoning_content"]:
+        if "reasoning_content" in message and isinstance(message["reasoning_content"], str) and message["reasoning_content"]:
             said["reasoning_content"] = message["reasoning_content"]
         return said
 
@@ -116,7 +120,7 @@ class _Walk(_Calls):
             raise ConversationError(f"tool_calls is a list, not {type(calls).__name__}", "bad_type", path)
         return [self.call(call, f"call_{i}_{j}", f"{path}[{j}]") for j, call in enumerate(calls)]
 
-# %% ../nbs/02b_messages.ipynb #0e081968
+# %% ../nbs/02b_messages.ipynb #7dc669f8
 def parse_messages(
     value: object,  # A list of messages, or JSON text of one
     path: str = "messages",  # Where it stands, for errors
@@ -136,7 +140,7 @@ def parse_messages(
             place = places[i] if places else f"{path}[{i}]"
             raise ConversationError(str(error), error.code, f"{place}.{error.path}".rstrip(".")) from None
         if parsed is not None:
-            if parsed["role"] == "assistant" and message.get("weight") != 0 and not message.get("refusal"):
+            if parsed["role"] == "assistant" and ("weight" not in message or message["weight"] != 0) and not ("refusal" in message and message["refusal"]):
                 learn.append(len(messages))
             messages.append(parsed)
     return messages, learn, walk.warnings

@@ -163,7 +163,7 @@ def _read_candidate(candidates: object, draft: Draft, path: str) -> None:
     content = first["content"]
     read_contents([content | {"role": "model"} if isinstance(content, dict) else content], draft, path)
 
-# %% ../nbs/02d_providers.ipynb #853ca70a
+# %% ../nbs/02d_providers.ipynb #c2886548
 PAIRS = (("request", "response"), ("prompt", "completion"), ("kwargs", "result"), ("input", "output"), ("inputs", "outputs"), ("request_body", "response_body"), ("body", "response"))
 
 
@@ -179,7 +179,7 @@ def from_exchange(
     request, response = _decoded(record.get(ask), ask), record.get(answer)
     draft = Draft(read_facts(record, record.get("metadata"), request, response) | (meta or {}))
     read_request(request, draft, ask)
-    for holder, at in ((record, ""), (record.get("metadata"), "metadata.")):  # tools that stand beside the request
+    for holder, at in ((record, ""), (record.get("metadata"), "metadata.")) if draft.tools is None else ():  # beside the request
         if draft.tools is None and isinstance(holder, dict):
             draft.offer(_declarations(_decoded(holder.get("tools"), f"{at}tools")), f"{at}tools")
     if isinstance(response, dict) and "status_code" in response and "body" in response:  # OpenAI Batch
