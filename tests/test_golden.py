@@ -8,6 +8,7 @@ from goldens import GOLDENS, TOOL
 from test_traces import GOLDEN as TRACE_GOLDENS
 from test_training_sets import RECORDS as TRAINING_GOLDENS
 
+from toolcall.codes import CODES, MERGED, WARNINGS
 from toolcall.conversation import Conversation, check_messages, dumps, loads
 from toolcall.formats import FORMATS, expand, find_adapter, find_format
 from toolcall.logs import Merge, Reject, iter_logs
@@ -103,8 +104,12 @@ def test_ten_thousand_broken_records_never_crash_the_reader(seed, tmp_path):
     for item in items:
         if isinstance(item, Conversation):
             check_messages(item.messages)
+            assert set(item.meta.get("warnings", [])) <= WARNINGS.keys()
             dumps(item.to_dict()).encode()
+        elif isinstance(item, Merge):
+            assert item.code in MERGED
         elif isinstance(item, Reject):
+            assert item.code in CODES
             assert len(item.excerpt) <= 80 and item.source.startswith("broken.jsonl:") and dumps(vars(item)).encode()
 
 

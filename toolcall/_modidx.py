@@ -415,6 +415,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'toolcall.providers._decoded': ('providers.html#_decoded', 'toolcall/providers.py'),
                                     'toolcall.providers._go_on': ('providers.html#_go_on', 'toolcall/providers.py'),
                                     'toolcall.providers._has_parts': ('providers.html#_has_parts', 'toolcall/providers.py'),
+                                    'toolcall.providers._hosted': ('providers.html#_hosted', 'toolcall/providers.py'),
                                     'toolcall.providers._is_anthropic': ('providers.html#_is_anthropic', 'toolcall/providers.py'),
                                     'toolcall.providers._is_exchange': ('providers.html#_is_exchange', 'toolcall/providers.py'),
                                     'toolcall.providers._is_items': ('providers.html#_is_items', 'toolcall/providers.py'),

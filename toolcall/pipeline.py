@@ -85,17 +85,15 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #95346fe2
+# %% ../nbs/10_pipeline.ipynb #32c2bb18
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
     path: str | Path,  # JSON Lines of `{"input": ChatML text}`
 ) -> None:
     "Write the training set as ChatML text, in the words that are trained"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"input": renderer.render(c.messages, c.tools).removesuffix("\n")} for c in conversations]
-    path.write_text("".join(dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_lines(path, map(dumps, rows))
 
 
 def _say(title: str, text: object = "") -> None:

@@ -14,7 +14,7 @@ from .fields import Catalogue, parse_json_text
 from .messages import Format
 from .openai import Draft, read_completion, read_facts, read_items
 
-# %% ../nbs/02d_providers.ipynb #0b35e93e
+# %% ../nbs/02d_providers.ipynb #25049458
 _ITEMS = ("function_call", "function_call_output", "message", "reasoning", "item_reference")
 
 
@@ -61,8 +61,8 @@ def _read_body(body: dict, draft: Draft, at: str) -> None:
         if system:
             draft.add({"role": "system", "content": system["parts"] if isinstance(system, dict) and "parts" in system else system}, f"{at}{key}")
     tools = body.get("tools") or body.get("functions") or config.get("tools")
-    if isinstance(body.get("toolConfig"), dict):
-        tools = body["toolConfig"].get("tools")
+    if isinstance(body.get("toolConfig"), dict) and "tools" in body["toolConfig"]:  # Bedrock
+        tools = body["toolConfig"]["tools"]
     draft.offer(_declarations(_decoded(tools, f"{at}tools")), f"{at}tools")
     if body.get("previous_response_id"):
         raise ConversationError("the history is with the provider, not in the log: log requests with their whole input", "missing_history", f"{at}previous_response_id")
@@ -96,8 +96,12 @@ def _declarations(tools: object) -> object:
     if not isinstance(tools, list) or all(isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools):
         return tools
     inner = [(_either(tool, "functionDeclarations") if isinstance(tool, dict) else None, tool) for tool in tools]
-    return [function for found, tool in inner for function in (found if isinstance(found, list) else [tool])
-            if not (isinstance(tool, dict) and found is None and "name" not in tool and "function" not in tool and "type" not in tool)]
+    return [function for found, tool in inner for function in (found if isinstance(found, list) else [_hosted(tool)])]
+
+
+def _hosted(tool: object) -> object:
+    "A tool that Gemini runs itself is named by its only key"
+    return {"type": next(iter(tool))} if isinstance(tool, dict) and len(tool) == 1 and not tool.keys() & {"name", "function", "type"} else tool
 
 # %% ../nbs/02d_providers.ipynb #64ed606c
 def read_response(

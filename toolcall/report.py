@@ -8,7 +8,7 @@ Two evaluations of the same turns go in; a report comes out that displays itself
 __all__ = ['HEADLINES', 'metric_rows', 'tool_rows', 'error_kind', 'failure_rows', 'last_messages', 'plot_metrics', 'Report',
            'to_json', 'save_report', 'environment']
 
-# %% ../nbs/09_report.ipynb #9fa35c8c
+# %% ../nbs/09_report.ipynb #5d0da909
 import json
 import platform
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from . import __version__
 from .chatml import Example
 from .conversation import ToolCall
 from .evaluate import DEFINITIONS, Evaluation, TurnScore, compare, wilson
+from .fields import write_lines
 from .pages import Page, Rows, Table
 
 # %% ../nbs/09_report.ipynb #8aee3d55
@@ -151,7 +152,7 @@ class Report:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows) + f"\n\n{self.verdict}"
 
-# %% ../nbs/09_report.ipynb #d6884b98
+# %% ../nbs/09_report.ipynb #1392e957
 def to_json(
     report: Report,  # What to show
 ) -> dict:  # A JSON object: verdict, settings, and metrics, latency and turns of both models
@@ -172,11 +173,9 @@ def save_report(
     folder: str | Path,  # Gets report.html, report.md and report.json
 ) -> None:
     "Save the report in three forms"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(report.page.to_html(), encoding="utf-8")
-    (folder / "report.md").write_text(report.page.to_markdown(), encoding="utf-8")
-    (folder / "report.json").write_text(json.dumps(to_json(report), ensure_ascii=False, indent=1), encoding="utf-8")
+    texts = {"html": report.page.to_html(), "md": report.page.to_markdown(), "json": json.dumps(to_json(report), ensure_ascii=False, indent=1)}
+    for ending, text in texts.items():
+        write_lines(Path(folder, f"report.{ending}"), [text.rstrip("\n")])
 
 
 def environment() -> dict[str, str]:  # Name to version

@@ -228,12 +228,12 @@ def chat(talk: _Talk) -> None:
     talk.user(ask.format(talk.pick(["Peru", "Kenya", "winter", "the sea", "cats", "Iceland", "mountains", "Brazil"] if talk.language == "en" else ["冬天", "大海", "猫", "月亮", "高山"])))
     talk.say(answer)
 
-# %% ../nbs/samples.ipynb #76cd2f9c
+# %% ../nbs/samples.ipynb #fa70f205
 KINDS = {plain: 52, parallel: 8, follow_up: 7, book_what_was_found: 5, missing_argument: 7, retry: 4, chat: 17}
 
 
 def sample_records(
-    conversations: int = 560,  # How many to draw, before duplicates
+    conversations: int = 700,  # How many to draw, before duplicates
     *,
     seed: int = 0,  # The same seed gives the same records
 ) -> Iterator[dict]:  # `messages` records with OpenAI's shape
@@ -251,7 +251,7 @@ def sample_records(
 
 def write_sample_logs(
     path: str | Path,  # Where to write; gzipped when it ends in `.gz`
-    conversations: int = 560,  # How many to draw, before duplicates
+    conversations: int = 700,  # How many to draw, before duplicates
     *,
     seed: int = 0,  # The same seed gives the same file
 ) -> Path:  # The file written
