@@ -15,7 +15,7 @@ from .conversation import ConversationError, excerpt
 from .fields import parse_json_text
 from .openai import Draft
 
-# %% ../nbs/02d_blocks.ipynb #b5cbaf4f
+# %% ../nbs/02d_blocks.ipynb #35ba5e36
 _HOSTED = ("server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result")
 _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", *_HOSTED)
 
@@ -64,7 +64,7 @@ def read_messages(
         else:
             draft.add(message, f"{path}[{i}]")
 
-
+# %% ../nbs/02d_blocks.ipynb #653d056c
 def _read_blocks(message: dict, draft: Draft, place: str) -> None:
     said, extra = [], {}
     for j, block in enumerate(map(_block, message["content"])):
@@ -87,7 +87,7 @@ def _read_blocks(message: dict, draft: Draft, place: str) -> None:
     if said or extra or message.get("role") == "assistant":
         draft.add(message | {"content": said} | extra, place)
 
-# %% ../nbs/02d_blocks.ipynb #64b82a10
+# %% ../nbs/02d_blocks.ipynb #d381e4ea
 def _either(record: dict, camel: str) -> object:
     "The value under a camel-case key, or under the same key with underscores"
     return record[camel] if camel in record else record.get(_snake(camel))
@@ -120,7 +120,7 @@ def _read_part(part: object, turn: dict, draft: Draft, place: str) -> None:
     else:
         raise ConversationError(f"a part is text, a function call or its response, not {excerpt(part)}", "multimodal", place)
 
-
+# %% ../nbs/02d_blocks.ipynb #91f506de
 def read_contents(
     contents: object,  # Gemini's `contents`, one content, or text
     draft: Draft,  # Gets the messages

@@ -25,7 +25,7 @@ from .stats import Stats, conversation_tokens, measure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/03f_diagnose.ipynb #f7d50ed0
+# %% ../nbs/03f_diagnose.ipynb #3faf5790
 @dataclass
 class ToolUse:
     "What became of the calls of one tool"
@@ -40,7 +40,7 @@ class ToolUse:
     troubled: int = 0  # Calls that failed, are suspected to have, or break the schema
     versions: int = 0  # Different schemas under its name
 
-
+# %% ../nbs/03f_diagnose.ipynb #05308b4f
 def tool_uses(
     conversations: Sequence[Conversation],  # With tools, declared or inferred
 ) -> dict[str, ToolUse]:  # Most called first

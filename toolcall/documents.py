@@ -86,7 +86,7 @@ class _Characters:
         self.line += passed.count("\n")
         self.offset += len(passed.encode("utf-8", "surrogateescape"))
 
-# %% ../nbs/01b_documents.ipynb #aaad04c2
+# %% ../nbs/01b_documents.ipynb #6b24a245
 class _Window(_Characters):
     "Decodes the values of a file one after the other"
 
@@ -157,7 +157,7 @@ class _Window(_Characters):
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*("|\\?\Z)|[{}\[\]]', re.DOTALL)
 
-
+# %% ../nbs/01b_documents.ipynb #c4176f8a
 def _is_broken(error: ValueError, text: str) -> bool:
     "Whether no further text can mend the value"
     return isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated") and error.pos < len(text) - 16

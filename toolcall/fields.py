@@ -101,7 +101,7 @@ def _normal_type(value: object) -> object:
     plain = _TYPES.get(plain, plain)
     return plain if plain in _JSON_TYPES or plain == "any" else value
 
-# %% ../nbs/02a_fields.ipynb #eb06ca1c
+# %% ../nbs/02a_fields.ipynb #a8744260
 _SCHEMA_KEYS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema", "parameters_json_schema")
 
 
@@ -135,7 +135,7 @@ def parse_tools(
         check_depth(value, path)
         raise ConversationError(f"tools hold a value that is not JSON: {error}", "bad_type", path) from None
 
-
+# %% ../nbs/02a_fields.ipynb #06fa421c
 @lru_cache(maxsize=256)  # most records of a log repeat a catalogue; version 2 of marshal keeps order and types
 def _parsed_tools(key: bytes, path: str) -> tuple[list[dict], list[str]]:
     tools: dict[str, dict] = {}

@@ -77,7 +77,7 @@ class _Halves:
             text = f"no {half} with custom_id {id!r}; read the input and the output file of the batch together"
             yield Reject(source, raw.offset, "missing_result", "custom_id", text, raw.excerpt)
 
-# %% ../nbs/01_logs.ipynb #beb3e83f
+# %% ../nbs/01_logs.ipynb #9d1e8e7a
 LogPath = str | Path | Sequence[str | Path]
 
 
@@ -110,7 +110,7 @@ def _stream(path: LogPath, format: str, adapter: Adapter | None, count: Counter)
                 yield from _items(record, adapt, halves, source, raw, part, adapter is not None, count)
     yield from halves.rest()
 
-
+# %% ../nbs/01_logs.ipynb #6edecc42
 def _items(record: object, adapt: Adapter, halves: _Halves, source: str, raw: Raw, part: str, own: bool, count: Counter) -> Iterator[Conversation | Reject | Merge]:
     try:
         if raw.error:
@@ -240,7 +240,7 @@ def _called_as(conversation: Conversation, catalogue: list[dict]) -> list[dict]:
     longer = {call.name.rpartition("__")[2]: call.name for call in conversation.calls() if "__" in call.name}
     return [tool | {"function": tool["function"] | {"name": longer.get(tool["function"]["name"], tool["function"]["name"])}} for tool in catalogue]
 
-# %% ../nbs/01_logs.ipynb #1e9e0c22
+# %% ../nbs/01_logs.ipynb #3617eaad
 def read_logs(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
     *,
@@ -281,7 +281,7 @@ def _too_many(name: str, rejects: list[Reject], total: int, max_reject: float, m
     verdict = "nothing is left" if len(rejects) == total else f"more than max_reject={max_reject:g} allows"
     return f"{name}: {len(rejects)} of {total} records rejected ({counts}); {verdict}. The first:\n{shown}"
 
-
+# %% ../nbs/01_logs.ipynb #1b308785
 def _report(name: str, records: int, conversations: list[Conversation], rejects: list[Reject], merged: Counter) -> LogReport:
     return LogReport(
         name, records, len(conversations),

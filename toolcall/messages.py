@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .conversation import Adapter, Conversation, ConversationError, excerpt
 from .fields import REDACTED, parse_arguments, parse_content, parse_json_text, parse_time, parse_tools
 
-# %% ../nbs/02b_messages.ipynb #cfe90738
+# %% ../nbs/02b_messages.ipynb #e3e05dc9
 class _Calls:
     "The calls and results of one conversation, paired as they come"
 
@@ -66,18 +66,18 @@ class _Calls:
         self.results[logged] = content
         return {"role": "tool", "tool_call_id": named[0][1], "name": named[0][2], "content": content}
 
-
+# %% ../nbs/02b_messages.ipynb #270a204e
 def _id(value: object) -> str:
     return value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
-# %% ../nbs/02b_messages.ipynb #b8465671
+# %% ../nbs/02b_messages.ipynb #ebe62fad
 ROLE_ALIASES = {"developer": "system", "function": "tool", "model": "assistant", "human": "user", "ai": "assistant", "gpt": "assistant", "observation": "tool", "ipython": "tool"}
 
 
 def _text(content: object) -> str:
     return content if type(content) is str and content not in REDACTED else parse_content(content)  # most content is plain text
 
-
+# %% ../nbs/02b_messages.ipynb #b7f90b7e
 class _Walk(_Calls):
     "One pass over the messages of a conversation"
 

@@ -80,7 +80,7 @@ def _read_scores(record: dict) -> dict:
     named = own | (record["scores"] if isinstance(record.get("scores"), dict) else {})
     return {key: float(value) for key, value in named.items() if isinstance(value, (int, float)) and abs(value) < 1e300}
 
-# %% ../nbs/02c_openai.ipynb #87b9580e
+# %% ../nbs/02c_openai.ipynb #c01867f2
 def merge_chunks(
     chunks: Iterable[object],  # `chat.completion.chunk` objects in their order
 ) -> dict:  # A `chat.completion` response; its finish_reason is `incomplete` when the stream broke off
@@ -109,7 +109,7 @@ def merge_chunks(
     choice = {"index": 0, "finish_reason": reason or "incomplete", "message": message}
     return {"choices": [choice, *({"index": other} for other in sorted(others))]}
 
-
+# %% ../nbs/02c_openai.ipynb #677932b2
 def _merge_call(calls: dict, part: object, path: str) -> None:
     function = part.get("function") if isinstance(part, dict) else None
     if not isinstance(function, dict) or not isinstance(part.get("index", 0), int):

@@ -128,7 +128,7 @@ def train(
     save_data(config, data)
     return finished
 
-# %% ../nbs/10_pipeline.ipynb #bd3a4f05
+# %% ../nbs/10_pipeline.ipynb #a167f65a
 def evaluate_model(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
     config: Config,  # Style and generation settings
@@ -154,7 +154,7 @@ def evaluate_model(
     timed = engine.generate(prompts[: config.evaluation["latency_turns"]], batch_size=1)
     return evaluate(examples, outputs, parse=chatml.parse, mode=config.evaluation["mode"], timed=timed), examples
 
-
+# %% ../nbs/10_pipeline.ipynb #0db60d86
 def evaluate_run(
     config: Config,  # The configuration of a finished run
 ) -> "Report":  # Also saved in `output_dir`
@@ -192,7 +192,7 @@ def run(
     _say("made", f"{made}, {config.train_data_path}")
     return report
 
-# %% ../nbs/10_pipeline.ipynb #3460ee13
+# %% ../nbs/10_pipeline.ipynb #162afa2b
 DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 1, "save_steps": 10, "logging_steps": 2,
         "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 96, "batch_size": 22}, "evaluation": {"max_turns": 66, "latency_turns": 5}}
 
@@ -212,7 +212,7 @@ def inspect(
     shown = [f"{c.id}\n" + "\n".join(f"  {m['role']:>9}: {m['content']}" + "".join(f" → {call}" for call in c.calls(i)) for i, m in enumerate(c.messages)) for c in found.log.conversations[:limit]]
     return "\n\n".join([str(found), *shown])
 
-
+# %% ../nbs/10_pipeline.ipynb #d980c7d5
 def main(
     argv: Sequence[str] | None = None,  # Default: the command line's
 ) -> int:  # 0, or 2 when the input is wrong

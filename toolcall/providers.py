@@ -14,7 +14,7 @@ from .fields import Catalogue, parse_json_text
 from .messages import Format
 from .openai import Draft, read_completion, read_facts, read_items
 
-# %% ../nbs/02d_providers.ipynb #25049458
+# %% ../nbs/02d_providers.ipynb #c5948530
 _ITEMS = ("function_call", "function_call_output", "message", "reasoning", "item_reference")
 
 
@@ -53,7 +53,7 @@ def read_request(
     else:
         read_messages(request, draft, path)
 
-
+# %% ../nbs/02d_providers.ipynb #abfc48e3
 def _read_body(body: dict, draft: Draft, at: str) -> None:
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK
     for key in ("system", "instructions", "systemInstruction", "system_instruction"):
@@ -98,12 +98,12 @@ def _declarations(tools: object) -> object:
     inner = [(_either(tool, "functionDeclarations") if isinstance(tool, dict) else None, tool) for tool in tools]
     return [function for found, tool in inner for function in (found if isinstance(found, list) else [_hosted(tool)])]
 
-
+# %% ../nbs/02d_providers.ipynb #c0ce036d
 def _hosted(tool: object) -> object:
     "A tool that Gemini runs itself is named by its only key"
     return {"type": next(iter(tool))} if isinstance(tool, dict) and len(tool) == 1 and not tool.keys() & {"name", "function", "type"} else tool
 
-# %% ../nbs/02d_providers.ipynb #64ed606c
+# %% ../nbs/02d_providers.ipynb #e47dd780
 def read_response(
     response: object,  # A response's body, a message, chunks, an event stream, or the answer's text
     draft: Draft,  # Gets the new turn
@@ -138,7 +138,7 @@ def read_response(
     else:
         read_completion(response, draft, path)
 
-
+# %% ../nbs/02d_providers.ipynb #bc892500
 def _go_on(messages: list, draft: Draft, path: str) -> None:
     "Add what a response's messages add to the request's, which they may repeat"
     new = Draft()

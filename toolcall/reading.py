@@ -34,7 +34,7 @@ except ImportError:
     except ImportError:
         zstd = None
 
-# %% ../nbs/01a_reading.ipynb #6879b1e4
+# %% ../nbs/01a_reading.ipynb #611f2253
 class LogError(ValueError):
     "A log that can't be read as a whole; what is wrong with one record is a `Reject`"
 
@@ -75,7 +75,7 @@ def open_log(
         return zstd.open(handle, "rb")
     return gzip.open(handle, "rb") if magic.startswith(b"\x1f\x8b") else handle
 
-
+# %% ../nbs/01a_reading.ipynb #d1aa0be0
 def find_logs(
     path: str | Path | Sequence[str | Path],  # A file, a pattern such as `logs/*.jsonl.gz`, `-`, or several of them
 ) -> list[str | Path]:  # The files, each pattern's in the order of their names
@@ -116,7 +116,7 @@ def decode(
     except ValueError as error:
         return Raw(line, offset, text, None, ConversationError(f"not JSON: {error}{hint(text.decode('utf-8'))}", "not_json"))
 
-# %% ../nbs/01a_reading.ipynb #57badd29
+# %% ../nbs/01a_reading.ipynb #48b93e32
 _KEY = b'"tools":'
 _BODIES = ("request", "body", "input", "inputs", "kwargs", "model_parameters")
 _MARK = f"<catalogue {secrets.token_hex(8)}>"  # no log can hold it
@@ -158,7 +158,7 @@ class LineDecoder:
 def _strict(line: bytes) -> object:
     return loads(line.decode("utf-8"))
 
-
+# %% ../nbs/01a_reading.ipynb #a2339a7c
 def _put_back(record: object, tools: Catalogue) -> bool:
     "Put a catalogue where its mark stands; False when the mark stands where no catalogue belongs"
     holders = [record, *(record[key] for key in _BODIES if key in record)] if isinstance(record, dict) else []

@@ -17,7 +17,7 @@ from genson import SchemaBuilder
 
 from .conversation import ConversationError, ToolCall, dumps, excerpt, loads, make_tool
 
-# %% ../nbs/00b_schemas.ipynb #79aff429
+# %% ../nbs/00b_schemas.ipynb #9934f9f8
 def argument_errors(
     call: ToolCall,  # The call to check
     tools: list[dict],  # The tools that were offered
@@ -63,7 +63,7 @@ def _may_hang(pattern: str) -> bool:
 # what compiling a malformed schema raises
 _BROKEN_SCHEMA = (fastjsonschema.JsonSchemaDefinitionException, re.error, ArithmeticError, AttributeError, LookupError, NameError, RecursionError, SyntaxError, TypeError, ValueError)
 
-
+# %% ../nbs/00b_schemas.ipynb #bcc7badb
 def _named(schema: object, keys: tuple[str, ...]) -> list[tuple[str, object]]:
     "Every value under one of the keys, at any depth"
     if isinstance(schema, list):

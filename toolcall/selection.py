@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from .conversation import Conversation, fingerprint
 from .schemas import argument_errors, infer_tools
 
-# %% ../nbs/03b_selection.ipynb #a283e0ea
+# %% ../nbs/03b_selection.ipynb #352402e8
 class CurateError(ValueError):
     "Conversations that can't be cleaned or split as asked"
 
@@ -49,7 +49,7 @@ class Step:
         turns = sum(len(c.turns) for c in self.conversations)
         return f"{self.name}: {self.before[0]:,} → {len(self.conversations):,} conversations, {self.before[1]:,} → {turns:,} turns" + "".join(f"\n    {part}" for part in parts)
 
-
+# %% ../nbs/03b_selection.ipynb #8010d82f
 def make_step(
     name: str,  # The step's name
     before: Sequence[Conversation],  # What went in
@@ -145,7 +145,7 @@ def failed_turns(
         reasons[turn] = "cut"
     return reasons
 
-# %% ../nbs/03b_selection.ipynb #dd1b036d
+# %% ../nbs/03b_selection.ipynb #f08da570
 def collapse_prefixes(
     conversations: Sequence[Conversation],  # Of one log
 ) -> Step:  # Merged as `prefix_of`; turns of a history masked as `repeated_turn` or `cut`
@@ -189,7 +189,7 @@ def prefix_keys(
         keys.append(running.hexdigest())
     return keys
 
-
+# %% ../nbs/03b_selection.ipynb #1fb4faee
 def _beginnings(conversation: Conversation, talk: list[str]) -> dict[str, str]:
     "The keys of the first exchange, and of the first that comes after more than a greeting"
     found, said = {}, 0

@@ -96,7 +96,7 @@ def _with_blocks(message: object, draft: Draft) -> object:
             return message | {"content": parts}
     return message
 
-# %% ../nbs/02f_telemetry.ipynb #c71325e9
+# %% ../nbs/02f_telemetry.ipynb #ed320504
 _EVENTS = {"gen_ai.system.message": "system", "gen_ai.user.message": "user", "gen_ai.assistant.message": "assistant",
            "gen_ai.tool.message": "tool", "gen_ai.choice": "choice"}
 _NO_CONTENT = ("the call was traced without its messages: set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true, or =SPAN_ONLY together with "
@@ -135,7 +135,7 @@ def _read_events(events: list[tuple[str, object, str]], draft: Draft) -> None:
     draft.meta["response_at"] = len(draft.messages)
     read_messages([{"role": "assistant"} | _first_choice(choices, draft, path)[0]], draft, path)
 
-
+# %% ../nbs/02f_telemetry.ipynb #ae688ee9
 def _told(value: object, place: str) -> object:
     "A message or its blocks, where an attribute can only hold text"
     if not isinstance(value, str) or not value.lstrip().startswith(('[{"', '{"role"', '{"content"', '{"text"')):
