@@ -71,6 +71,13 @@ def test_order_does_not_matter_without_ties():
     assert {c.id: name for name, part in split(shuffled).parts.items() for c in part} == side
 
 
+def test_a_small_log_of_one_user_can_be_split_when_the_user_ties_nothing():
+    for seed in range(8):
+        log = [Conversation(str(n), [{"role": "user", "content": WORDS[n] * 5}, {"role": "assistant", "content": "ok"}], [], {"user_id": "app"}) for n in range(3)]
+        splits = split(log, seed=seed, by_user=False)
+        assert splits.train and splits.test
+
+
 @pytest.mark.parametrize("size", [2, 3, 4, 7])
 def test_small_logs_have_something_to_train_on_and_to_test(size):
     log = [Conversation(str(n), [{"role": "user", "content": WORDS[n] * 5}, {"role": "assistant", "content": "ok"}]) for n in range(size)]

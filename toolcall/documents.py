@@ -7,7 +7,7 @@ A file that holds one array, or JSON documents one after the other, goes in; its
 # %% auto #0
 __all__ = ['Raw', 'hint', 'iter_documents']
 
-# %% ../nbs/01b_documents.ipynb #cb69203e
+# %% ../nbs/01b_documents.ipynb #292b8b41
 import codecs
 import json
 import re
@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from .conversation import ConversationError, decode_at
+from .pages import plain
 
-# %% ../nbs/01b_documents.ipynb #71f4cbce
+# %% ../nbs/01b_documents.ipynb #55ffbbe9
 class Raw(NamedTuple):
     "One record before it is understood: its place, and its value or what is wrong with it"
 
@@ -31,10 +32,7 @@ class Raw(NamedTuple):
     def excerpt(self) -> str:  # The first 80 characters
         "The beginning of the record, safe to print"
         start = self.text[:320].decode("utf-8", "replace") if isinstance(self.text, bytes) else self.text
-        return _CONTROL.sub(" ", start[:80]).encode("utf-8", "replace").decode()
-
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")  # would move a terminal's cursor, or turn its text around
+        return plain(start[:80]).encode("utf-8", "replace").decode()
 
 
 def hint(

@@ -91,7 +91,7 @@ def _chance(conversation: Conversation, seed: int) -> float:
     known = next((conversation.meta[key] for key in ("conversation_id", "task_id", "opening") if conversation.meta.get(key)), conversation.id)
     return int(fingerprint([seed, known]), 16) / 2**64
 
-# %% ../nbs/03d_splits.ipynb #7de503e8
+# %% ../nbs/03d_splits.ipynb #f805acc1
 def split(
     conversations: Iterable[Conversation],  # What `curate` gave, in the order of the log
     *,
@@ -116,7 +116,7 @@ def split(
             side = placement.place(c, lambda: _side(_chance(c, seed), share, validation))
             sides[i] = None if hold_out and side == "test" else side  # tied to the held-out ones, but not one of them
     if not hold_out:
-        _fill_empty(conversations, sides, seed)
+        _fill_empty(conversations, sides, seed, by_user)
     parts = {name: [c for i, c in enumerate(conversations) if sides[i] == name] for name in ("train", "validation", "test")}
     if not parts["train"] or not parts["test"]:
         raise CurateError(_one_sided(parts, placement, hold_out is not None))
@@ -135,19 +135,19 @@ def _one_sided(parts: dict, placement: _Placement, held_out: bool) -> str:
     hint = f"; when one id stands for many users, as {tie!r} may, pass by_user=False (split.by_user: false in a configuration)" if tie.startswith("user_id") else ""
     return f"{sum(placement.groups.values())} group(s) of tied conversations can't be split ({sizes}); at least 2 are needed{hint}"
 
-# %% ../nbs/03d_splits.ipynb #ba362192
-def _fill_empty(conversations: Sequence[Conversation], sides: dict[int, str | None], seed: int) -> None:
+# %% ../nbs/03d_splits.ipynb #3c904578
+def _fill_empty(conversations: Sequence[Conversation], sides: dict[int, str | None], seed: int, by_user: bool) -> None:
     order = sorted((i for i in sides if sides[i]), key=lambda i: _chance(conversations[i], seed))
     for wanted, i in (("test", order[:1]), ("train", order[-1:])):
         if i and wanted not in sides.values():
-            tied = _component(conversations, i[0])
+            tied = _component(conversations, i[0], by_user)
             if len(tied) < len(conversations):
                 sides.update(dict.fromkeys(tied, wanted))
 
 
-def _component(conversations: Sequence[Conversation], start: int) -> list[int]:
+def _component(conversations: Sequence[Conversation], start: int, by_user: bool) -> list[int]:
     "Every record that ties lead to from one; used for logs of a few records"
-    near, ties = Neighbours(), [set(_ties(c, True)) for c in conversations]
+    near, ties = Neighbours(), [set(_ties(c, by_user)) for c in conversations]
     texts = [user_text(c) for c in conversations]
     for text in texts:
         near.add(text)
