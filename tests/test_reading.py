@@ -95,7 +95,9 @@ def test_with_and_without_msgspec_the_same(tmp_path, monkeypatch):
 
 value = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6), st.sampled_from(['"tools":[]', '\\"tools": [', "tools"])),
                      lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["tools", "request", "body", "a", '"tools":']), inner, max_size=3), max_leaves=12)
-line = st.dictionaries(st.sampled_from(["tools", "request", "body", "functions", "x"]), value, max_size=4)
+catalogue = st.just([{"name": "f"}])
+holder = st.fixed_dictionaries({"tools": catalogue}, optional={"x": value})
+line = st.dictionaries(st.sampled_from(["tools", "request", "body", "functions", "x"]), st.one_of(value, catalogue, holder), max_size=4)
 
 
 @settings(deadline=None, max_examples=300)
