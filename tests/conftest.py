@@ -4,10 +4,15 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fixed", derandomize=True)  # the same cases each time; `--hypothesis-profile=default` looks for new ones
+settings.load_profile("fixed")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,25 +27,42 @@ def packaged_file(package: str, ending: str) -> Path:
     return next(Path(f.locate()) for f in distribution(package).files if str(f).endswith(ending))
 
 
-def make_qwen(template: str):
-    "Qwen's real vocabulary (from the wheel dashscope) under one of Qwen's chat templates (from trl)"
-    from tokenizers import AddedToken
-    from transformers import PreTrainedTokenizerFast
+TEMPLATES = {  # of TRL, and the control tokens that each needs beside Qwen's
+    "qwen2_5": [], "qwen3": [], "qwen3_instruct_2507": [], "qwen3_5_think": [], "qwen3_5_nothink": [],
+    "llama3_1": ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>"],
+    "llama3_2": ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>"],
+    "glm4moe": ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"],
+    "gptoss": ["<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|call|>", "<|return|>", "<|constrain|>"],
+}
+
+
+@cache
+def qwen_json() -> str:
+    "Qwen's real vocabulary, from the wheel dashscope"
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
     pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    vocabulary = packaged_file("dashscope", "qwen.tiktoken")
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=TikTokenConverter(str(vocabulary), pattern=pattern, extra_special_tokens=special).converted())
+    return TikTokenConverter(str(packaged_file("dashscope", "qwen.tiktoken")), pattern=pattern, extra_special_tokens=special).converted().to_str()
+
+
+def make_tokenizer(template: str, tokens: tuple[str, ...] | None = None):
+    "Qwen's vocabulary under a chat template of trl, with the control tokens that the template needs"
+    from tokenizers import AddedToken, Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(qwen_json()))
     tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<tool_call>", "</tool_call>")])
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<tool_call>", "</tool_call>", "<think>", "</think>")])
+    needed = TEMPLATES.get(template.removesuffix("_training"), []) if tokens is None else list(tokens)
+    tokenizer.add_special_tokens({"additional_special_tokens": needed}, replace_extra_special_tokens=False)
     tokenizer.chat_template = packaged_file("trl", f"chat_templates/{template}.jinja").read_text(encoding="utf-8")
     return tokenizer
 
 
 @pytest.fixture(scope="session")
 def qwen_by_template():
-    return {name: make_qwen(name) for name in ("qwen2_5", "qwen3")}
+    return {name: make_tokenizer(name) for name in ("qwen2_5", "qwen3")}
 
 
 def make_tiny_model(tokenizer, seed: int = 0):

@@ -26,10 +26,10 @@ def setups(smollm, qwen_by_template):
 
 @pytest.mark.parametrize("name", ["hermes on SmolLM2", "function_call on SmolLM2", "hermes on Qwen", "function_call on Qwen", "native Qwen2.5", "native Qwen3"])
 def test_supervised_tokens_are_the_emitted_text(name, smollm, qwen_by_template):
-    from conftest import make_qwen
+    from conftest import make_tokenizer
     tokenizer, style = setups(smollm, qwen_by_template)[name]
     if tokenizer is None:
-        tokenizer, style = make_qwen(style), "native"
+        tokenizer, style = make_tokenizer(style), "native"
     chatml = ChatML(tokenizer, style)
     opening, closing = chatml.style.tags
     calls, answer = chatml.examples(CONVERSATION)
@@ -70,9 +70,9 @@ def test_pad_is_eos_and_the_stop_token_is_still_supervised(smollm):
 
 @pytest.mark.parametrize("template", ["qwen2_5", "qwen3"])
 def test_the_sample_log_is_proven_on_qwen(template):
-    from conftest import make_qwen
+    from conftest import make_tokenizer
     conversations = curate(read_logs(sample_log()).conversations).conversations[:60]
-    encoded = encode(ChatML(make_qwen(template), "auto"), conversations)
+    encoded = encode(ChatML(make_tokenizer(template), "auto"), conversations)
     assert not encoded.rejects and len(encoded.examples) == sum(len(c.turns) for c in conversations)
 
 
@@ -91,7 +91,7 @@ def test_content_cannot_forge_control(text, smollm):
     evil = Conversation("e", [m | {"content": text} if m["role"] in ("system", "user", "tool") else m for m in CONVERSATION.messages],
                         [make_tool("get_weather", text, parameters=TOOLS[0]["function"]["parameters"])])
     for a, b in zip(chatml.examples(safe), chatml.examples(evil)):
-        assert [id for id in a.prompt_ids if id in chatml.special] == [id for id in b.prompt_ids if id in chatml.special]
+        assert [id for id in a.prompt_ids if id in chatml.stops] == [id for id in b.prompt_ids if id in chatml.stops]
         assert a.completion_ids == b.completion_ids
 
 

@@ -2,7 +2,7 @@
 import os
 
 import pytest
-from conftest import make_qwen
+from conftest import make_tokenizer
 
 from toolcall.chatml import ChatML, encode
 from toolcall.conversation import check_messages, dumps
@@ -96,5 +96,5 @@ def test_sealtools_is_encoded(read, smollm):
 
 @pytest.mark.parametrize("template", ["qwen2_5", "qwen3"])
 def test_sealtools_is_encoded_for_qwen(read, template):
-    encoded = encode(ChatML(make_qwen(template)), read["sealtools.messages.jsonl.gz"].conversations[:100])
+    encoded = encode(ChatML(make_tokenizer(template)), read["sealtools.messages.jsonl.gz"].conversations[:100])
     assert not encoded.rejects and all(e.prompt_ids for e in encoded.examples)

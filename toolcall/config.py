@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 
-# %% ../nbs/10a_config.ipynb #7cd392bf
+# %% ../nbs/10a_config.ipynb #538e70a9
 class ConfigError(ValueError):
     "A configuration that can't be used"
 
@@ -25,7 +25,7 @@ GROUPS = {
     "logs": {"format": "auto", "max_reject": 0.2, "strict": False, "tools": ""},  # tools: an MCP transcript
     "curate": {"keep": "all", "guess_errors": False, "redact": False, "max_similar": None, "max_per_tool": None},  # as `curate` takes them
     "split": {"validation": 0.1, "test": 0.15, "seed": 0, "by_user": True, "after": "", "test_tools": []},  # after, test_tools: hold these out
-    "chatml": {"style": "auto"},
+    "chatml": {"style": "auto", "control": "neutralise", "too_long": "reject", "template_kwargs": {}, "workers": 1},  # as `ChatML` and `encode` take them
     "training": {},  # any `TrainingArguments` field
     "generation": {"batch_size": 16, "max_new_tokens": 256},
     "evaluation": {"mode": "normalized", "max_turns": 200, "latency_turns": 10},
@@ -91,7 +91,7 @@ def _training_fields() -> list[str]:
     ours = ("output_dir", "remove_unused_columns", "prediction_loss_only")
     return [f.name for f in fields(TrainingArguments) if f.name not in ours]
 
-# %% ../nbs/10a_config.ipynb #97cb1596
+# %% ../nbs/10a_config.ipynb #14450ccd
 def _same_kind(place: str, value: object, default: object) -> None:
     "Raise `ConfigError` unless a group's value is of its default's kind"
     key = place.rpartition(".")[2]
@@ -101,14 +101,14 @@ def _same_kind(place: str, value: object, default: object) -> None:
         kinds = (int, float) if isinstance(default, float) else (type(default),)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ConfigError(f"{place} is of type {' or '.join('null' if kind is type(None) else kind.__name__ for kind in kinds)}, not {value!r}")
-    if key in _CHOICES and value not in _CHOICES[key]:
+    if key in _CHOICES and any(one not in _CHOICES[key] for one in (value if isinstance(value, list) else [value])):
         raise ConfigError(f"{place} is {' or '.join(_CHOICES[key])}, not {value!r}")
     if isinstance(value, int) and not isinstance(value, bool) and int in kinds and value < (0 if key in ("seed", "latency_turns", "validation") else 1):
         raise ConfigError(f"{place} is positive, not {value}")
 
 
-_ALSO = {"redact": (bool, str), "after": (str, int, float, date)}
-_CHOICES = {"mode": ("strict", "normalized"), "keep": ("all", "solved")}
+_ALSO = {"redact": (bool, str), "after": (str, int, float, date), "too_long": (str, list)}
+_CHOICES = {"mode": ("strict", "normalized"), "keep": ("all", "solved"), "control": ("neutralise", "reject"), "too_long": ("reject", "prune_tools", "drop_oldest")}
 
 
 _TYPES = {"str": (str,), "int": (int,), "float": (int, float)}

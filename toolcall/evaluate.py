@@ -244,7 +244,7 @@ DEFINITIONS = {
     "multi_turn_accuracy": "conversations of several scored turns in which every turn is right",
 }
 
-# %% ../nbs/08_evaluate.ipynb #2da6ebf9
+# %% ../nbs/08_evaluate.ipynb #6c4f2f28
 @dataclass(frozen=True)
 class Evaluation:
     "Scores of every turn, and the metrics"
@@ -267,7 +267,7 @@ def evaluate(
     examples: Sequence[Example],  # Held-out turns
     outputs: Sequence[Output],  # What a model wrote for each, in the same order
     *,
-    parse: Callable[[str], Parsed],  # Such as `ChatML.parse`
+    parse: Callable[[str, list[dict]], Parsed],  # Output and tools on offer to what it says, such as `ChatML.parse`
     mode: str = "normalized",  # How values compare
     timed: Sequence[Output] = (),  # Outputs generated one at a time, for the latency
 ) -> Evaluation:  # Scores and metrics
@@ -278,7 +278,7 @@ def evaluate(
         raise EvaluateError("no held-out turns to score")
     if any(o.batch_size != 1 for o in timed):
         raise EvaluateError("latency is measured one prompt at a time: generate with batch_size=1")
-    scores = [score_turn(e, parse(o.text), mode=mode, cut=not o.stopped) for e, o in zip(examples, outputs)]
+    scores = [score_turn(e, parse(o.text, e.conversation.tools), mode=mode, cut=not o.stopped) for e, o in zip(examples, outputs)]
     groups = [score.conversation_id for score in scores]
     metrics = {name: ratio([hit(s) for s in scores], [total(s) for s in scores], groups) for name, (hit, total) in METRICS.items()}
     never = ratio([not s.expected for s in scores], [1] * len(scores), groups)

@@ -40,7 +40,7 @@ class Output:
         "Tokens emitted, the stop token included"
         return len(self.ids)
 
-# %% ../nbs/07_generate.ipynb #89c3474c
+# %% ../nbs/07_generate.ipynb #82dd0526
 class HFEngine:
     "Greedy batched generation with a Hugging Face model"
 
@@ -91,12 +91,12 @@ class HFEngine:
             cache.batch_repeat_interleave(len(prompts))
         emitted = self.model.generate(
             input_ids=ids, attention_mask=mask, past_key_values=cache, do_sample=False, max_new_tokens=self.max_new_tokens,
-            eos_token_id=sorted(self.renderer.special), pad_token_id=self.pad_id)
+            eos_token_id=sorted(self.renderer.stops), pad_token_id=self.pad_id)
         seconds = time.perf_counter() - started
         return [self._output(row, len(prompt), seconds, len(prompts)) for row, prompt in zip(emitted[:, ids.shape[1]:].tolist(), prompts)]
 
     def _output(self, row: list[int], prompt_tokens: int, seconds: float, batch_size: int) -> Output:
-        stop = next((i for i, id in enumerate(row) if id in self.renderer.special), None)
+        stop = next((i for i, id in enumerate(row) if id in self.renderer.stops), None)
         ids = row if stop is None else row[: stop + 1]
         text = self.renderer.tokenizer.decode(ids if stop is None else ids[:-1])
         return Output(ids, text, stop is not None, prompt_tokens, seconds, batch_size)

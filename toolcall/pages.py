@@ -43,7 +43,7 @@ def count(
     "Write a number with its noun"
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
-# %% ../nbs/00a_pages.ipynb #4f58b6e7
+# %% ../nbs/00a_pages.ipynb #9a84b5a1
 Rows = Sequence[Sequence[str]]
 
 
@@ -61,6 +61,12 @@ class Table:
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         body = "\n".join("| " + " | ".join(escape_markdown(cell) for cell in line) + " |" for line in lines)
         return f"## {escape_markdown(self.title)}\n\n" + (f"{escape_markdown(self.note)}\n\n" if self.note else "") + (body if self.rows else "None.")
+
+    def __repr__(self) -> str:
+        return self.to_text()
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
 
     def _numeric(self) -> list[bool]:
         "Which columns hold numbers alone"

@@ -6,13 +6,14 @@ A configuration goes in; the whole chain runs, and leaves ChatML, checkpoint, lo
 
 # %% auto #0
 __all__ = ['DEMO', 'Data', 'prepare', 'save_data', 'describe', 'write_train_data', 'train', 'evaluate_model', 'evaluate_run',
-           'run', 'inspect', 'main']
+           'run', 'inspect', 'inspect_tokens', 'main']
 
-# %% ../nbs/10_pipeline.ipynb #565b189c
+# %% ../nbs/10_pipeline.ipynb #79925d47
 import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,14 +86,18 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #32c2bb18
+# %% ../nbs/10_pipeline.ipynb #3d490af7
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
     path: str | Path,  # JSON Lines of `{"input": ChatML text}`
 ) -> None:
     "Write the training set as ChatML text, in the words that are trained"
-    rows = [{"input": renderer.render(c.messages, c.tools).removesuffix("\n")} for c in conversations]
+    from toolcall.probe import TemplateRefuses
+    rows = []
+    for conversation in conversations:
+        with suppress(TemplateRefuses):  # its turns are counted as refused where they are encoded
+            rows.append({"input": renderer.render(conversation.messages, conversation.tools).removesuffix("\n")})
     write_lines(path, map(dumps, rows))
 
 
@@ -101,8 +106,9 @@ def _say(title: str, text: object = "") -> None:
 
 
 def _encoded(config: Config, data: Data, chatml: "ChatML") -> dict:
-    from toolcall.chatml import encode
-    sets = {name: encode(chatml, part, max_length=config.max_length) if part else None for name, part in data.splits.parts.items()}
+    from toolcall.chatml import encode_cached
+    options = {"max_length": config.max_length, "too_long": config.chatml["too_long"], "workers": config.chatml["workers"]}
+    sets = {name: encode_cached(chatml, part, Path(config.output_dir, "encoded"), **options) if part else None for name, part in data.splits.parts.items()}
     for name, encoded in sets.items():
         if encoded:
             _say(f"{name} examples", encoded)
@@ -118,17 +124,17 @@ def train(
     data = prepare(config)
     _say(f"log {Path(config.log_path).name}", describe(data))
     model, tokenizer = load_model(config.model_name_or_path)
-    chatml = ChatML(tokenizer, config.chatml["style"])
+    chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
     write_train_data(chatml, data.splits.train, config.train_data_path)
     examples = _encoded(config, data, chatml)
     own = {"per_device_train_batch_size": config.batch_size, "num_train_epochs": config.num_train_epochs, "save_steps": config.save_steps, "logging_steps": config.logging_steps}
     args = training_arguments(config.output_dir, **(own | config.training))
-    _say(f"training {config.model_name_or_path}, style {chatml.style.name}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}")
+    _say(f"training {config.model_name_or_path}, style {chatml.style.name}{f' ({chatml.style.why})' if chatml.style.why else ''}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}")
     finished = finetune(model, tokenizer, examples["train"], args=args, validation=examples["validation"])
     save_data(config, data)
     return finished
 
-# %% ../nbs/10_pipeline.ipynb #a167f65a
+# %% ../nbs/10_pipeline.ipynb #10c1db64
 def evaluate_model(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
     config: Config,  # Style and generation settings
@@ -140,7 +146,7 @@ def evaluate_model(
     from toolcall.generate import HFEngine
     from toolcall.models import fast_dtype, load_model
     model, tokenizer = load_model(name, dtype=fast_dtype())
-    chatml = ChatML(tokenizer, config.chatml["style"])
+    chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
     # logs are often sorted by tool, so the first turns would be no fair sample
     shuffled = sorted(conversations, key=lambda conversation: fingerprint(conversation.id))
     examples: list[Example] = []
@@ -192,7 +198,7 @@ def run(
     _say("made", f"{made}, {config.train_data_path}")
     return report
 
-# %% ../nbs/10_pipeline.ipynb #162afa2b
+# %% ../nbs/10_pipeline.ipynb #7e7a70c3
 DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 1, "save_steps": 10, "logging_steps": 2,
         "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 96, "batch_size": 22}, "evaluation": {"max_turns": 66, "latency_turns": 5}}
 
@@ -205,14 +211,44 @@ def inspect(
 ) -> str:  # The diagnosis and the first conversations
     "Describe a log without a model"
     found = diagnose(path)
-    if page and Path(page).exists() and not Path(page).read_bytes()[:15].lower().startswith(b"<!doctype html>"):
-        raise ConfigError(f"{page} exists and is no page; it is not overwritten")
     if page:
-        write_lines(page, [found.page.to_html().rstrip("\n")])
+        _write_page(page, found.page.to_html())
     shown = [f"{c.id}\n" + "\n".join(f"  {m['role']:>9}: {m['content']}" + "".join(f" → {call}" for call in c.calls(i)) for i, m in enumerate(c.messages)) for c in found.log.conversations[:limit]]
     return "\n\n".join([str(found), *shown])
 
-# %% ../nbs/10_pipeline.ipynb #d980c7d5
+
+def _write_page(page: str | Path, text: str) -> None:
+    if Path(page).exists() and not Path(page).read_bytes()[:15].lower().startswith(b"<!doctype html>"):
+        raise ConfigError(f"{page} exists and is no page; it is not overwritten")
+    write_lines(page, [text.rstrip("\n")])
+
+# %% ../nbs/10_pipeline.ipynb #7fc2dc6b
+def inspect_tokens(
+    path: str | Path,  # A log file, a pattern, or `-` for standard input
+    *,
+    model: str = Config.model_name_or_path,  # Whose tokenizer: the embedded default, a folder, or a Hub id
+    styles: Sequence[str] = ("auto",),  # One view each
+    page: str | Path | None = None,  # Also write the views there, as HTML
+    limit: int = 3,  # Turns to show
+) -> str:  # The views for a terminal
+    "Show a log's first turns as coloured tokens"
+    from toolcall.chatml import ChatML, Example, SideBySide, view_tokens
+    from toolcall.views import TokenView, tokens_page
+    from toolcall.models import load_tokenizer
+    conversations, shown = curate(read_logs(path).conversations).conversations, []
+    for style in styles:
+        chatml, items = ChatML(load_tokenizer(model), style), []
+        for conversation in conversations[:limit]:
+            items += chatml.examples(conversation)
+        shown.append([view_tokens(chatml.tokenizer, item, title=f"{item.conversation.id} turn {item.turn}, {chatml.style.name}") if isinstance(item, Example)
+                      else TokenView([], f"{item.conversation_id} turn {item.turn}, {chatml.style.name}: refused, {item.code}: {item.message}") for item in items[:limit]])
+    rows = [SideBySide(list(views)) for views in zip(*shown)]
+    if page:
+        _write_page(page, tokens_page(rows))
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return "\n\n".join(view.to_text(colour) for row in rows for view in row.views)
+
+# %% ../nbs/10_pipeline.ipynb #e10b5b21
 def main(
     argv: Sequence[str] | None = None,  # Default: the command line's
 ) -> int:  # 0, or 2 when the input is wrong
@@ -224,7 +260,10 @@ def main(
         command = commands.add_parser(name, help=text, description=text)
         if name == "inspect":
             command.add_argument("file", help="a log file, a pattern in quotes, or - for standard input")
-            command.add_argument("--html", metavar="PAGE", help="also write a page with tables and plots")
+            command.add_argument("--html", metavar="PAGE", help="also write a page with tables and plots, or with the tokens")
+            command.add_argument("--tokens", action="store_true", help="show the first turns as tokens")
+            command.add_argument("--model", default=Config.model_name_or_path, help="whose tokenizer --tokens takes")
+            command.add_argument("--style", action="append", help="auto, native, hermes or function_call; give two to compare")
             continue
         if name != "demo":
             command.add_argument("config", help="a YAML file")
@@ -242,10 +281,10 @@ def main(
         return 2
     return 0
 
-# %% ../nbs/10_pipeline.ipynb #88c7852e
+# %% ../nbs/10_pipeline.ipynb #079abc2b
 def _dispatch(options: argparse.Namespace) -> None:
     if options.command == "inspect":
-        print(inspect(options.file, page=options.html))
+        print(inspect_tokens(options.file, model=options.model, styles=options.style or ["auto"], page=options.html) if options.tokens else inspect(options.file, page=options.html))
         return
     demo = options.command == "demo"
     config = make_config(_overridden(DEMO, options.overrides), source="demo") if demo else load_config(options.config, options.overrides)
