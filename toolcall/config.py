@@ -91,7 +91,7 @@ def _training_fields() -> list[str]:
     ours = ("output_dir", "remove_unused_columns", "prediction_loss_only")
     return [f.name for f in fields(TrainingArguments) if f.name not in ours]
 
-# %% ../nbs/10a_config.ipynb #14450ccd
+# %% ../nbs/10a_config.ipynb #00256ef2
 def _same_kind(place: str, value: object, default: object) -> None:
     "Raise `ConfigError` unless a group's value is of its default's kind"
     key = place.rpartition(".")[2]
@@ -102,13 +102,16 @@ def _same_kind(place: str, value: object, default: object) -> None:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ConfigError(f"{place} is of type {' or '.join('null' if kind is type(None) else kind.__name__ for kind in kinds)}, not {value!r}")
     if key in _CHOICES and any(one not in _CHOICES[key] for one in (value if isinstance(value, list) else [value])):
-        raise ConfigError(f"{place} is {' or '.join(_CHOICES[key])}, not {value!r}")
+        several = ", or a list of them" if list in kinds else ""
+        raise ConfigError(f"{place} is {' or '.join(_CHOICES[key])}{several}, not {value!r}")
+    if isinstance(value, dict) and any(isinstance(one, date) for one in value.values()):
+        raise ConfigError(f"{place}: a date is written in quotes, or it is no text: {value!r}")
     if isinstance(value, int) and not isinstance(value, bool) and int in kinds and value < (0 if key in ("seed", "latency_turns", "validation") else 1):
         raise ConfigError(f"{place} is positive, not {value}")
 
 
 _ALSO = {"redact": (bool, str), "after": (str, int, float, date), "too_long": (str, list)}
-_CHOICES = {"mode": ("strict", "normalized"), "keep": ("all", "solved"), "control": ("neutralise", "reject"), "too_long": ("reject", "prune_tools", "drop_oldest")}
+_CHOICES = {"style": ("auto", "native", "hermes", "function_call"), "mode": ("strict", "normalized"), "keep": ("all", "solved"), "control": ("neutralise", "reject"), "too_long": ("reject", "prune_tools", "drop_oldest")}
 
 
 _TYPES = {"str": (str,), "int": (int,), "float": (int, float)}

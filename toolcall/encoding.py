@@ -58,7 +58,7 @@ class Encoded:
     def _repr_markdown_(self) -> str:
         return "\n".join(["| encoded | n |", "|---|--:|"] + [f"| {label} | {n:,} |" for label, n in self.report.items()])
 
-# %% ../nbs/04k_encoding.ipynb #5d3e66cd
+# %% ../nbs/04k_encoding.ipynb #d7f4f2d2
 BATCH = 128  # conversations
 
 
@@ -83,7 +83,7 @@ def encode(
     workers: int = 1,  # Processes; more than one pays from some ten thousand turns on
 ) -> Encoded:  # Examples, rejects and counts
     "Encode conversations, or raise `ChatMLError` when nothing fits in `max_length`"
-    conversations = list(conversations)
+    conversations = [conversations] if isinstance(conversations, Conversation) else list(conversations)
     batches = [conversations[start : start + BATCH] for start in range(0, len(conversations), BATCH)]
     options = {"max_length": max_length, "too_long": too_long, "seed": seed}
     together = _in_processes(chatml, batches, options, workers) if workers > 1 and len(batches) > 1 else (chatml.batch(batch, **options) for batch in batches)
@@ -125,7 +125,7 @@ def _packed_batch(number: int) -> list[Example | TurnReject]:
     items = _WORK["chatml"].batch(batch, **_WORK["options"])
     return [replace(item, conversation=places.get(id(item.conversation), item.conversation)) if isinstance(item, Example) else item for item in items]
 
-# %% ../nbs/04k_encoding.ipynb #c9752f2c
+# %% ../nbs/04k_encoding.ipynb #10e8750c
 def encoding_key(
     chatml: ChatML,  # The tokenizer and style
     conversations: Sequence[Conversation],  # What is encoded
@@ -134,7 +134,7 @@ def encoding_key(
     "Hash everything that the examples depend on"
     tokenizer, carries = chatml.tokenizer, chatml.carries
     vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
-    facts = [str(tokenizer.chat_template), chatml.style.name, chatml.style.syntax.name, chatml.control, repr(sorted(chatml.template_kwargs.items())), repr(sorted(options.items())),
+    facts = [str(tokenizer.chat_template), chatml.style.name, chatml.style.syntax.name, chatml.style.tags, chatml.control, repr(sorted(chatml.template_kwargs.items())), repr(sorted(options.items())),
              tokenizer.special_tokens_map, [__version__, *(version(name) for name in ("transformers", "tokenizers", "jinja2"))], str(date.today()) if carries.today else ""]
     digest = hashlib.sha256(dumps(facts).encode() + vocabulary.encode())
     for conversation in conversations:

@@ -86,7 +86,7 @@ class Reading:
         self.upto(len(self.text))
         return Parsed("call" if self.calls else "no_call", self.calls, "".join(self.words).strip(), "", self.reasoning, tuple(self.spans))
 
-# %% ../nbs/04a_parsing.ipynb #0c800dc8
+# %% ../nbs/04a_parsing.ipynb #a39f060f
 def parse_calls(
     text: str,  # A model's output, without the stop token
     tools: Sequence[dict] = (),  # Not needed: JSON carries its types
@@ -104,7 +104,7 @@ def parse_calls(
             reading.at = end + len(closing)
             reading.problem = "" if text.startswith(closing, end) else f"no {closing} after the call"
     rest = "".join([*reading.words, text[reading.at:]]).strip()
-    if not reading.problem and (closing in rest or (not reading.calls and rest.startswith("{") and '"name"' in rest)):
+    if not reading.problem and (closing in rest or (not reading.calls and _HEAD.match(rest))):
         reading.problem = f"a call without {opening}"
     return reading.broken(reading.problem) if reading.problem else reading.done()
 
@@ -118,7 +118,7 @@ def skip_space(
         at += 1
     return at
 
-# %% ../nbs/04a_parsing.ipynb #6bf80f54
+# %% ../nbs/04a_parsing.ipynb #2e0cafd3
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"(?P<name>(?:[^"\\]|\\.)*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*')
 
 
@@ -132,6 +132,8 @@ def read_object(
 ) -> str | None:  # What is wrong, or None
     "Read one JSON call"
     body = skip_space(reading.text, at)
+    if not reading.text.startswith("{", body):
+        return "cut before the call's end" if body == len(reading.text) else f"no JSON object where a call should be: {reading.text[body : body + 20]!r}"
     try:
         value, end = decode_at(reading.text, body)
     except (ValueError, RecursionError) as error:
@@ -150,7 +152,11 @@ def read_object(
     reading.at = end
     return None
 
-# %% ../nbs/04a_parsing.ipynb #6ff7d3fb
+# %% ../nbs/04a_parsing.ipynb #66037c61
+# a call's beginning, or the beginning of one that was cut before its parameters
+_LLAMA = re.compile(r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"(?:[^"\\]|\\.)*(?:"\s*(?:,\s*(?:"parameters"|"[a-z]*\Z|\Z)|\Z)|\Z)')
+
+
 def parse_llama(
     text: str,  # A model's output, without the stop token
     tools: Sequence[dict] = (),  # Not needed: JSON carries its types
@@ -160,10 +166,10 @@ def parse_llama(
     reading.at = skip_space(text, reading.at)
     tagged = text.startswith("<|python_tag|>", reading.at)
     reading.at = skip_space(text, reading.at + len("<|python_tag|>") * tagged)
-    if reading.problem or not (tagged or (text.startswith("{", reading.at) and '"name"' in text)):
+    if reading.problem or not (tagged or _LLAMA.match(text, reading.at)):
         return reading.broken(reading.problem) if reading.problem else reading.done()
     while True:
-        if problem := read_object(reading, reading.at, key="parameters"):
+        if problem := read_object(reading, reading.at, key="parameters", optional=("type",)):
             return reading.broken(problem)
         after = skip_space(text, reading.at)
         if after == len(text):
@@ -173,7 +179,7 @@ def parse_llama(
             return reading.broken("more text after the call")
         reading.at = after + 1
 
-# %% ../nbs/04a_parsing.ipynb #2b1aebfb
+# %% ../nbs/04a_parsing.ipynb #cc650618
 _NAMED = re.compile(r"\s*(?P<name>[^\s\[\]{}]+)\s*(?:\[CALL_ID\]\s*\w+\s*)?\[ARGS\]\s*")
 
 
@@ -208,6 +214,8 @@ def _named(reading: Reading, head: re.Match) -> str:
 def _list(reading: Reading) -> str:
     if not reading.text.startswith("[", reading.at):
         return "neither a list of calls nor a name after [TOOL_CALLS]"
+    if reading.text.startswith("]", skip_space(reading.text, reading.at + 1)):
+        return "an empty list of calls"
     while reading.text[reading.at] in "[,":
         if problem := read_object(reading, reading.at + 1, optional=("id",)):
             return problem

@@ -222,7 +222,7 @@ def _write_page(page: str | Path, text: str) -> None:
         raise ConfigError(f"{page} exists and is no page; it is not overwritten")
     write_lines(page, [text.rstrip("\n")])
 
-# %% ../nbs/10_pipeline.ipynb #7fc2dc6b
+# %% ../nbs/10_pipeline.ipynb #585a3faf
 def inspect_tokens(
     path: str | Path,  # A log file, a pattern, or `-` for standard input
     *,
@@ -232,23 +232,30 @@ def inspect_tokens(
     limit: int = 3,  # Turns to show
 ) -> str:  # The views for a terminal
     "Show a log's first turns as coloured tokens"
-    from toolcall.chatml import ChatML, Example, SideBySide, view_tokens
+    from toolcall.chatml import ChatML, Example, SideBySide, encode, view_tokens
     from toolcall.views import TokenView, tokens_page
     from toolcall.models import load_tokenizer
-    conversations, shown = curate(read_logs(path).conversations).conversations, []
+    conversations, shown, reports = curate(read_logs(path).conversations).conversations, [], []
     for style in styles:
         chatml, items = ChatML(load_tokenizer(model), style), []
         for conversation in conversations[:limit]:
             items += chatml.examples(conversation)
-        shown.append([view_tokens(chatml.tokenizer, item, title=f"{item.conversation.id} turn {item.turn}, {chatml.style.name}") if isinstance(item, Example)
+        shown.append([view_tokens(chatml.tokenizer, item, title=_title(item, chatml.style.name)) if isinstance(item, Example)
                       else TokenView([], f"{item.conversation_id} turn {item.turn}, {chatml.style.name}: refused, {item.code}: {item.message}") for item in items[:limit]])
+        reports.append(f"{style}: {chatml.style.name} ({chatml.style.why})\n{encode(chatml, conversations)}")
     rows = [SideBySide(list(views)) for views in zip(*shown)]
     if page:
         _write_page(page, tokens_page(rows))
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return "\n\n".join(view.to_text(colour) for row in rows for view in row.views)
+    return "\n\n".join([*(view.to_text(colour) for row in rows for view in row.views), *reports])
 
-# %% ../nbs/10_pipeline.ipynb #e10b5b21
+
+def _title(example: "Example", style: str) -> str:
+    from toolcall.examples import NOTES
+    notes = "".join(f"; {NOTES[note]}" for note in example.notes)
+    return f"{example.conversation.meta.get('source', example.conversation.id)}, message {example.turn}, {style}{notes}"
+
+# %% ../nbs/10_pipeline.ipynb #6c91c7a3
 def main(
     argv: Sequence[str] | None = None,  # Default: the command line's
 ) -> int:  # 0, or 2 when the input is wrong
@@ -263,7 +270,7 @@ def main(
             command.add_argument("--html", metavar="PAGE", help="also write a page with tables and plots, or with the tokens")
             command.add_argument("--tokens", action="store_true", help="show the first turns as tokens")
             command.add_argument("--model", default=Config.model_name_or_path, help="whose tokenizer --tokens takes")
-            command.add_argument("--style", action="append", help="auto, native, hermes or function_call; give two to compare")
+            command.add_argument("--style", action="append", help="auto, native, hermes or function_call; repeat --style to compare")
             continue
         if name != "demo":
             command.add_argument("config", help="a YAML file")

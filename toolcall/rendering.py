@@ -32,7 +32,7 @@ def with_reasoning_apart(
     thought, _, rest = content.removeprefix("<think>").partition("</think>")
     return message | {"content": rest.lstrip(), "reasoning_content": thought.strip()}
 
-# %% ../nbs/04h_rendering.ipynb #553af713
+# %% ../nbs/04h_rendering.ipynb #560074ff
 class Renderer:
     "Messages to prompts, and outputs back to calls"
 
@@ -46,14 +46,18 @@ class Renderer:
     ):
         if control not in ("neutralise", "reject"):
             raise ChatMLError(f"control is neutralise or reject, not {control!r}")
+        self.style = find_style(tokenizer, style, template_kwargs)
+        before, self.template = tokenizer.chat_template, self.style.template or tokenizer.chat_template
+        tokenizer.chat_template = self.template
+        try:
+            self.carries = probe(tokenizer, template_kwargs, syntaxes=[self.style.syntax])
+            if self.carries.problems:
+                raise ChatMLError(f"style {self.style.name} can't be used: {'; '.join(self.carries.problems)}")
+            self.guard, self.tokens = Guard(tokenizer, self.style.tags), Tokens(tokenizer)
+        except ChatMLError:
+            tokenizer.chat_template = before
+            raise
         self.tokenizer, self.control, self.template_kwargs = tokenizer, control, dict(template_kwargs or {})
-        self.style = find_style(tokenizer, style, **self.template_kwargs)
-        if self.style.template:
-            tokenizer.chat_template = self.style.template
-        self.carries = probe(tokenizer, [self.style.syntax], **self.template_kwargs)
-        if self.carries.problems:
-            raise ChatMLError(f"style {self.style.name} can't be used: {'; '.join(self.carries.problems)}")
-        self.guard, self.tokens = Guard(tokenizer, self.style.tags), Tokens(tokenizer)
         special = special_tokens(tokenizer)
         self.control_pattern = any_of(list(special))
         self.stops = {id for token, id in special.items() if token not in self.carries.inner}
@@ -84,6 +88,8 @@ class Renderer:
         add_generation_prompt: bool = False,  # End with the opening of an assistant message
     ) -> list[str]:  # One text a list
         "Render what is clean already, or raise `TemplateRefuses`"
+        if self.tokenizer.chat_template != self.template:
+            raise ChatMLError(f"the tokenizer's chat template was changed after style {self.style.name} was set up, perhaps by another ChatML; give each a tokenizer of its own")
         return render_messages(self.tokenizer, conversations, tools, add_generation_prompt=add_generation_prompt,
                                as_text=self.carries.arguments == "text", template_kwargs=self.template_kwargs)
 
@@ -101,7 +107,9 @@ class Renderer:
         tools: Sequence[dict] = (),  # The tools on offer: their schemas tell types where the text doesn't
     ) -> Parsed:  # Calls and text, or why it is malformed
         "Parse what a model wrote"
-        if not isinstance(output, str):
+        if isinstance(output, str):
+            output = output[: -len(stop)] if (stop := next((token for token, id in self.tokens.special.items() if id in self.stops and output.endswith(token)), "")) else output
+        else:
             output = self.tokenizer.decode(output[:-1] if output and output[-1] in self.stops else output)
         if not self.carries.inside:
             return self.style.syntax.parse(output, tools)

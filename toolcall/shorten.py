@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .conversation import Conversation
 from .styles import ChatMLError
 
-# %% ../nbs/04g_shorten.ipynb #3f7eae75
+# %% ../nbs/04g_shorten.ipynb #2566d12f
 POLICIES = ("reject", "prune_tools", "drop_oldest")
 
 
@@ -33,7 +33,7 @@ def check_policy(
     too_long: str | Sequence[str],  # One or several of `POLICIES`
 ) -> tuple[str, ...]:  # What may be left out, in order
     "Read a length policy, or raise `ChatMLError`"
-    chosen = (too_long,) if isinstance(too_long, str) else tuple(too_long)
+    chosen = (too_long,) if isinstance(too_long, str) or not isinstance(too_long, (list, tuple)) else tuple(too_long)
     unknown = [name for name in chosen if name not in POLICIES]
     if unknown:
         raise ChatMLError(f"too_long is one or several of {', '.join(POLICIES)}; got {unknown[0]!r}")

@@ -61,7 +61,7 @@ def render_template(
     [text], _ = render_jinja_template(conversations=[list(messages)], tools=list(tools or ()) or None, chat_template=template)
     return text
 
-# %% ../nbs/04c_styles.ipynb #4566d2a0
+# %% ../nbs/04c_styles.ipynb #90ca3456
 class ChatMLError(ValueError):
     "A tokenizer, template or length that can't carry the conversations"
 
@@ -75,6 +75,12 @@ class Style:
     syntax: Syntax  # Reads calls
     stop: tuple[str, ...] = ()  # Special tokens that the template can't do without
     why: str = ""  # Why it was chosen
+
+    def __post_init__(self):
+        if not isinstance(self.syntax, Syntax):
+            raise ChatMLError(f"a style's syntax is a Syntax, such as SYNTAXES['hermes'], not {self.syntax!r}")
+        if isinstance(self.stop, str) or not all(isinstance(token, str) for token in self.stop):
+            raise ChatMLError(f"a style's stop is a tuple of special tokens, such as ('<|im_end|>',), not {self.stop!r}")
 
     @property
     def tags(self) -> tuple[str, ...]:

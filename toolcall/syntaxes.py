@@ -8,7 +8,7 @@ The other ways in which models write calls: XML-like parameters (Qwen3.5, Qwen3-
 __all__ = ['SYNTAXES', 'read_value', 'parse_function_xml', 'parse_glm', 'parse_harmony', 'parse_response', 'Syntax',
            'tagged_json', 'response_syntax']
 
-# %% ../nbs/04b_syntaxes.ipynb #dc8fbebe
+# %% ../nbs/04b_syntaxes.ipynb #9f4ad926
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from functools import partial
 from transformers import PreTrainedTokenizerBase
 
 from .conversation import ToolCall, loads
-from .parsing import Parsed, Parser, Reading, parse_calls, parse_llama, parse_mistral, read_object, skip_space
+from .parsing import Parsed, Parser, Reading, parse_calls, parse_llama, parse_mistral
 
 # %% ../nbs/04b_syntaxes.ipynb #aa9ed23f
 _PYTHON = {"True": True, "False": False, "None": None}
@@ -101,9 +101,9 @@ def _parse_pairs(text: str, tools: Sequence[dict], head: re.Pattern, pair: re.Pa
         reading.problem = f"a call without {opening}"
     return reading.broken(reading.problem) if reading.problem else reading.done()
 
-# %% ../nbs/04b_syntaxes.ipynb #9a828cfa
-_GLM_HEAD = re.compile(r"\s*(?P<name>[^\s<>]+)\s*")
-_GLM_PAIR = re.compile(r"\s*<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>", re.DOTALL)
+# %% ../nbs/04b_syntaxes.ipynb #a2d2f054
+_GLM_HEAD = re.compile(r"\s*(?P<name>[^\s<>{}\[\]\"]+)\s*")
+_GLM_PAIR = re.compile(r"\s*<arg_key>(?P<key>[^<]*)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>", re.DOTALL)
 _GLM_END = re.compile(r"\s*</tool_call>")
 
 
@@ -114,9 +114,9 @@ def parse_glm(
     "Parse calls as GLM-4.5 writes them"
     return _parse_pairs(text, tools, _GLM_HEAD, _GLM_PAIR, _GLM_END)
 
-# %% ../nbs/04b_syntaxes.ipynb #fb14f7fc
+# %% ../nbs/04b_syntaxes.ipynb #d7d9cc8d
 _MESSAGE = re.compile(r"(?:<\|start\|>assistant)?(?P<header>[^<]*)<\|channel\|>(?P<channel>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>")
-_RECIPIENT = re.compile(r"\bto=functions\.(?P<name>[^\s<]+)")
+_RECIPIENT = re.compile(r"\bto=(?:functions\.(?P<name>[^\s<]+)|(?P<other>[^\s<]+))")
 
 
 def parse_harmony(
@@ -130,6 +130,8 @@ def parse_harmony(
             return reading.broken("no channel")
         end = next((place for mark in ("<|end|>", "<|call|>", "<|return|>") if (place := text.find(mark, message.end())) >= 0), len(text))
         recipient = _RECIPIENT.search(text, message.start(), message.end())
+        if recipient and recipient["other"]:
+            return reading.broken(f"a message to {recipient['other']}, which is no function")
         if recipient:
             try:
                 arguments = loads(text[message.end():end])
@@ -139,7 +141,7 @@ def parse_harmony(
                 return reading.broken(f"arguments is an object, not {type(arguments).__name__}")
             reading.call(recipient["name"], arguments, at=recipient.span("name"), within=(message.end(), end))
         elif message["channel"].strip() == "analysis":
-            reading.reasoning = reading.mark("reasoning", message.end(), end)
+            reading.reasoning = "\n".join(filter(None, [reading.reasoning, reading.mark("reasoning", message.end(), end)]))
         else:
             reading.words.append(reading.mark("text", message.end(), end))
         reading.at = text.find("|>", end) + 2 if end < len(text) else end
