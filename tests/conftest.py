@@ -4,6 +4,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from copy import copy
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
@@ -37,25 +38,26 @@ TEMPLATES = {  # of TRL, and the control tokens that each needs beside Qwen's
 
 
 @cache
-def qwen_json() -> str:
-    "Qwen's real vocabulary, from the wheel dashscope"
+def qwen_with(tokens: tuple[str, ...]):
+    "Qwen's real vocabulary, from the wheel dashscope, with further control tokens"
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerFast
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
     pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    return TikTokenConverter(str(packaged_file("dashscope", "qwen.tiktoken")), pattern=pattern, extra_special_tokens=special).converted().to_str()
+    backend = TikTokenConverter(str(packaged_file("dashscope", "qwen.tiktoken")), pattern=pattern, extra_special_tokens=special).converted()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<tool_call>", "</tool_call>", "<think>", "</think>")])
+    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)}, replace_extra_special_tokens=False)
+    return tokenizer
 
 
 def make_tokenizer(template: str, tokens: tuple[str, ...] | None = None):
-    "Qwen's vocabulary under a chat template of trl, with the control tokens that the template needs"
-    from tokenizers import AddedToken, Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(qwen_json()))
-    tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<tool_call>", "</tool_call>", "<think>", "</think>")])
-    needed = TEMPLATES.get(template.removesuffix("_training"), []) if tokens is None else list(tokens)
-    tokenizer.add_special_tokens({"additional_special_tokens": needed}, replace_extra_special_tokens=False)
+    "Qwen's vocabulary under a chat template of trl, with the control tokens that the template needs; its tokens are shared, its template is its own"
+    needed = TEMPLATES.get(template.removesuffix("_training"), []) if tokens is None else tokens
+    tokenizer = copy(qwen_with(tuple(needed)))
     tokenizer.chat_template = packaged_file("trl", f"chat_templates/{template}.jinja").read_text(encoding="utf-8")
     return tokenizer
 

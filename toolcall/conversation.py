@@ -55,13 +55,15 @@ class ToolCall:
         args = ", ".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in self.arguments.items())
         return f"{self.name}({args})"
 
-# %% ../nbs/00_conversation.ipynb #c8088429
+# %% ../nbs/00_conversation.ipynb #bb79235e
 def decode_at(
     text: str,  # Text that holds JSON
     start: int = 0,  # Where the value begins
+    *,
+    unique: bool = False,  # Also refuse an object that has a key twice
 ) -> tuple[object, int]:  # The value, and where it ends
     "Decode the JSON value at a place strictly, or raise `ValueError`: finite numbers, whole characters"
-    value, end = _DECODER.raw_decode(text, start)
+    value, end = (_UNIQUE if unique else _DECODER).raw_decode(text, start)
     if text.find("\\ud", start, end) >= 0 or text.find("\\uD", start, end) >= 0:
         try:
             dumps(value).encode("utf-8")
@@ -97,7 +99,15 @@ def _finite(text: str) -> float:
     return value
 
 
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    if len(made := dict(pairs)) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return made
+
+
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+_UNIQUE = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_once)
 
 
 def fingerprint(

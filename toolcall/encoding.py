@@ -7,12 +7,14 @@ Conversations go in; examples, rejects and a report that adds up come out. Every
 # %% auto #0
 __all__ = ['BATCH', 'Encoded', 'encode', 'encoding_key', 'encode_cached']
 
-# %% ../nbs/04k_encoding.ipynb #8e2e3a92
+# %% ../nbs/04k_encoding.ipynb #db51ae06
 import gc
 import hashlib
 import multiprocessing
 import os
+import tokenize
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +29,9 @@ from tqdm.auto import tqdm
 from . import __version__
 from .conversation import Conversation, dumps, loads
 from .examples import NOTES, ChatML, Example, TurnReject
-from .styles import ChatMLError
+from .shorten import check_policy
+from .styles import STYLES, ChatMLError
+from .syntaxes import SYNTAXES
 from .tokens import TokenSpan
 
 # %% ../nbs/04k_encoding.ipynb #b237356e
@@ -125,18 +129,22 @@ def _packed_batch(number: int) -> list[Example | TurnReject]:
     items = _WORK["chatml"].batch(batch, **_WORK["options"])
     return [replace(item, conversation=places.get(id(item.conversation), item.conversation)) if isinstance(item, Example) else item for item in items]
 
-# %% ../nbs/04k_encoding.ipynb #10e8750c
+# %% ../nbs/04k_encoding.ipynb #7633c377
 def encoding_key(
     chatml: ChatML,  # The tokenizer and style
     conversations: Sequence[Conversation],  # What is encoded
     options: dict,  # Of `encode`
 ) -> str:  # 32 hexadecimal digits
     "Hash everything that the examples depend on"
-    tokenizer, carries = chatml.tokenizer, chatml.carries
-    vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
-    facts = [str(tokenizer.chat_template), chatml.style.name, chatml.style.syntax.name, chatml.style.tags, chatml.control, repr(sorted(chatml.template_kwargs.items())), repr(sorted(options.items())),
-             tokenizer.special_tokens_map, [__version__, *(version(name) for name in ("transformers", "tokenizers", "jinja2"))], str(date.today()) if carries.today else ""]
-    digest = hashlib.sha256(dumps(facts).encode() + vocabulary.encode())
+    tokenizer, style, carries = chatml.tokenizer, chatml.style, chatml.carries
+    vocabulary = loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    if isinstance(vocabulary, dict):
+        vocabulary |= {"truncation": None, "padding": None}  # of someone's last call, and not used here
+    normal = {"max_length": None, "too_long": "reject", "seed": 0} | {key: value for key, value in options.items() if key != "workers"}
+    facts = [str(tokenizer.chat_template), style.name, style.syntax.name, list(chatml.guard.strings), chatml.control, chatml.template_kwargs, normal | {"too_long": check_policy(normal["too_long"])},
+             {key: str(value) for key, value in tokenizer.special_tokens_map.items()}, [__version__, *(version(name) for name in ("transformers", "tokenizers", "jinja2"))],
+             str(date.today()) if carries.today else "", tokenizer.response_template if style.syntax.name == "response template" else None]
+    digest = hashlib.sha256(dumps([facts, vocabulary]).encode("utf-8", "surrogatepass"))
     for conversation in conversations:
         digest.update(dumps(conversation.to_dict()).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]
@@ -150,14 +158,16 @@ def encode_cached(
 ) -> Encoded:  # Read from the folder when it is there
     "Encode conversations once"
     conversations = list(conversations)
-    path = Path(folder, encoding_key(chatml, conversations, {key: value for key, value in options.items() if key != "workers"}) + ".npz")
+    if chatml.style.name not in ("native", *STYLES) or chatml.style.syntax.name not in (*SYNTAXES, "response template"):
+        return encode(chatml, conversations, **options)  # a parser of your own has no hash
+    path = Path(folder, encoding_key(chatml, conversations, options) + ".npz")
     known = _load(path, conversations) if path.exists() else None
     if known is None:
         known = encode(chatml, conversations, **options)
         _save(path, known, conversations)
     return known
 
-# %% ../nbs/04k_encoding.ipynb #2c3b5a34
+# %% ../nbs/04k_encoding.ipynb #d4e21e3f
 def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -> None:
     places = {id(conversation): place for place, conversation in enumerate(conversations)}
     rows = [{"conversation": places.get(id(e.conversation), -1), "turn": e.turn, "spans": [list(asdict(span).values()) for span in e.spans], "notes": e.notes,
@@ -172,16 +182,20 @@ def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -
     os.replace(part, path)
 
 
+# what NumPy, zip, zlib and JSON raise on a file with a wrong bit in it
+_DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, NotImplementedError, OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError)
+
+
 def _load(path: Path, conversations: Sequence[Conversation]) -> Encoded | None:
     "None when the file can't be read"
     try:
         with np.load(path, allow_pickle=False) as saved:
             facts = loads(saved["facts"].tobytes().decode("utf-8", "surrogatepass"))
             ids = {name: np.split(saved[name], np.cumsum(saved[f"{name}_lengths"])[:-1]) for name in ("prompt_ids", "completion_ids")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        examples = []
+        for row, prompt, completion in zip(facts["examples"], ids["prompt_ids"], ids["completion_ids"]):
+            conversation = conversations[row["conversation"]] if row["conversation"] >= 0 else Conversation.trusted(**row["shortened"])
+            examples.append(Example(prompt.tolist(), completion.tolist(), conversation, row["turn"], tuple(TokenSpan(*span) for span in row["spans"]), tuple(row["notes"])))
+        return Encoded(examples, [TurnReject(**reject) for reject in facts["rejects"]])
+    except _DAMAGE:
         return None
-    examples = []
-    for row, prompt, completion in zip(facts["examples"], ids["prompt_ids"], ids["completion_ids"]):
-        conversation = conversations[row["conversation"]] if row["conversation"] >= 0 else Conversation.from_dict(row["shortened"])
-        examples.append(Example(prompt.tolist(), completion.tolist(), conversation, row["turn"], tuple(TokenSpan(*span) for span in row["spans"]), tuple(row["notes"])))
-    return Encoded(examples, [TurnReject(**reject) for reject in facts["rejects"]])

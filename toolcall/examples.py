@@ -79,7 +79,7 @@ class TurnReject:
     code: str  # control_token, template_refuses, not_proven or too_long
     message: str
 
-# %% ../nbs/04j_examples.ipynb #8c438482
+# %% ../nbs/04j_examples.ipynb #6d60e460
 def unproven(
     parsed: Parsed,  # What the completion says
     message: dict,  # What was logged
@@ -95,6 +95,8 @@ def unproven(
     if parsed.text.strip() != message["content"].strip():
         return f"parsed text {parsed.text[:80]!r}, logged {message['content'][:80]!r}"
     thought = message.get("reasoning_content", "").strip()
+    if thought and not (parsed.calls or parsed.text.strip() or parsed.reasoning):
+        return "the turn is nothing but reasoning, which the template leaves out"
     return "" if parsed.reasoning in (thought, "") else f"parsed reasoning {parsed.reasoning[:80]!r}, logged {thought[:80]!r}"
 
 # %% ../nbs/04j_examples.ipynb #322b929e

@@ -17,7 +17,7 @@ from .conversation import Conversation, dumps
 from .probe import any_of, special_tokens
 from .styles import ChatMLError
 
-# %% ../nbs/04e_guard.ipynb #563a2d18
+# %% ../nbs/04e_guard.ipynb #b665e016
 _TAG = re.compile(r"<[^<>\s'\"{}%]{1,40}>")
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -34,7 +34,7 @@ class Guard:
         written = _TAG.findall(tokenizer.chat_template) if isinstance(tokenizer.chat_template, str) else []
         self.strings = sorted({*special, *tags, *written} - {""}, key=len, reverse=True)
         self._special, self._any = any_of(list(special)), any_of(self.strings)
-        self._escaped = any(character in string for string in self.strings for character in '"\\')  # JSON writes these otherwise
+        self._escaped = any(dumps(string) != f'"{string}"' for string in self.strings)  # JSON text would hide these
         self._catalogues: dict[int, tuple[list[dict], list[dict]]] = {}
         broken = tokenizer([self.clean(string) for string in self.strings], add_special_tokens=False)["input_ids"]
         survivors = [string for string, ids in zip(self.strings, broken) if not set(special.values()).isdisjoint(ids)]
@@ -67,11 +67,13 @@ class Guard:
     ) -> list[dict]:  # The same, every string cleaned
         "Neutralise control strings in a catalogue, once"
         if id(tools) not in self._catalogues:
-            if len(self._catalogues) >= 1000:
-                self._catalogues.clear()
             # kept with its source, so that its id stays its own
             self._catalogues[id(tools)] = (tools, self.clean_json(tools) if self.may_hold(tools) else tools)
         return self._catalogues[id(tools)][1]
+
+    def forget(self) -> None:
+        "Clean catalogues anew from now on: they may have been changed"
+        self._catalogues.clear()
 
     def may_hold(
         self,

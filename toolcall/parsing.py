@@ -118,7 +118,7 @@ def skip_space(
         at += 1
     return at
 
-# %% ../nbs/04a_parsing.ipynb #2e0cafd3
+# %% ../nbs/04a_parsing.ipynb #7620c017
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"(?P<name>(?:[^"\\]|\\.)*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*')
 
 
@@ -135,7 +135,7 @@ def read_object(
     if not reading.text.startswith("{", body):
         return "cut before the call's end" if body == len(reading.text) else f"no JSON object where a call should be: {reading.text[body : body + 20]!r}"
     try:
-        value, end = decode_at(reading.text, body)
+        value, end = decode_at(reading.text, body, unique=True)
     except (ValueError, RecursionError) as error:
         cut = reading.text.find(closing, body) < 0 if closing else not reading.text.rstrip().endswith(("}", "]"))
         return "cut before the call's end" if cut else f"not JSON: {error}"
@@ -179,7 +179,7 @@ def parse_llama(
             return reading.broken("more text after the call")
         reading.at = after + 1
 
-# %% ../nbs/04a_parsing.ipynb #cc650618
+# %% ../nbs/04a_parsing.ipynb #a4f2a9bf
 _NAMED = re.compile(r"\s*(?P<name>[^\s\[\]{}]+)\s*(?:\[CALL_ID\]\s*\w+\s*)?\[ARGS\]\s*")
 
 
@@ -201,7 +201,7 @@ def parse_mistral(
 
 def _named(reading: Reading, head: re.Match) -> str:
     try:
-        value, end = decode_at(reading.text, head.end())
+        value, end = decode_at(reading.text, head.end(), unique=True)
     except (ValueError, RecursionError) as error:
         return f"not JSON: {error}" if reading.text.rstrip().endswith("}") else "cut before the call's end"
     if not isinstance(value, dict):

@@ -25,7 +25,7 @@ from .pages import Table
 from .styles import STYLES, ChatMLError, Style
 from .syntaxes import SYNTAXES, Syntax, response_syntax
 
-# %% ../nbs/04d_probe.ipynb #6b65fe7f
+# %% ../nbs/04d_probe.ipynb #7b4c5c79
 class TemplateRefuses(ValueError):
     "A template that can't write these messages"
 
@@ -45,7 +45,7 @@ def render_messages(
     try:
         return tokenizer.apply_chat_template(
             list(map(list, conversations)), tools=list(tools) or None, tokenize=False, add_generation_prompt=add_generation_prompt, **(template_kwargs or {}))
-    except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TemplateError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise TemplateRefuses(f"the template refuses: {error}") from None
 
 

@@ -7,7 +7,7 @@ A tokenizer and a style go in; a `Renderer` comes out that writes prompts as the
 # %% auto #0
 __all__ = ['with_reasoning_apart', 'Renderer']
 
-# %% ../nbs/04h_rendering.ipynb #7f03aaf8
+# %% ../nbs/04h_rendering.ipynb #d83c6d36
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .guard import Guard
 from .parsing import Parsed, Span
-from .probe import any_of, find_style, probe, render_messages, special_tokens
+from .probe import TemplateRefuses, any_of, find_style, probe, render_messages, special_tokens
 from .styles import ChatMLError, Style
 from .tokens import Tokens
 
@@ -32,7 +32,7 @@ def with_reasoning_apart(
     thought, _, rest = content.removeprefix("<think>").partition("</think>")
     return message | {"content": rest.lstrip(), "reasoning_content": thought.strip()}
 
-# %% ../nbs/04h_rendering.ipynb #560074ff
+# %% ../nbs/04h_rendering.ipynb #a6c1297c
 class Renderer:
     "Messages to prompts, and outputs back to calls"
 
@@ -98,8 +98,13 @@ class Renderer:
         messages: Sequence[dict],  # The messages so far
         tools: Sequence[dict] | None = None,  # The tools on offer
     ) -> list[int]:  # Token ids, generation prompt included
-        "Tokenise the prompt for the next assistant turn"
-        return self.tokenizer(self.render(messages, tools, add_generation_prompt=True), add_special_tokens=False, verbose=False)["input_ids"]
+        "Tokenise the prompt for the next assistant turn, or raise `TemplateRefuses`"
+        text = self.render(messages, tools, add_generation_prompt=True)
+        pieces = self.tokens.pieces(text)
+        self.tokens.learn(pieces)
+        if forged := self.tokens.forged(pieces):
+            raise TemplateRefuses(f"content became control: {forged[:80]!r}")
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     def parse(
         self,

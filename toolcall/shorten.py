@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .conversation import Conversation
 from .styles import ChatMLError
 
-# %% ../nbs/04g_shorten.ipynb #2566d12f
+# %% ../nbs/04g_shorten.ipynb #67fc74a5
 POLICIES = ("reject", "prune_tools", "drop_oldest")
 
 
@@ -48,15 +48,15 @@ def shorten(
     seed: int = 0,  # Decides which tools go first
 ) -> list[Shortened]:  # Each with less than the one before; empty when nothing may go
     "Leave out more and more, by structure"
-    steps = [Shortened(conversation, turn, 0, 0)]
+    called = {call.name for call in conversation.calls()}
+    steps = [Shortened(Conversation.trusted(conversation.id, conversation.messages[: turn + 1], conversation.tools, conversation.meta), turn, 0, 0)]
     for policy in check_policy(too_long):
-        steps += (_prune if policy == "prune_tools" else _drop)(steps[-1], seed)
+        steps += _prune(steps[-1], called, seed) if policy == "prune_tools" else _drop(steps[-1])
     return steps[1:]
 
 
-def _prune(from_: Shortened, seed: int) -> list[Shortened]:
+def _prune(from_: Shortened, called: set[str], seed: int) -> list[Shortened]:
     conversation = from_.conversation
-    called = {call.name for call in conversation.calls()}
     unused = [tool["function"]["name"] for tool in conversation.tools if tool["function"]["name"] not in called]
     random.Random(f"{seed} {conversation.id}").shuffle(unused)
     steps = []
@@ -67,12 +67,15 @@ def _prune(from_: Shortened, seed: int) -> list[Shortened]:
     return steps
 
 
-def _drop(from_: Shortened, seed: int) -> list[Shortened]:
+def _drop(from_: Shortened) -> list[Shortened]:
     messages = from_.conversation.messages
     head = next((i for i, message in enumerate(messages) if message["role"] != "system"), 0)
     starts = [i for i, message in enumerate(messages[: from_.turn]) if message["role"] == "user"]
     steps = []
     for count, start in enumerate(starts[1:], 1):
+        gone = {call.get("id") for message in messages[head:start] for call in message.get("tool_calls", ())}
+        if any(message.get("tool_call_id") in gone for message in messages[start:] if message["role"] == "tool"):
+            continue  # a result that came late keeps its call
         kept = messages[:head] + messages[start:]
         steps.append(_made(from_.conversation, kept, from_.conversation.tools, from_.turn - (start - head), from_.tools, count))
     return steps

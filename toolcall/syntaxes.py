@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from .conversation import ToolCall, loads
 from .parsing import Parsed, Parser, Reading, parse_calls, parse_llama, parse_mistral
 
-# %% ../nbs/04b_syntaxes.ipynb #aa9ed23f
+# %% ../nbs/04b_syntaxes.ipynb #9c3d8349
 _PYTHON = {"True": True, "False": False, "None": None}
 
 
@@ -49,7 +49,7 @@ def _kinds(schema: dict) -> set[str]:
     "The types that a schema declares, through its choices"
     declared = schema.get("type")
     found = {declared} if isinstance(declared, str) else {kind for kind in declared if isinstance(kind, str)} if isinstance(declared, list) else set()
-    for choice in [*schema.get("anyOf", []), *schema.get("oneOf", [])]:
+    for choice in [choice for key in ("anyOf", "oneOf") if isinstance(schema.get(key), list) for choice in schema[key]]:
         found |= _kinds(choice) if isinstance(choice, dict) else set()
     if not found and isinstance(schema.get("enum"), list):
         found = {"string" if isinstance(value, str) else "null" if value is None else "other" for value in schema["enum"]}
@@ -63,9 +63,10 @@ def _parameters(tools: Sequence[dict], name: str) -> dict:
             return properties if isinstance(properties, dict) else {}
     return {}
 
-# %% ../nbs/04b_syntaxes.ipynb #6ebc9c41
+# %% ../nbs/04b_syntaxes.ipynb #56e70e5e
 _FUNCTION = re.compile(r"\s*<function=(?P<name>[^>\n]+)>\s*")
 _PARAMETER = re.compile(r"\s*<parameter=(?P<key>[^>\n]+)>\n?(?P<value>.*?)\n?</parameter>", re.DOTALL)
+_TAGS = re.compile(r"</?tool_call>|<function=|</function>|<parameter=|</parameter>|</?arg_key>|</?arg_value>")
 _FUNCTION_END = re.compile(r"\s*</function>\s*</tool_call>")
 
 
@@ -87,11 +88,13 @@ def _parse_pairs(text: str, tools: Sequence[dict], head: re.Pattern, pair: re.Pa
         schemas, arguments, at = _parameters(tools, called["name"]), {}, called.end()
         while found := pair.match(text, at):
             if found["key"] in arguments:
-                return reading.broken(f"argument {found['key']} twice")
+                return reading.broken(f"argument {found['key'][:40]!r} twice")
+            if tag := _TAGS.search(found["value"]):
+                return reading.broken(f"argument {found['key'][:40]!r} holds {tag[0]}: it was not closed")
             try:
                 arguments[found["key"]] = read_value(found["value"], schemas.get(found["key"]))
             except ValueError as error:
-                return reading.broken(f"argument {found['key']}: {error}")
+                return reading.broken(f"argument {found['key'][:40]!r}: {error}")
             at = found.end()
         if not (end := tail.match(text, at)):
             return reading.broken("the call doesn't end after its arguments" if "</tool_call>" in text[at:] else "cut before the call's end")
@@ -114,8 +117,9 @@ def parse_glm(
     "Parse calls as GLM-4.5 writes them"
     return _parse_pairs(text, tools, _GLM_HEAD, _GLM_PAIR, _GLM_END)
 
-# %% ../nbs/04b_syntaxes.ipynb #d7d9cc8d
+# %% ../nbs/04b_syntaxes.ipynb #18b3148e
 _MESSAGE = re.compile(r"(?:<\|start\|>assistant)?(?P<header>[^<]*)<\|channel\|>(?P<channel>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_CLOSED = re.compile(r"<\|(?:end|call|return)\|>")
 _RECIPIENT = re.compile(r"\bto=(?:functions\.(?P<name>[^\s<]+)|(?P<other>[^\s<]+))")
 
 
@@ -128,7 +132,7 @@ def parse_harmony(
     while reading.at < len(text):
         if not (message := _MESSAGE.match(text, reading.at)):
             return reading.broken("no channel")
-        end = next((place for mark in ("<|end|>", "<|call|>", "<|return|>") if (place := text.find(mark, message.end())) >= 0), len(text))
+        end = closed.start() if (closed := _CLOSED.search(text, message.end())) else len(text)
         recipient = _RECIPIENT.search(text, message.start(), message.end())
         if recipient and recipient["other"]:
             return reading.broken(f"a message to {recipient['other']}, which is no function")
@@ -147,7 +151,7 @@ def parse_harmony(
         reading.at = text.find("|>", end) + 2 if end < len(text) else end
     return Parsed("call" if reading.calls else "no_call", reading.calls, "\n".join(reading.words), "", reading.reasoning, tuple(reading.spans))
 
-# %% ../nbs/04b_syntaxes.ipynb #d3a134e2
+# %% ../nbs/04b_syntaxes.ipynb #d84da6c5
 def parse_response(
     tokenizer: PreTrainedTokenizerBase,  # Has a `response_template`
     text: str,  # A model's output, without the stop token
@@ -156,8 +160,8 @@ def parse_response(
     "Parse with the tokenizer's response template"
     try:
         message = tokenizer.parse_response(text, prefix="", tools=list(tools) or None)
-    except (ValueError, KeyError, TypeError) as error:
-        return Parsed("malformed", text=text, reason=str(error)[:200])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, re.error) as error:
+        return Parsed("malformed", text=text, reason=f"the response template can't read it: {str(error)[:200]}")
     functions = [call.get("function", {}) for call in message.get("tool_calls") or []]
     if any(not isinstance(f.get("name"), str) or not isinstance(f.get("arguments"), dict) for f in functions):
         return Parsed("malformed", text=text, reason="a call needs a name and an object of arguments")

@@ -119,7 +119,7 @@ def view_tokens(
     "Show which tokens of an example carry loss, and what they are part of"
     return TokenView(token_pieces(tokenizer, example, weights), title)
 
-# %% ../nbs/04l_views.ipynb #2985a425
+# %% ../nbs/04l_views.ipynb #c8053de0
 @dataclass(frozen=True)
 class SideBySide:
     "Token views beside each other"
@@ -127,7 +127,7 @@ class SideBySide:
     views: list[TokenView] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        return "\n".join(f"{view.title}: {view}" for view in self.views)
+        return "\n".join(f"{plain(view.title)}: {view}" for view in self.views)
 
     def _repr_html_(self) -> str:
         return f'<style>{_STYLE}</style><div class="tc-side">{"".join(view.to_html() for view in self.views)}</div>'
