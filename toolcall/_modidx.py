@@ -682,7 +682,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'toolcall.tokens.Tokens': ('tokens.html#tokens', 'toolcall/tokens.py'),
                                  'toolcall.tokens.Tokens.__init__': ('tokens.html#tokens.__init__', 'toolcall/tokens.py'),
                                  'toolcall.tokens.Tokens._backend': ('tokens.html#tokens._backend', 'toolcall/tokens.py'),
-                                 'toolcall.tokens.Tokens._begins': ('tokens.html#tokens._begins', 'toolcall/tokens.py'),
                                  'toolcall.tokens.Tokens._cut_at': ('tokens.html#tokens._cut_at', 'toolcall/tokens.py'),
                                  'toolcall.tokens.Tokens._decode': ('tokens.html#tokens._decode', 'toolcall/tokens.py'),
                                  'toolcall.tokens.Tokens._tokenise': ('tokens.html#tokens._tokenise', 'toolcall/tokens.py'),

@@ -167,10 +167,10 @@ def encode_cached(
         _save(path, known, conversations)
     return known
 
-# %% ../nbs/04k_encoding.ipynb #d4e21e3f
+# %% ../nbs/04k_encoding.ipynb #681d95e6
 def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -> None:
     places = {id(conversation): place for place, conversation in enumerate(conversations)}
-    rows = [{"conversation": places.get(id(e.conversation), -1), "turn": e.turn, "spans": [list(asdict(span).values()) for span in e.spans], "notes": e.notes,
+    rows = [{"conversation": places.get(id(e.conversation), -1), "turn": e.turn, "spans": e.spans, "notes": e.notes,
              **({} if id(e.conversation) in places else {"shortened": e.conversation.to_dict()})} for e in encoded.examples]
     facts = dumps({"examples": rows, "rejects": [asdict(reject) for reject in encoded.rejects]}).encode("utf-8", "surrogatepass")
     arrays = {name: np.array([id for e in encoded.examples for id in getattr(e, name)], dtype=np.int32) for name in ("prompt_ids", "completion_ids")}

@@ -7,16 +7,16 @@ The text of an assistant turn goes in; its calls, its words, its reasoning and t
 # %% auto #0
 __all__ = ['Parser', 'Span', 'Parsed', 'Reading', 'parse_calls', 'skip_space', 'read_object', 'parse_llama', 'parse_mistral']
 
-# %% ../nbs/04a_parsing.ipynb #976d641f
+# %% ../nbs/04a_parsing.ipynb #c17e808a
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .conversation import ToolCall, decode_at
 
-# %% ../nbs/04a_parsing.ipynb #1d4507da
-@dataclass(frozen=True)
-class Span:
+# %% ../nbs/04a_parsing.ipynb #91545a23
+class Span(NamedTuple):
     "A part of an output"
 
     kind: str  # name, arguments, text or reasoning

@@ -32,7 +32,7 @@ def with_reasoning_apart(
     thought, _, rest = content.removeprefix("<think>").partition("</think>")
     return message | {"content": rest.lstrip(), "reasoning_content": thought.strip()}
 
-# %% ../nbs/04h_rendering.ipynb #a6c1297c
+# %% ../nbs/04h_rendering.ipynb #7d72983f
 class Renderer:
     "Messages to prompts, and outputs back to calls"
 
@@ -61,6 +61,7 @@ class Renderer:
         special = special_tokens(tokenizer)
         self.control_pattern = any_of(list(special))
         self.stops = {id for token, id in special.items() if token not in self.carries.inner}
+        self._stop_texts = tuple(token for token, id in special.items() if id in self.stops)
 
     def cleaned(
         self,
@@ -113,7 +114,8 @@ class Renderer:
     ) -> Parsed:  # Calls and text, or why it is malformed
         "Parse what a model wrote"
         if isinstance(output, str):
-            output = output[: -len(stop)] if (stop := next((token for token, id in self.tokens.special.items() if id in self.stops and output.endswith(token)), "")) else output
+            stop = next(token for token in self._stop_texts if output.endswith(token)) if output.endswith(self._stop_texts) else ""
+            output = output[: len(output) - len(stop)]
         else:
             output = self.tokenizer.decode(output[:-1] if output and output[-1] in self.stops else output)
         if not self.carries.inside:

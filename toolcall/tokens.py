@@ -7,10 +7,12 @@ Rendered prompts go in, token ids come out. A log repeats itself: one catalogue 
 # %% auto #0
 __all__ = ['places_to_cut', 'Emitted', 'Tokens', 'TokenSpan', 'token_spans']
 
-# %% ../nbs/04f_tokens.ipynb #95fb633b
+# %% ../nbs/04f_tokens.ipynb #672ad566
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -35,7 +37,7 @@ def places_to_cut(
     whole = iter(ids([left + token + right for token in special for left, right in pairs]))
     return [token for token, id in special.items() if all([next(whole) == alone[left] + [id] + alone[right] for left, right in pairs])]
 
-# %% ../nbs/04f_tokens.ipynb #0e71587b
+# %% ../nbs/04f_tokens.ipynb #2e6ede55
 @dataclass(frozen=True)
 class Emitted:
     "Text that a model must emit, as tokens"
@@ -144,20 +146,17 @@ class Tokens:
             return
         self.learn(tail for tail, _ in new if tail)
         made = self._with_ends([tail + text for tail, text in new])
-        apart = [text for (tail, text), (ids, _) in zip(new, made) if not self._begins(ids, tail)]
+        begins = [not tail or ids[: len(self._ids[tail])] == self._ids[tail] for (tail, _), (ids, _) in zip(new, made)]
+        apart = [text for (_, text), joined in zip(new, begins) if not joined]
         alone = dict(zip(apart, self._with_ends(apart) if apart else []))
         rest = []
-        for (tail, text), (ids, ends) in zip(new, made):
+        for (tail, text), (ids, ends), joined in zip(new, made, begins):
             self._ids.setdefault(tail + text, ids)
-            joined = self._begins(ids, tail)
             skip = len(self._ids[tail]) if tail and joined else 0
             rest.append((ids[skip:], [end - len(tail) for end in ends[skip:]], True) if joined else (*alone[text], False))
         decoded = self._decode([ids for ids, _, _ in rest])
         self._emitted |= {pair: Emitted(ids, ends, back == pair[1], joined) for pair, (ids, ends, joined), back in zip(new, rest, decoded)}
         self.size += sum(len(text) for _, text in new)
-
-    def _begins(self, ids: list[int], tail: str) -> bool:
-        return not tail or ids[: len(self._ids[tail])] == self._ids[tail]
 
     def _decode(self, batch: list[list[int]]) -> list[str]:
         plain = self.tokenizer.is_fast and not getattr(self.tokenizer, "clean_up_tokenization_spaces", False)
@@ -183,9 +182,8 @@ class Tokens:
             self.size, self._emitted = 0, {}
             self._cut_at(self.cuts)
 
-# %% ../nbs/04f_tokens.ipynb #c4193c2f
-@dataclass(frozen=True)
-class TokenSpan:
+# %% ../nbs/04f_tokens.ipynb #f5feab68
+class TokenSpan(NamedTuple):
     "A part of a completion"
 
     kind: str  # name, arguments, text or reasoning
@@ -200,14 +198,9 @@ def token_spans(
     ends: list[int],  # One past the last character of each token
 ) -> tuple[TokenSpan, ...]:  # The same with tokens
     "Find the tokens of each span"
-    found, at = [], 0
+    found = []
     for span in spans:
-        first = at
-        while first < len(ends) and ends[first] <= span.start:
-            first += 1
-        last = first
-        while last < len(ends) and ends[last] < span.end:
-            last += 1
-        found.append(TokenSpan(span.kind, span.start, span.end, first, min(last + 1, len(ends))))
-        at = first
+        # the bytes of one character may be several tokens, which then end at the same place
+        last = max(bisect_right(ends, span.end), bisect_left(ends, span.end) + 1)
+        found.append(TokenSpan(*span, bisect_right(ends, span.start), min(last, len(ends))))
     return tuple(found)
