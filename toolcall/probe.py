@@ -214,7 +214,7 @@ class _Probe:
         except TemplateRefuses:
             return ""
 
-# %% ../nbs/04d_probe.ipynb #c7435c53
+# %% ../nbs/04d_probe.ipynb #3ce63d4a
 def probe(
     tokenizer: PreTrainedTokenizerBase,  # Its template is rendered with made-up words
     template_kwargs: dict | None = None,  # What else the template reads, such as `{"enable_thinking": False}`
@@ -252,7 +252,7 @@ def _says_today(template: str, text: str) -> bool:
     formats = re.findall(r"""strftime_now\(\s*["']([^"']+)["']""", template)
     return any(date.today().strftime(written) in text for written in formats)
 
-
+# %% ../nbs/04d_probe.ipynb #a0cf088b
 def _ways(tokenizer: PreTrainedTokenizerBase, known: Sequence[Syntax], template_kwargs: dict) -> tuple[_Probe, Syntax | None]:
     "Arguments as object, then as text: the first way in which a syntax reads the call back"
     tries = [_Probe(tokenizer, as_text, template_kwargs) for as_text in (False, True)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .conversation import Conversation
 from .styles import ChatMLError
 
-# %% ../nbs/04g_shorten.ipynb #67fc74a5
+# %% ../nbs/04g_shorten.ipynb #fe48c897
 POLICIES = ("reject", "prune_tools", "drop_oldest")
 
 
@@ -54,7 +54,7 @@ def shorten(
         steps += _prune(steps[-1], called, seed) if policy == "prune_tools" else _drop(steps[-1])
     return steps[1:]
 
-
+# %% ../nbs/04g_shorten.ipynb #18f17a68
 def _prune(from_: Shortened, called: set[str], seed: int) -> list[Shortened]:
     conversation = from_.conversation
     unused = [tool["function"]["name"] for tool in conversation.tools if tool["function"]["name"] not in called]
