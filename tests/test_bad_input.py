@@ -60,4 +60,4 @@ def test_max_length_too_small_says_how_much_is_needed(tmp_path, capsys, tiny_fol
 
 def test_bad_values(tmp_path, capsys):
     assert "batch_size is positive" in attempt(tmp_path, capsys, GOOD, batch_size=0)
-    assert "unknown style 'xml'" in attempt(tmp_path, capsys, GOOD, chatml={"style": "xml"})
+    assert "chatml.style is auto or native or hermes or function_call, not 'xml'" in attempt(tmp_path, capsys, GOOD, chatml={"style": "xml"})
