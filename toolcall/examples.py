@@ -145,7 +145,7 @@ class ChatML(TurnWriter):
         logged = with_reasoning_apart(example.conversation.messages[example.turn])
         return unproven(self.parse(ids, example.conversation.tools), logged)
 
-# %% ../nbs/04j_examples.ipynb #44ff97de
+# %% ../nbs/04j_examples.ipynb #0acc42c1
 def put_together(
     chatml: ChatML,  # Knows the tokens and the syntax
     turns: Sequence[Turn],  # As text
@@ -169,18 +169,19 @@ def _proven(chatml: ChatML, turn: Turn) -> Example | TurnReject:
     if stop not in chatml.stops or not chatml.stops.isdisjoint(found.ids):
         return _rejected(turn.refuse("not_proven", "the stop token is not the only one, at the end"))
     parsed = chatml.parse(turn.text, tools)
-    if problem := unproven(parsed, with_reasoning_apart(turn.conversation.messages[turn.index])):
+    logged = with_reasoning_apart(turn.conversation.messages[turn.index])
+    if problem := unproven(parsed, logged):
         return _rejected(turn.refuse("not_proven", problem))
-    notes = _notes(chatml, turn, parsed) + ([] if found.joined else ["seam"])
+    notes = _notes(chatml, turn, parsed, logged) + ([] if found.joined else ["seam"])
     return Example(tokens.ids(turn.prompt), [*found.ids, stop], turn.conversation, turn.index, token_spans(parsed.spans, found.ends), tuple(notes))
 
 
-def _notes(chatml: ChatML, turn: Turn, parsed: Parsed) -> list[str]:
+def _notes(chatml: ChatML, turn: Turn, parsed: Parsed, logged: dict) -> list[str]:
     "What was done to the prompt, and what the template left out"
     before, carries = turn.conversation.messages[: turn.index], chatml.carries
     shortened = turn.conversation.meta.get("shortened", {})
     holds = {
-        "reasoning": not parsed.reasoning and bool(with_reasoning_apart(turn.conversation.messages[turn.index]).get("reasoning_content", "").strip()),
+        "reasoning": not parsed.reasoning and bool(logged.get("reasoning_content", "").strip()),
         "empty_thinking": not parsed.reasoning and "</think>" in turn.text,
         "beside": carries.beside == "dropped" and any(m.get("tool_calls") and m["content"].strip() for m in before),
         "parallel": carries.parallel == "first only" and any(len(m.get("tool_calls", ())) > 1 for m in before),

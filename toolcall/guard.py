@@ -7,17 +7,17 @@ A log is written by strangers. Text from it goes in; the same text comes out wit
 # %% auto #0
 __all__ = ['Guard']
 
-# %% ../nbs/04e_guard.ipynb #4e600437
+# %% ../nbs/04e_guard.ipynb #005d7e73
 import re
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from .conversation import Conversation, dumps
+from .conversation import dumps
 from .probe import any_of, special_tokens
 from .styles import ChatMLError
 
-# %% ../nbs/04e_guard.ipynb #b665e016
+# %% ../nbs/04e_guard.ipynb #fd09803c
 _TAG = re.compile(r"<[^<>\s'\"{}%]{1,40}>")
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -91,11 +91,3 @@ class Guard:
         if found := self._special.search(text):
             return found[0]
         return ascii(half[0])[1:-1] if not text.isascii() and (half := _HALF.search(text)) else ""
-
-    def touches(
-        self,
-        conversation: Conversation,  # Any conversation
-    ) -> bool:  # Whether `clean_json` changes anything that the model reads of it
-        "Tell whether a conversation holds control strings in its content"
-        read = [message for message in conversation.messages if message["role"] != "assistant"] + conversation.tools
-        return self.clean_json(read) != read

@@ -86,7 +86,7 @@ class Reading:
         self.upto(len(self.text))
         return Parsed("call" if self.calls else "no_call", self.calls, "".join(self.words).strip(), "", self.reasoning, tuple(self.spans))
 
-# %% ../nbs/04a_parsing.ipynb #a39f060f
+# %% ../nbs/04a_parsing.ipynb #b0d309e2
 def parse_calls(
     text: str,  # A model's output, without the stop token
     tools: Sequence[dict] = (),  # Not needed: JSON carries its types
@@ -98,7 +98,7 @@ def parse_calls(
     reading = Reading(text)
     while not reading.problem and (start := text.find(opening, reading.at)) >= 0:
         reading.upto(start)
-        reading.problem = read_object(reading, start + len(opening), closing) or ""
+        reading.problem = read_object(reading, start + len(opening), closing)
         if not reading.problem:
             end = skip_space(text, reading.at)
             reading.at = end + len(closing)
@@ -118,7 +118,7 @@ def skip_space(
         at += 1
     return at
 
-# %% ../nbs/04a_parsing.ipynb #7620c017
+# %% ../nbs/04a_parsing.ipynb #176fcd20
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"(?P<name>(?:[^"\\]|\\.)*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*')
 
 
@@ -129,7 +129,7 @@ def read_object(
     *,
     key: str = "arguments",  # How the syntax names the arguments
     optional: Sequence[str] = (),  # Further keys that the syntax allows
-) -> str | None:  # What is wrong, or None
+) -> str:  # What is wrong, or ""
     "Read one JSON call"
     body = skip_space(reading.text, at)
     if not reading.text.startswith("{", body):
@@ -150,7 +150,7 @@ def read_object(
     places = (head.span("name"), (head.end(), end - 1)) if head and value.keys() == {"name", key} else ((body, body), (body, end))
     reading.call(value["name"], value[key], at=places[0], within=places[1])
     reading.at = end
-    return None
+    return ""
 
 # %% ../nbs/04a_parsing.ipynb #66037c61
 # a call's beginning, or the beginning of one that was cut before its parameters

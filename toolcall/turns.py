@@ -8,20 +8,18 @@ A conversation goes in; for each trainable turn the rendered prompt and the text
 __all__ = ['SHORT', 'WAYS', 'Turn', 'Clean', 'SureWriter', 'own_words', 'kind', 'template_literals', 'cut_out', 'whole', 'apart',
            'together', 'TurnWriter']
 
-# %% ../nbs/04i_turns.ipynb #4f70dc5a
+# %% ../nbs/04i_turns.ipynb #ccfee3a2
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 
 from jinja2 import nodes
-from transformers import PreTrainedTokenizerBase
-
 from .conversation import Conversation, dumps
 from .probe import TemplateRefuses, emitted, template_tree
 from .rendering import Renderer, with_reasoning_apart
-from .styles import Style
 
 # %% ../nbs/04i_turns.ipynb #c5de30cc
 @dataclass
@@ -58,7 +56,7 @@ class Clean:
         "What was done to its prompts"
         return ("neutralised",) if self.touched or self.altered else ()
 
-# %% ../nbs/04i_turns.ipynb #51acf1e3
+# %% ../nbs/04i_turns.ipynb #a239046a
 SHORT = [{"role": "user", "content": "?"}]  # a prompt to write a turn behind
 
 
@@ -101,9 +99,12 @@ class SureWriter(Renderer):
         message = with_reasoning_apart(conversation.messages[index])
         return message if self.carries.thinks else {key: value for key, value in message.items() if key != "reasoning_content"}
 
+    def appended(self, message: dict) -> str:
+        "The token that ends a turn, where the template leaves it to the next message"
+        return self.carries.stops["tool_calls" not in message] if self.carries.appended else ""
+
     def fill(self, turn: Turn, message: dict, prompt: str | TemplateRefuses, whole: str | TemplateRefuses) -> None:
         "Cut what the model must emit out of two renders"
-        stop = self.carries.stops["tool_calls" not in message] if self.carries.appended else ""
         try:
             if refused := next((text for text in (prompt, whole) if isinstance(text, TemplateRefuses)), None):
                 raise refused
@@ -113,7 +114,7 @@ class SureWriter(Renderer):
                 turn.notes = (*turn.notes, "rewritten")
             else:
                 start = prompt
-            turn.text, turn.stop = emitted(start, whole, self.control_pattern, stop)
+            turn.text, turn.stop = emitted(start, whole, self.control_pattern, self.appended(message))
             turn.prompt = self.tokens.pieces(prompt)
         except TemplateRefuses as error:
             turn.refuse("template_refuses", str(error))
@@ -153,7 +154,7 @@ def template_literals(
     found = {node.value for node in template_tree(template).find_all(nodes.Const) if isinstance(node.value, str)}
     return sorted(text for text in found if 2 < len(text) < 40 and not text.replace("_", "").isalnum() and not any(part in text for part in guarded))
 
-# %% ../nbs/04i_turns.ipynb #49018758
+# %% ../nbs/04i_turns.ipynb #9ddc6062
 def cut_out(
     writer: SureWriter,  # Knows the template
     clean: Clean,  # From its `clean`
@@ -175,11 +176,10 @@ def cut_out(
         if index in wanted:
             body = pieces[number : number + 2]
             said, stop = ("", body[0]) if body and body[0] in cut else (*body, "", "")[:2]
-            stop = stop or (writer.carries.stops["tool_calls" not in clean.messages[index]] if writer.carries.appended else "")
-            turns.append(Turn(clean.conversation, index, pieces[:number] + [tail] * bool(tail), said[len(tail):], stop, notes=clean.notes))
+            turns.append(Turn(clean.conversation, index, pieces[:number] + [tail] * bool(tail), said[len(tail):], stop or writer.appended(clean.messages[index]), notes=clean.notes))
     return turns
 
-# %% ../nbs/04i_turns.ipynb #3057c8a8
+# %% ../nbs/04i_turns.ipynb #1eb589ec
 def whole(
     writer: SureWriter,  # Knows the template
     cleans: Sequence[Clean],  # Conversations with one catalogue, each with a trainable turn
@@ -199,9 +199,7 @@ def apart(
     turns = [(turn, writer.target(clean.conversation, turn.index)) for clean, turns in zip(cleans, found) for turn in turns]
     [short], alone = writer.write([SHORT], (), add_generation_prompt=True), writer.write([[*SHORT, message] for _, message in turns], ())
     for (turn, message), text in zip(turns, alone):
-        pieces = turn.prompt
-        writer.fill(turn, message, short, text)
-        turn.prompt = pieces
+        turn.text, turn.stop = emitted(short, text, writer.control_pattern, writer.appended(message))
     return found
 
 
@@ -219,23 +217,24 @@ def together(
     except TemplateRefuses:
         return [turns for clean in cleans for turns in together(writer, [clean], way)] if len(cleans) > 1 else [[]]
 
-# %% ../nbs/04i_turns.ipynb #7514203f
+# %% ../nbs/04i_turns.ipynb #b7b2c24a
 class TurnWriter(SureWriter):
     "Turns as text, all of a conversation at once where that is the same"
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,  # Its `chat_template` is set when the style has one of its own
-        style: str | Style = "auto",  # auto, native, hermes, function_call, or a style of your own
-        *,
-        control: str = "neutralise",  # Control strings in content: neutralise or reject
-        template_kwargs: dict | None = None,  # What else the template reads, such as `{"enable_thinking": False}`
-    ):
-        super().__init__(tokenizer, style, control=control, template_kwargs=template_kwargs)
-        self.literals = template_literals(str(tokenizer.chat_template), self.guard.strings)
-        self.ways: dict[tuple, str] = {}  # shape to the quick way that holds for it; empty for none
-        self._met: Counter[tuple] = Counter()  # shapes
-        self._uses: Counter[int] = Counter()  # of a catalogue, by its id
+    @cached_property
+    def literals(self) -> list[str]:
+        "What the template may look for in content"
+        return template_literals(str(self.template), self.guard.strings)
+
+    @cached_property
+    def ways(self) -> dict[tuple, str]:
+        "Shape to the quick way that holds for it; empty for none"
+        return {}
+
+    @cached_property
+    def _met(self) -> Counter:
+        "How often a shape was met, and how often a catalogue, by its id"
+        return Counter()
 
     def write_turns(
         self,
@@ -281,9 +280,7 @@ class TurnWriter(SureWriter):
 
     def _check(self, clean: Clean, turns: list[Turn]) -> None:
         "Compare pieces with the whole, at first and when a catalogue is met again"
-        self._uses[id(clean.tools)] += 1
-        if turns and (len(self._uses) <= 3 or self._uses[id(clean.tools)] == 2) and self._uses[id(clean.tools)] <= 2:
-            self._pieces_hold(turns)
-
-    def _pieces_hold(self, turns: list[Turn]) -> bool:
-        return self.tokens.check(max(("".join(turn.prompt) for turn in turns), key=len))
+        self._met[id(clean.tools)] += 1
+        self._met["checked"] += 1
+        if turns and (self._met["checked"] <= 3 or self._met[id(clean.tools)] == 2):
+            self.tokens.check(max(("".join(turn.prompt) for turn in turns), key=len))
