@@ -62,8 +62,8 @@ class Encoded:
     def _repr_markdown_(self) -> str:
         return "\n".join(["| encoded | n |", "|---|--:|"] + [f"| {label} | {n:,} |" for label, n in self.report.items()])
 
-# %% ../nbs/04k_encoding.ipynb #144ade8b
-BATCH = 512  # conversations; the tokenizer's cores are busier with more
+# %% ../nbs/04k_encoding.ipynb #55aa1c0d
+BATCH = 256  # conversations
 
 
 @contextmanager
@@ -74,6 +74,9 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         if on:
+            if not gc.get_freeze_count():  # what was made counts as old now, and is not searched at once
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -91,7 +94,7 @@ def encode(
     size = BATCH if workers == 1 else max(16, min(BATCH, len(conversations) // (4 * workers)))
     batches = [conversations[start : start + size] for start in range(0, len(conversations), size)]
     options = {"max_length": max_length, "too_long": too_long, "seed": seed}
-    together = _in_processes(chatml, batches, options, workers) if workers > 1 and len(batches) > 1 else (chatml.batch(batch, **options) for batch in batches)
+    together = _in_processes(chatml, batches, options, workers) if workers > 1 and len(batches) > 1 else chatml.batches(batches, **options)
     items: list[Example | TurnReject] = []
     with _no_collection(), tqdm(total=len(conversations), desc="encode", unit="conversation", delay=3) as bar:
         for batch, made in zip(batches, together):
@@ -106,13 +109,13 @@ def encode(
                           f"set max_length to {max(too_long_by)} to keep all. Nothing was cut, nothing would be trained")
     return encoded
 
-# %% ../nbs/04k_encoding.ipynb #87b098fd
+# %% ../nbs/04k_encoding.ipynb #4ec53b8a
 _WORK: dict = {}  # set in a worker process, never here
 
 
 def _in_processes(chatml: ChatML, batches: list[list[Conversation]], options: dict, workers: int) -> Iterator[list[Example | TurnReject]]:
     if "fork" not in multiprocessing.get_all_start_methods():
-        yield from (chatml.batch(batch, **options) for batch in batches)
+        yield from chatml.batches(batches, **options)
         return
     with multiprocessing.get_context("fork").Pool(workers, _start, (chatml, batches, options)) as pool:
         for batch, packed in zip(batches, pool.imap(_packed_batch, range(len(batches)))):

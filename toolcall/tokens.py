@@ -7,11 +7,12 @@ Rendered prompts go in, token ids come out. A log repeats itself: one catalogue 
 # %% auto #0
 __all__ = ['LIMIT', 'places_to_cut', 'Pieces', 'CheckedPieces', 'Emitted', 'Tokens', 'TokenSpan', 'token_spans']
 
-# %% ../nbs/04f_tokens.ipynb #672ad566
+# %% ../nbs/04f_tokens.ipynb #4ffe4b41
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from threading import RLock
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
@@ -37,11 +38,12 @@ def places_to_cut(
     whole = iter(ids([left + token + right for token in special for left, right in pairs]))
     return [token for token, id in special.items() if all([next(whole) == alone[left] + [id] + alone[right] for left, right in pairs])]
 
-# %% ../nbs/04f_tokens.ipynb #efc575fa
+# %% ../nbs/04f_tokens.ipynb #eb17de7c
 def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # an earlier call of someone else may have left it on
-    backend.no_padding()
+    if backend.truncation or backend.padding:  # an earlier call of someone else may have left them on
+        backend.no_truncation()
+        backend.no_padding()
     return backend
 
 
@@ -58,15 +60,17 @@ class Pieces:
         self,
         tokenizer: PreTrainedTokenizerBase,  # Any tokenizer
     ):
-        self.tokenizer, self.special, self.size = tokenizer, special_tokens(tokenizer), 0
+        self.tokenizer, self.special, self._lock = tokenizer, special_tokens(tokenizer), RLock()
+        self.size = self.age = 0  # characters remembered; how often all was forgotten
         self.cut_at(places_to_cut(tokenizer))
 
     def cut_at(self, cuts: Iterable[str]) -> None:
         "Cut at these control tokens from now on, and remember nothing"
-        self.cuts = frozenset(cuts)
-        self._pattern = re.compile(f"({any_of(list(self.cuts)).pattern})")
-        self._ids: dict[str, list[int]] = {token: [self.special[token]] for token in self.cuts}
-        self._forged: set[str] = set()
+        with self._lock:
+            self.cuts, self.age = frozenset(cuts), self.age + 1
+            self._pattern = re.compile(f"({any_of(list(self.cuts)).pattern})")
+            self._ids: dict[str, list[int]] = {token: [self.special[token]] for token in self.cuts}
+            self._forged: set[str] = set()
 
     def pieces(self, text: str) -> list[str]:
         "Cut a text at its control tokens; joined, the pieces are the text"
@@ -77,11 +81,12 @@ class Pieces:
         new = [piece for piece in dict.fromkeys(pieces) if piece not in self._ids]
         if not new:
             return
-        self._ids |= zip(new, _tokenise(self.tokenizer, new))
-        self.size += sum(map(len, new))
-        if self.cuts >= self.special.keys():  # elsewhere a control token may rightly stand inside a piece
-            control = set(self.special.values())
-            self._forged |= {piece for piece in new if not control.isdisjoint(self._ids[piece])}
+        with self._lock:
+            self._ids |= zip(new, _tokenise(self.tokenizer, new))
+            self.size += sum(map(len, new))
+            if self.cuts >= self.special.keys():  # elsewhere a control token may rightly stand inside a piece
+                control = set(self.special.values())
+                self._forged |= {piece for piece in new if not control.isdisjoint(self._ids[piece])}
 
 # %% ../nbs/04f_tokens.ipynb #02d205b6
 class CheckedPieces(Pieces):
@@ -132,7 +137,7 @@ def _decode(tokenizer: PreTrainedTokenizerBase, batch: list[list[int]]) -> list[
     plain = tokenizer.is_fast and not tokenizer.clean_up_tokenization_spaces
     return tokenizer.backend_tokenizer.decode_batch(batch, skip_special_tokens=False) if plain else tokenizer.batch_decode(batch)
 
-# %% ../nbs/04f_tokens.ipynb #3aea3f37
+# %% ../nbs/04f_tokens.ipynb #0364398f
 class Tokens(CheckedPieces):
     "A tokenizer that remembers prompts in pieces, and what models must emit"
 
@@ -149,9 +154,11 @@ class Tokens(CheckedPieces):
 
     def learn_emitted(self, pairs: Iterable[tuple[str, str]]) -> None:
         "Tokenise what is new of pairs of a prompt's tail and the text that follows, and decode it again"
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._emitted]
-        if not new:
-            return
+        if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._emitted]:
+            with self._lock:
+                self._learn_pairs(new)
+
+    def _learn_pairs(self, new: list[tuple[str, str]]) -> None:
         self.learn(tail for tail, _ in new if tail)
         made = _with_ends(self.tokenizer, [tail + text for tail, text in new])
         begins = [not tail or ids[: len(self._ids[tail])] == self._ids[tail] for (tail, _), (ids, _) in zip(new, made)]
@@ -173,8 +180,9 @@ class Tokens(CheckedPieces):
     def forget(self) -> None:
         "Start anew when much is remembered"
         if self.size > LIMIT:
-            self.size, self._emitted = 0, {}
-            self.cut_at(self.cuts)
+            with self._lock:
+                self.size, self._emitted = 0, {}
+                self.cut_at(self.cuts)
 
 # %% ../nbs/04f_tokens.ipynb #f5feab68
 class TokenSpan(NamedTuple):
