@@ -49,22 +49,25 @@ def test_supervised_tokens_are_the_emitted_text(name, smollm, qwen_by_template):
 
 def test_the_loss_sees_what_the_mask_says(smollm):
     "Targets are the completions and nothing else, and each is predicted from the token before it in its own example"
-    from toolcall.train import Collator, PaddedCollator, to_dataset
+    from toolcall.packing import TreeCollator, Turns
+    from toolcall.train import PaddedCollator
     examples = list(ChatML(smollm).examples(CONVERSATION))
-    rows = list(to_dataset(examples))
-    batch = Collator()(rows)
+    turns = Turns(examples)
+    rows = [turns[0], turns[1]]
+    batch = TreeCollator()(rows)
     assert batch["labels"][0, 1:].tolist() == [id for e in examples for id in e.completion_ids]
     before = [e.prompt_ids[-1:] + e.completion_ids[:-1] for e in examples]
-    assert batch["input_ids"][0, batch["logits_to_keep"][:-1]].tolist() == [id for ids in before for id in ids]
+    assert batch["input_ids"][0, batch["logits_to_keep"][batch["label_rows"]]].tolist() == [id for ids in before for id in ids]
     for labels, example in zip(PaddedCollator(smollm.pad_token_id)(rows)["labels"].tolist(), examples):
         assert [id for id in labels if id != -100] == example.completion_ids
 
 
 def test_pad_is_eos_and_the_stop_token_is_still_supervised(smollm):
     assert smollm.pad_token_id == smollm.eos_token_id
-    from toolcall.train import PaddedCollator, to_dataset
-    examples = list(ChatML(smollm).examples(CONVERSATION))
-    labels = PaddedCollator(smollm.pad_token_id)(list(to_dataset(examples)))["labels"]
+    from toolcall.packing import Turns
+    from toolcall.train import PaddedCollator
+    turns = Turns(examples := list(ChatML(smollm).examples(CONVERSATION)))
+    labels = PaddedCollator(smollm.pad_token_id)([turns[0], turns[1]])["labels"]
     assert labels.eq(smollm.eos_token_id).sum(1).eq(1).all()
 
 

@@ -7,7 +7,7 @@ A model and a list of prompts go in; one output a prompt comes out, in the same 
 # %% auto #0
 __all__ = ['GenerateError', 'Output', 'HFEngine']
 
-# %% ../nbs/07_generate.ipynb #6c4a15b6
+# %% ../nbs/07_generate.ipynb #226853d3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from .chatml import Renderer
-from .train import shared_length, takes_mask
+from .attention import refuses_trees
+from .packing import shared_length
 
 # %% ../nbs/07_generate.ipynb #886b5b02
 class GenerateError(ValueError):
@@ -40,7 +41,7 @@ class Output:
         "Tokens emitted, the stop token included"
         return len(self.ids)
 
-# %% ../nbs/07_generate.ipynb #82dd0526
+# %% ../nbs/07_generate.ipynb #9c9e9825
 class HFEngine:
     "Greedy batched generation with a Hugging Face model"
 
@@ -86,7 +87,7 @@ class HFEngine:
         ids, mask = (torch.tensor(values, device=self.model.device) for values in (rows, seen))
         started = time.perf_counter()
         cache = None
-        if shared and len(prompts) > 1 and takes_mask(self.model):
+        if shared and len(prompts) > 1 and not refuses_trees(self.model):
             cache = self.model(input_ids=ids[:1, :shared], logits_to_keep=1, use_cache=True).past_key_values
             cache.batch_repeat_interleave(len(prompts))
         emitted = self.model.generate(
