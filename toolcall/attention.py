@@ -13,7 +13,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-# %% ../nbs/05a_attention.ipynb #4ace79a4
+# %% ../nbs/05a_attention.ipynb #723b3629
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -51,8 +51,9 @@ class TreeAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        query, key, value, out, grad = (tensor.float() for tensor in (*ctx.saved_tensors[:4], grad))
-        lse, groups = ctx.saved_tensors[4], ctx.groups
+        *saved, lse = ctx.saved_tensors
+        query, key, value, out, grad = (tensor.float() for tensor in (*saved, grad))
+        groups, dtype = ctx.groups, saved[0].dtype
         to_query, to_key, to_value = (torch.zeros_like(tensor) for tensor in (query, key, value))
         for rows, keys, causal in ctx.blocks:
             folds = 1 if causal else groups
@@ -62,7 +63,7 @@ class TreeAttention(torch.autograd.Function):
             to_query[:, :, rows] += by_query.reshape(to_query[:, :, rows].shape)
             for total, part in ((to_key, by_key), (to_value, by_value)):
                 total[:, :, keys] += part.unflatten(1, (key.shape[1], -1)).sum(2)
-        return *(total.to(saved.dtype) for total, saved in zip((to_query, to_key, to_value), ctx.saved_tensors)), None, None
+        return to_query.to(dtype), to_key.to(dtype), to_value.to(dtype), None, None
 
 # %% ../nbs/05a_attention.ipynb #32ae4bce
 TREE = "toolcall_tree"  # the name of the attention function
