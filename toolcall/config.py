@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 
-# %% ../nbs/10a_config.ipynb #538e70a9
+# %% ../nbs/10a_config.ipynb #be2909bd
 class ConfigError(ValueError):
     "A configuration that can't be used"
 
@@ -26,6 +26,7 @@ GROUPS = {
     "curate": {"keep": "all", "guess_errors": False, "redact": False, "max_similar": None, "max_per_tool": None},  # as `curate` takes them
     "split": {"validation": 0.1, "test": 0.15, "seed": 0, "by_user": True, "after": "", "test_tools": []},  # after, test_tools: hold these out
     "chatml": {"style": "auto", "control": "neutralise", "too_long": "reject", "template_kwargs": {}, "workers": 1},  # as `ChatML` and `encode` take them
+    "packing": {"max_tokens": 8192, "weights": {}},  # most computed tokens of a batch; kind of span to weight in the loss
     "training": {},  # any `TrainingArguments` field
     "generation": {"batch_size": 16, "max_new_tokens": 256},
     "evaluation": {"mode": "normalized", "max_turns": 200, "latency_turns": 10},
@@ -40,7 +41,7 @@ class Config:
     train_data_path: str = "toolcall_train.jsonl"  # ChatML of the training set; relative to the working directory
     model_name_or_path: str = "SmolLM2-135M-Instruct"  # Embedded default, folder, or Hub id
     output_dir: str = "runs/toolcall"  # Gets everything else
-    batch_size: int = 8  # Examples a step and device
+    batch_size: int = 8  # Most examples a step and device
     num_train_epochs: float = 3
     save_steps: int = 100  # Steps between checkpoints
     logging_steps: int = 10  # Steps between log entries
@@ -49,6 +50,7 @@ class Config:
     curate: dict = field(default_factory=dict)
     split: dict = field(default_factory=dict)
     chatml: dict = field(default_factory=dict)
+    packing: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     generation: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)

@@ -8,7 +8,7 @@ A configuration goes in; the whole chain runs, and leaves ChatML, checkpoint, lo
 __all__ = ['DEMO', 'Data', 'prepare', 'save_data', 'describe', 'write_train_data', 'train', 'evaluate_model', 'evaluate_run',
            'run', 'inspect', 'inspect_tokens', 'main']
 
-# %% ../nbs/10_pipeline.ipynb #79925d47
+# %% ../nbs/10_pipeline.ipynb #bff99c91
 import argparse
 import os
 import sys
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from toolcall.chatml import ChatML, Example, Renderer
     from toolcall.evaluate import Evaluation
     from toolcall.report import Report
+    from toolcall.rehearsal import Rehearsal
     from toolcall.train import Run
 
 # %% ../nbs/10_pipeline.ipynb #89d1d0f7
@@ -86,7 +87,7 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #3d490af7
+# %% ../nbs/10_pipeline.ipynb #18e86517
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
@@ -117,20 +118,28 @@ def _encoded(config: Config, data: Data, chatml: "ChatML") -> dict:
 
 def train(
     config: Config,  # What to train, on what, and how
-) -> "Run":  # The finished run
+    *,
+    dry_run: bool = False,  # Take a few steps and say what the run will cost
+) -> "Run | Rehearsal":  # The finished run, or what it will cost
     "Read the log and fine-tune; goes on from the last checkpoint when there is one"
     from toolcall.chatml import ChatML
+    from toolcall.rehearsal import rehearse
     from toolcall.train import finetune, load_model, training_arguments
     data = prepare(config)
     _say(f"log {Path(config.log_path).name}", describe(data))
     model, tokenizer = load_model(config.model_name_or_path)
     chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
-    write_train_data(chatml, data.splits.train, config.train_data_path)
     examples = _encoded(config, data, chatml)
     own = {"per_device_train_batch_size": config.batch_size, "num_train_epochs": config.num_train_epochs, "save_steps": config.save_steps, "logging_steps": config.logging_steps}
     args = training_arguments(config.output_dir, **(own | config.training))
+    options = {"max_tokens": config.packing["max_tokens"], "weights": config.packing["weights"] or None}
     _say(f"training {config.model_name_or_path}, style {chatml.style.name}{f' ({chatml.style.why})' if chatml.style.why else ''}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}")
-    finished = finetune(model, tokenizer, examples["train"], args=args, validation=examples["validation"])
+    if dry_run:
+        found = rehearse(model, tokenizer, examples["train"], args=args, **options)
+        _say("dry run", found)
+        return found
+    write_train_data(chatml, data.splits.train, config.train_data_path)
+    finished = finetune(model, tokenizer, examples["train"], args=args, validation=examples["validation"], **options)
     save_data(config, data)
     return finished
 
@@ -255,7 +264,7 @@ def _title(example: "Example", style: str) -> str:
     notes = "".join(f"; {NOTES[note]}" for note in example.notes)
     return f"{example.conversation.meta.get('source', example.conversation.id)}, message {example.turn}, {style}{notes}"
 
-# %% ../nbs/10_pipeline.ipynb #6c91c7a3
+# %% ../nbs/10_pipeline.ipynb #cc47dd4e
 def main(
     argv: Sequence[str] | None = None,  # Default: the command line's
 ) -> int:  # 0, or 2 when the input is wrong
@@ -272,6 +281,8 @@ def main(
             command.add_argument("--model", default=Config.model_name_or_path, help="whose tokenizer --tokens takes")
             command.add_argument("--style", action="append", help="auto, native, hermes or function_call; repeat --style to compare")
             continue
+        if name == "train":
+            command.add_argument("--dry-run", action="store_true", help="take a few steps and say what the run will cost; train nothing")
         if name != "demo":
             command.add_argument("config", help="a YAML file")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="override a key of the configuration")
@@ -288,12 +299,15 @@ def main(
         return 2
     return 0
 
-# %% ../nbs/10_pipeline.ipynb #079abc2b
+# %% ../nbs/10_pipeline.ipynb #0cc1081c
 def _dispatch(options: argparse.Namespace) -> None:
     if options.command == "inspect":
         print(inspect_tokens(options.file, model=options.model, styles=options.style or ["auto"], page=options.html) if options.tokens else inspect(options.file, page=options.html))
         return
     demo = options.command == "demo"
     config = make_config(_overridden(DEMO, options.overrides), source="demo") if demo else load_config(options.config, options.overrides)
-    steps = {"demo": run, "run": run, "train": train, "eval": evaluate_run, "data": _data_only}
+    if options.command == "train":
+        train(config, dry_run=options.dry_run)
+        return
+    steps = {"demo": run, "run": run, "eval": evaluate_run, "data": _data_only}
     steps[options.command](config)

@@ -102,7 +102,7 @@ def completion_loss(
     weights = batch["label_weights"] if "label_weights" in batch else torch.ones(len(targets), device=logits.device)
     return SummedLoss.apply(logits, rows, targets, weights) / (len(targets) if count is None else count)
 
-# %% ../nbs/06_train.ipynb #b1fe2898
+# %% ../nbs/06_train.ipynb #0243a8f2
 class TrainError(ValueError):
     "Training that can't start, or can't go on"
 
@@ -115,6 +115,7 @@ class ToolTrainer(Trainer):
         self.max_tokens, self.trees = max_tokens, isinstance(self.data_collator, TreeCollator)
         self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the count of the global batch
         self.samplers: dict[int, TreeSampler] = {}
+        self.batches: list[list[int]] | None = None  # when set, an epoch is these batches of examples and no others
 
     def sampler(self, turns: Turns, most: int) -> TreeSampler:
         "The rows of a dataset, planned once"
@@ -122,20 +123,22 @@ class ToolTrainer(Trainer):
             self.samplers[id(turns)] = TreeSampler(turns, self.max_tokens, max_examples=most, seed=self.args.seed, rank=self.args.process_index, world=self.args.world_size)
         return self.samplers[id(turns)]
 
-    def _trees(self, turns: Turns, most: int) -> DataLoader:
+    def _loader(self, turns: Turns, batches: TreeSampler | list[list[int]]) -> DataLoader:
         args = self.args
-        loader = DataLoader(turns, batch_sampler=self.sampler(turns, most), collate_fn=self.data_collator, num_workers=args.dataloader_num_workers, pin_memory=args.dataloader_pin_memory)
+        loader = DataLoader(turns, batch_sampler=batches, collate_fn=self.data_collator, num_workers=args.dataloader_num_workers, pin_memory=args.dataloader_pin_memory)
         # the sampler has divided the rows among processes already
         return prepare_data_loader(loader, self.accelerator.device, num_processes=1, process_index=0, put_on_device=True)
 
     def get_train_dataloader(self) -> DataLoader:
         "Trees, another plan each epoch"
-        return self._trees(self.train_dataset, self.args.per_device_train_batch_size) if self.trees else super().get_train_dataloader()
+        if self.batches is None and not self.trees:
+            return super().get_train_dataloader()
+        return self._loader(self.train_dataset, self.batches or self.sampler(self.train_dataset, self.args.per_device_train_batch_size))
 
     def get_eval_dataloader(self, eval_dataset: Turns | None = None) -> DataLoader:
         "Trees of the held-out examples"
         turns = self.eval_dataset if eval_dataset is None else eval_dataset
-        return self._trees(turns, self.args.per_device_eval_batch_size) if self.trees else super().get_eval_dataloader(eval_dataset)
+        return self._loader(turns, self.sampler(turns, self.args.per_device_eval_batch_size)) if self.trees else super().get_eval_dataloader(eval_dataset)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         "The mean over supervised tokens"
@@ -194,7 +197,7 @@ def build_trainer(
         model=model, args=args, train_dataset=Turns(train, weights), eval_dataset=Turns(validation) if validation else None,
         processing_class=tokenizer, data_collator=collator, max_tokens=max_tokens)
 
-# %% ../nbs/06_train.ipynb #bb7ce7fa
+# %% ../nbs/06_train.ipynb #9af62490
 def last_checkpoint(
     output_dir: str | Path,  # A folder with `checkpoint-N` folders
 ) -> Path | None:  # The newest whole one
@@ -212,15 +215,20 @@ def _is_whole(state: Path) -> bool:
 
 
 def _check_same_run(output_dir: Path, run: dict) -> None:
-    "Write the run's fingerprint, or raise `TrainError` when the folder holds another run"
+    "Raise `TrainError` when the folder holds another run"
     file = output_dir / "run.json"
     if file.exists() and last_checkpoint(output_dir):
         before = json.loads(file.read_text(encoding="utf-8"))
         changed = [f"{key}: {before.get(key)} there, {run.get(key)} now" for key in sorted(before.keys() | run.keys()) if before.get(key) != run.get(key)]
         if changed:
             raise TrainError(f"{output_dir} holds checkpoints of another run ({'; '.join(changed[:4])}); delete it or choose another output_dir")
-    half = file.with_suffix(".part")
-    half.write_text(json.dumps(run, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def _write_whole(file: Path, text: str) -> None:
+    "Write a file in one step, so that it is never half there"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(file.name + ".part")
+    half.write_text(text, encoding="utf-8")
     half.replace(file)
 
 # %% ../nbs/06_train.ipynb #7339a043
@@ -232,7 +240,7 @@ def _identity(trainer: Trainer, train: Sequence[Example]) -> dict:
     return {key: getattr(args, key) for key in keys} | {"training_data": data, "scheduler": str(args.lr_scheduler_type),
         "base_model": Path(trainer.model.name_or_path).name, "parameters": trainer.model.num_parameters(), "max_tokens": trainer.max_tokens, "weights": fingerprint(trainer.train_dataset.weights)}
 
-# %% ../nbs/06_train.ipynb #61f0314f
+# %% ../nbs/06_train.ipynb #14785be6
 @dataclass(frozen=True)
 class Run:
     "A finished training run"
@@ -262,10 +270,10 @@ class Run:
 
     def save(self) -> None:
         "Write history.json and loss.svg"
-        Path(self.output_dir, "history.json").write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        _write_whole(Path(self.output_dir, "history.json"), json.dumps(asdict(self), indent=1))
         self.plot().savefig(Path(self.output_dir, "loss.svg"))
 
-# %% ../nbs/06_train.ipynb #746d69d2
+# %% ../nbs/06_train.ipynb #d0e60eee
 def finetune(
     model: PreTrainedModel,  # Weights in float32
     tokenizer: PreTrainedTokenizerBase,  # Saved with the model
@@ -278,12 +286,16 @@ def finetune(
     "Train, going on from the last whole checkpoint, or raise `TrainError`"
     output_dir = Path(args.output_dir)
     trainer = build_trainer(model, tokenizer, train, args=args, validation=validation, **options)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    _check_same_run(output_dir, _identity(trainer, train))
+    identity, first = _identity(trainer, train), trainer.is_world_process_zero()
+    _check_same_run(output_dir, identity)
     checkpoint = last_checkpoint(output_dir)
+    trainer.accelerator.wait_for_everyone()
+    if first:
+        _write_whole(output_dir / "run.json", json.dumps(identity, indent=1, sort_keys=True))
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(output_dir))
     run = Run(str(output_dir), trainer.state.log_history, result.global_step, time.perf_counter() - started, sum(len(e.completion_ids) for e in train))
-    run.save()
+    if first:
+        run.save()
     return run

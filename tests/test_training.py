@@ -1,0 +1,110 @@
+"Many processes train as one does, a killed run ends as if it had not been killed, and a dry run leaves nothing behind"
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT
+
+TRAIN = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from conftest import make_tiny_model
+from toolcall.chatml import ChatML, encode
+from toolcall.curate import curate
+from toolcall.logs import read_logs
+from toolcall.models import load_tokenizer
+from toolcall.samples import sample_log
+from toolcall.train import finetune, training_arguments
+
+tokenizer = load_tokenizer("SmolLM2-135M-Instruct")
+examples = encode(ChatML(tokenizer), curate(read_logs(sample_log()).conversations).conversations[:24]).examples
+
+def train(folder, **settings):
+    args = training_arguments(folder, num_train_epochs=2, per_device_train_batch_size=4, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, learning_rate=1e-2, **settings)
+    return finetune(make_tiny_model(tokenizer), tokenizer, examples, args=args, validation=examples[:6])
+"""
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def script(tmp_path: Path, more: str) -> Path:
+    file = tmp_path / "script.py"
+    file.write_text(TRAIN.format(tests=str(ROOT / "tests")) + more, encoding="utf-8")
+    return file
+
+
+def curve(folder: Path) -> list[tuple]:
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))["history"]
+    return [(entry["step"], entry.get("loss", entry.get("eval_loss"))) for entry in history if "loss" in entry or "eval_loss" in entry]
+
+
+def test_two_processes_train_as_one_does(tmp_path):
+    file = script(tmp_path, "train(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]))")
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([sys.executable, file, one, "2"], check=True, capture_output=True, env=ENVIRONMENT)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run([*launch, file, two, "1"], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    single, double = curve(one), curve(two)
+    assert len(single) > 8 and [step for step, _ in single] == [step for step, _ in double]
+    assert max(abs(a - b) for (_, a), (_, b) in zip(single, double)) < 1e-4
+
+
+KILLED = """
+import os, signal, time
+from pathlib import Path
+from safetensors.torch import load_file
+
+def forked(folder):
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        try:
+            train(folder, save_steps=2)
+        finally:
+            os._exit(0)
+    return child
+
+def weights(folder):
+    return load_file(Path(folder, "model.safetensors"))
+
+started = time.time()
+os.waitpid(forked(sys.argv[1] + "/whole"), 0)
+whole, seconds = weights(sys.argv[1] + "/whole"), time.time() - started
+for number, moment in enumerate(map(float, sys.argv[2:])):
+    folder = f"{sys.argv[1]}/{number}"
+    child = forked(folder)
+    time.sleep(moment * seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    state = sorted(path.name for path in Path(folder).glob("checkpoint-*")) if Path(folder).exists() else []
+    os.waitpid(forked(folder), 0)
+    again = weights(folder)
+    print("RESULT", number, state, max((whole[name] - again[name]).abs().max().item() for name in whole), flush=True)
+"""
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
+    moments = [random.Random(7).uniform(0.05, 0.98) for _ in range(10)]
+    done = subprocess.run([sys.executable, script(tmp_path, KILLED), tmp_path, *map(str, moments)], capture_output=True, text=True, env=ENVIRONMENT)
+    results = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert len(results) == len(moments), done.stderr[-3000:]
+    assert all(float(line.split()[-1]) < 1e-6 for line in results), results
+    assert any("checkpoint" in line for line in results)
+
+
+def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
+    from toolcall.samples import sample_log
+    config = tmp_path / "config.yaml"
+    config.write_text(f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\nsave_steps: 100000\n"
+                      "training: {bf16: false, use_cpu: true, disable_tqdm: true}\n", encoding="utf-8")
+    command = [sys.executable, "-c", "from toolcall.pipeline import main; raise SystemExit(main())", "train", config, "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for word in ("computed tokens", "saving", "optimizer steps", "GiB at the largest batch", "doubt: save_steps is"):
+        assert word in done.stdout, done.stdout
+    assert not (tmp_path / "train.jsonl").exists() and not list((tmp_path / "run").glob("checkpoint-*"))
