@@ -107,14 +107,14 @@ def draw_tree(
     plt.close(figure)
     return figure
 
-# %% ../nbs/05_packing.ipynb #a0d0fd8e
+# %% ../nbs/05_packing.ipynb #8d2c1fd6
 class TreeCollator:
     "Puts examples into one row, everything that they share once"
 
     def __call__(
         self,
-        rows: Sequence[dict],  # `prompt_ids`, `completion_ids` and, where tokens are weighted, `weights` of each example
-    ) -> dict[str, torch.Tensor]:  # input_ids (1, T), position_ids (1, T), attention_mask (1, 1, T, T), tree (N, 3), logits_to_keep (R,), labels (1, 1 + L), label_rows (L,), label_weights (L,)
+        rows: Sequence[dict],  # `prompt_ids`, `completion_ids` and, where there are any, `weights` and `number` of each example
+    ) -> dict[str, torch.Tensor]:  # input_ids (1, T), position_ids (1, T), attention_mask (1, 1, T, T), tree (N, 3), logits_to_keep (R,), labels (1, 1 + L), label_rows (L,), label_weights (L,), label_examples (E,)
         "Make a batch; label i + 1 is predicted by logit row `label_rows[i]`"
         tree = grow([row["prompt_ids"] + row["completion_ids"][:-1] for row in rows])
         parents = np.concatenate([path[len(row["prompt_ids"]) - 1 :] for row, path in zip(rows, tree.paths)])
@@ -124,6 +124,8 @@ class TreeCollator:
             "logits_to_keep": kept, "label_rows": label_rows, "labels": np.array([[-100, *(id for row in rows for id in row["completion_ids"])]])}
         if "weights" in rows[0]:
             batch["label_weights"] = np.array([weight for row in rows for weight in row["weights"]], dtype=np.float32)
+        if "number" in rows[0]:
+            batch["label_examples"] = np.array([row["number"] for row in rows])
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 # %% ../nbs/05_packing.ipynb #4a405bc3
@@ -250,7 +252,7 @@ def packing_report(
     return {"examples": sum(len(row.examples) for row in rows), "rows": len(rows), "logical tokens": logical, "computed tokens": computed,
             "saving": round(logical / max(1, computed), 2), "examples a row": round(sum(len(row.examples) for row in rows) / max(1, len(rows)), 1)}
 
-# %% ../nbs/05_packing.ipynb #e6e0a867
+# %% ../nbs/05_packing.ipynb #d2efd659
 class Turns(Dataset):
     "Examples as a dataset that knows the epoch"
 
@@ -276,7 +278,7 @@ class Turns(Dataset):
 
     def __getitem__(self, number: int) -> dict:
         example = self.examples[number]
-        row = {"prompt_ids": example.prompt_ids, "completion_ids": example.completion_ids}
+        row = {"number": number, "prompt_ids": example.prompt_ids, "completion_ids": example.completion_ids}
         return row | {"weights": self.weights[number]} if self.weights else row
 
 
@@ -300,20 +302,20 @@ class TreeSampler(Sampler):
         if self.count > len(turns):
             raise PackingError(f"{len(turns)} examples can't be divided among {world} processes")
 
-    def rows(self, epoch: int) -> list[tuple[int, ...]]:  # As many in each epoch
-        "The rows of an epoch, in order"
-        rows = [row.examples for row in self.plan(epoch)]
+    def rows(self, epoch: int) -> list[Row]:  # As many in each epoch
+        "The rows of an epoch, of all processes, in order"
+        rows = self.plan(epoch)
         if len(rows) > self.count:
-            rows = [row.examples for row in self.plan(0)]
+            rows = self.plan(0)
             random.Random(epoch).shuffle(rows)
         while len(rows) < self.count:
-            place = max(range(len(rows)), key=lambda place: len(rows[place]))
-            half = len(rows[place]) // 2
-            rows[place : place + 1] = [rows[place][:half], rows[place][half:]]
+            place = max(range(len(rows)), key=lambda place: len(rows[place].examples))
+            members = list(rows[place].examples)
+            rows[place : place + 1] = [_row(self.known, part) for part in (members[: len(members) // 2], members[len(members) // 2 :])]
         return rows
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter([list(row) for row in self.rows(self.turns.epoch)[self.rank :: self.world]])
+        return iter([list(row.examples) for row in self.rows(self.turns.epoch)[self.rank :: self.world]])
 
     def __len__(self) -> int:
         return self.count // self.world
