@@ -28,6 +28,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'toolcall.config.ConfigError': ('config.html#configerror', 'toolcall/config.py'),
                                  'toolcall.config._Loader': ('config.html#_loader', 'toolcall/config.py'),
                                  'toolcall.config._check_keys': ('config.html#_check_keys', 'toolcall/config.py'),
+                                 'toolcall.config._lora_fields': ('config.html#_lora_fields', 'toolcall/config.py'),
                                  'toolcall.config._overridden': ('config.html#_overridden', 'toolcall/config.py'),
                                  'toolcall.config._same_kind': ('config.html#_same_kind', 'toolcall/config.py'),
                                  'toolcall.config._training_fields': ('config.html#_training_fields', 'toolcall/config.py'),

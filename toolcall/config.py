@@ -7,16 +7,17 @@ A mapping of keys goes in, from YAML or Python; a checked `Config` comes out. A 
 # %% auto #0
 __all__ = ['GROUPS', 'ConfigError', 'Config', 'make_config', 'load_config']
 
-# %% ../nbs/10a_config.ipynb #82e8b79a
+# %% ../nbs/10a_config.ipynb #30e167ce
 import difflib
 import re
 import yaml
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 
-# %% ../nbs/10a_config.ipynb #be2909bd
+# %% ../nbs/10a_config.ipynb #181ba695
 class ConfigError(ValueError):
     "A configuration that can't be used"
 
@@ -28,6 +29,7 @@ GROUPS = {
     "chatml": {"style": "auto", "control": "neutralise", "too_long": "reject", "template_kwargs": {}, "workers": 1},  # as `ChatML` and `encode` take them
     "packing": {"max_tokens": 8192, "weights": {}},  # most computed tokens of a batch; kind of span to weight in the loss
     "training": {},  # any `TrainingArguments` field
+    "lora": {},  # any field of peft's `LoraConfig`; empty trains all weights
     "generation": {"batch_size": 16, "max_new_tokens": 256},
     "evaluation": {"mode": "normalized", "max_turns": 200, "latency_turns": 10},
 }
@@ -52,10 +54,11 @@ class Config:
     chatml: dict = field(default_factory=dict)
     packing: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
+    lora: dict = field(default_factory=dict)
     generation: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)
 
-# %% ../nbs/10a_config.ipynb #3bdedbfb
+# %% ../nbs/10a_config.ipynb #14f3e449
 def make_config(
     values: dict,  # Keys of `Config`; groups may be partial
     *,
@@ -72,7 +75,7 @@ def make_config(
         given = values.get(name) or {}
         if not isinstance(given, dict):
             raise ConfigError(f"{source}: {name} is a group of keys, not {given!r}")
-        _check_keys(given, _training_fields() if name == "training" and given else list(defaults), f"{source}: {name}")
+        _check_keys(given, _OPEN[name]() if name in _OPEN and given else list(defaults), f"{source}: {name}")
         for key in given.keys() & defaults.keys():
             _same_kind(f"{source}: {name}.{key}", given[key], defaults[key])
         groups[name] = defaults | given
@@ -92,6 +95,16 @@ def _training_fields() -> list[str]:
     from transformers import TrainingArguments
     ours = ("output_dir", "remove_unused_columns", "prediction_loss_only")
     return [f.name for f in fields(TrainingArguments) if f.name not in ours]
+
+
+def _lora_fields() -> list[str]:
+    if not find_spec("peft"):
+        raise ConfigError('lora needs peft: pip install "toolcall[lora]"')
+    from peft import LoraConfig
+    return [f.name for f in fields(LoraConfig)]
+
+
+_OPEN = {"training": _training_fields, "lora": _lora_fields}
 
 # %% ../nbs/10a_config.ipynb #00256ef2
 def _same_kind(place: str, value: object, default: object) -> None:

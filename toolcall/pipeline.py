@@ -87,7 +87,7 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #18e86517
+# %% ../nbs/10_pipeline.ipynb #a05304f8
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
@@ -133,6 +133,9 @@ def train(
     own = {"per_device_train_batch_size": config.batch_size, "num_train_epochs": config.num_train_epochs, "save_steps": config.save_steps, "logging_steps": config.logging_steps}
     args = training_arguments(config.output_dir, **(own | config.training))
     options = {"max_tokens": config.packing["max_tokens"], "weights": config.packing["weights"] or None}
+    if config.lora:
+        from peft import LoraConfig
+        options["lora"] = LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": "all-linear"} | config.lora)
     _say(f"training {config.model_name_or_path}, style {chatml.style.name}{f' ({chatml.style.why})' if chatml.style.why else ''}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}")
     if dry_run:
         found = rehearse(model, tokenizer, examples["train"], args=args, **options)

@@ -42,7 +42,7 @@ def doubts(
     }
     return [text for text, holds in found.items() if holds]
 
-# %% ../nbs/06a_rehearsal.ipynb #d6b388c2
+# %% ../nbs/06a_rehearsal.ipynb #5f54e674
 class _Clock(TrainerCallback):
     def __init__(self):
         self.ends = []
@@ -76,7 +76,7 @@ def rehearse(
     train: Sequence[Example],  # What the run will learn
     *,
     args: TrainingArguments,  # Of the run
-    **options,  # `max_tokens` and `weights` of `build_trainer`
+    **options,  # `max_tokens`, `weights` and `lora` of `build_trainer`
 ) -> Rehearsal:  # Cost and doubts
     "Take three real steps, or raise `TrainError` or `PackingError`"
     few = copy.copy(args)

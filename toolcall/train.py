@@ -8,7 +8,7 @@ Examples go in; a checkpoint that plain `transformers` loads, a history and a lo
 __all__ = ['DEFAULTS', 'PaddedCollator', 'SummedLoss', 'completion_loss', 'TrainError', 'peak_memory', 'ToolTrainer',
            'training_arguments', 'build_trainer', 'last_checkpoint', 'Run', 'finetune']
 
-# %% ../nbs/06_train.ipynb #7e28c92e
+# %% ../nbs/06_train.ipynb #3e7997ad
 import html
 import io
 import json
@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,7 +32,10 @@ from .chatml import Example
 from .conversation import fingerprint
 from .models import best_device, fast_dtype
 from .models import load_model as load_model
-from .packing import TreeCollator, TreeSampler, Turns, packing_report
+from .packing import TreeCollator, TreeSampler, Turns
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 # %% ../nbs/06_train.ipynb #ed21fc3b
 class PaddedCollator:
@@ -224,7 +228,7 @@ def training_arguments(
     # batches carry keys of our own, which the Trainer would otherwise remove
     return TrainingArguments(output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen)
 
-# %% ../nbs/06_train.ipynb #29f5da23
+# %% ../nbs/06_train.ipynb #9beacfe1
 def build_trainer(
     model: PreTrainedModel,  # Weights in float32; precision of the computation is in `args`
     tokenizer: PreTrainedTokenizerBase,  # Saved with each checkpoint
@@ -234,6 +238,7 @@ def build_trainer(
     validation: Sequence[Example] = (),  # Held out for the validation loss
     max_tokens: int = 8192,  # Most computed tokens of a batch
     weights: dict[str, float] | None = None,  # Kind of span (name, arguments, text, reasoning) to weight in the loss; their mean is scaled to 1
+    lora: "LoraConfig | None" = None,  # Train low-rank adapters instead of all weights; needs the extra `lora`
 ) -> ToolTrainer:  # Ready to `.train()`, or to be taken apart
     "Set up the `Trainer`, or raise `TrainError` when there is nothing to train on"
     if not train:
@@ -247,6 +252,9 @@ def build_trainer(
     if validation and args.eval_strategy == "no":
         args.eval_strategy = args.eval_strategy.__class__("epoch")
     collator = PaddedCollator(tokenizer.pad_token_id or 0) if why else TreeCollator()
+    if lora:
+        from peft import get_peft_model
+        model = get_peft_model(model, lora)
     return ToolTrainer(
         model=model, args=args, train_dataset=Turns(train, weights), eval_dataset=Turns(validation) if validation else None,
         processing_class=tokenizer, data_collator=collator, max_tokens=max_tokens)
@@ -285,13 +293,14 @@ def _write_whole(file: Path, text: str) -> None:
     half.write_text(text, encoding="utf-8")
     half.replace(file)
 
-# %% ../nbs/06_train.ipynb #7339a043
-def _identity(trainer: Trainer, train: Sequence[Example]) -> dict:
+# %% ../nbs/06_train.ipynb #d758cceb
+def _identity(trainer: Trainer, train: Sequence[Example], adapted: bool) -> dict:
     "What two starts must share to be one run"
     args = trainer.args
     keys = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16", "weight_decay", "warmup_steps")
     data = fingerprint([[e.prompt_ids, e.completion_ids] for e in train])
     return {key: getattr(args, key) for key in keys} | {"training_data": data, "scheduler": str(args.lr_scheduler_type),
+        "lora": str(sorted((key, sorted(value) if isinstance(value, set) else value) for key, value in trainer.model.active_peft_config.to_dict().items())) if adapted else None,
         "base_model": Path(trainer.model.name_or_path).name, "parameters": trainer.model.num_parameters(), "max_tokens": trainer.max_tokens, "weights": fingerprint(trainer.train_dataset.weights)}
 
 # %% ../nbs/06_train.ipynb #89a764a7
@@ -337,7 +346,7 @@ class Run:
         _write_whole(Path(self.output_dir, "history.json"), json.dumps(asdict(self), indent=1))
         self.plot().savefig(Path(self.output_dir, "loss.svg"))
 
-# %% ../nbs/06_train.ipynb #d0e60eee
+# %% ../nbs/06_train.ipynb #9d91ccf0
 def finetune(
     model: PreTrainedModel,  # Weights in float32
     tokenizer: PreTrainedTokenizerBase,  # Saved with the model
@@ -345,12 +354,12 @@ def finetune(
     *,
     args: TrainingArguments,  # From `training_arguments`
     validation: Sequence[Example] = (),  # Held out for the validation loss
-    **options,  # `max_tokens` and `weights` of `build_trainer`
+    **options,  # `max_tokens`, `weights` and `lora` of `build_trainer`
 ) -> Run:  # The finished run
     "Train, going on from the last whole checkpoint, or raise `TrainError`"
     output_dir = Path(args.output_dir)
     trainer = build_trainer(model, tokenizer, train, args=args, validation=validation, **options)
-    identity, first = _identity(trainer, train), trainer.is_world_process_zero()
+    identity, first = _identity(trainer, train, bool(options.get("lora"))), trainer.is_world_process_zero()
     _check_same_run(output_dir, identity)
     checkpoint = last_checkpoint(output_dir)
     trainer.accelerator.wait_for_everyone()
@@ -358,6 +367,9 @@ def finetune(
         _write_whole(output_dir / "run.json", json.dumps(identity, indent=1, sort_keys=True))
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if options.get("lora"):
+        trainer.save_model(str(output_dir / "adapter"))
+        trainer.model = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
     trainer.save_model(str(output_dir))
     run = Run(str(output_dir), trainer.state.log_history, result.global_step, time.perf_counter() - started, sum(len(e.completion_ids) for e in train))
     if first:
