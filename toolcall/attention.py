@@ -65,7 +65,7 @@ class TreeAttention(torch.autograd.Function):
                 total[:, :, keys] += part.unflatten(1, (key.shape[1], -1)).sum(2)
         return to_query.to(dtype), to_key.to(dtype), to_value.to(dtype), None, None
 
-# %% ../nbs/05a_attention.ipynb #32ae4bce
+# %% ../nbs/05a_attention.ipynb #5ad52520
 TREE = "toolcall_tree"  # the name of the attention function
 
 
@@ -80,7 +80,8 @@ def tree_attention(
     **options,  # What other attention functions take
 ) -> tuple[torch.Tensor, None]:  # (1, T, H, D), no weights
     "Attend along the paths of a tree"
-    if tree is None or query.device.type != "cpu":
+    # the fused kernel of the processor knows no dropout, and no values of another width
+    if tree is None or query.device.type != "cpu" or options.get("dropout") or query.shape[-1] != value.shape[-1]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     # autocast leaves queries and keys in float32 after their rotation
     found = TreeAttention.apply(query.to(value.dtype), key.to(value.dtype), value, tree.tolist(), scaling)

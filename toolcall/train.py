@@ -114,7 +114,7 @@ def completion_loss(
     weights = batch["label_weights"] if "label_weights" in batch else torch.ones(len(targets), device=logits.device)
     return SummedLoss.apply(logits, rows, targets, weights) / (len(targets) if count is None else count)
 
-# %% ../nbs/06_train.ipynb #1e235d1e
+# %% ../nbs/06_train.ipynb #3adbcef6
 class TrainError(ValueError):
     "Training that can't start, or can't go on"
 
@@ -144,7 +144,8 @@ class ToolTrainer(Trainer):
 
     def _loader(self, turns: Turns, batches: TreeSampler | list[list[int]]) -> DataLoader:
         args = self.args
-        loader = DataLoader(turns, batch_sampler=batches, collate_fn=self.data_collator, num_workers=args.dataloader_num_workers, pin_memory=args.dataloader_pin_memory)
+        own = {name: getattr(args, f"dataloader_{name}") for name in ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")}
+        loader = DataLoader(turns, batch_sampler=batches, collate_fn=self.data_collator, **own)
         # the sampler has divided the rows among processes already
         return prepare_data_loader(loader, self.accelerator.device, num_processes=1, process_index=0, put_on_device=True)
 
