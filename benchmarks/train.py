@@ -11,25 +11,24 @@ GPU's allocation where there is one. Ratios are of medians.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
 from toolcall.chatml import ChatML, encode
 from toolcall.curate import curate
 from toolcall.logs import read_logs
 from toolcall.models import load_model
-from toolcall.train import build_trainer, training_arguments
+from toolcall.rehearsal import StepClock
+from toolcall.train import build_trainer, peak_memory, training_arguments
 
 WAYS = ("toolcall", "checkpointed", "trl", "padded")
 
@@ -66,18 +65,6 @@ def main() -> None:
             print(f"{Path(log).name[:34]:<34} {way:<12} {found['logical']:>17,.0f} {f'{min(speeds):,.0f}–{max(speeds):,.0f}':>15} {ratios[0]:>7} {found['memory']:>8.1f} {ratios[1]:>7} {found['computed']:>18,.0f}", flush=True)
 
 
-class Clock(TrainerCallback):
-    "When each step ended"
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_step_end(self, args, state, control, **_) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
-
-
 class Counted:
     "A collator that counts tokens"
 
@@ -96,7 +83,7 @@ def measure(way: str, log: str, options: argparse.Namespace) -> dict[str, float]
     step = max(1, len(conversations) // (options.conversations or len(conversations)))
     model, tokenizer = load_model("SmolLM2-135M-Instruct")
     examples = [example for example in encode(ChatML(tokenizer), conversations[::step]).examples if len(example) <= options.max_tokens]
-    clock = Clock()
+    clock = StepClock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = {"toolcall": trees, "checkpointed": checkpointed, "trl": trl, "padded": padded}[way](model, tokenizer, examples, folder, options)
         trainer.data_collator = counted = Counted(trainer.data_collator, lambda rows: sum(len(row["input_ids"]) if "input_ids" in row else len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows))
@@ -104,8 +91,7 @@ def measure(way: str, log: str, options: argparse.Namespace) -> dict[str, float]
         trainer.train()
     seconds = clock.ends[-1] - clock.ends[0]
     timed = counted.counts[1 : options.steps + 1]
-    memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"logical": sum(logical for logical, _ in timed) / seconds, "computed": sum(computed for _, computed in timed) / seconds, "memory": memory}
+    return {"logical": sum(logical for logical, _ in timed) / seconds, "computed": sum(computed for _, computed in timed) / seconds, "memory": peak_memory()}
 
 
 def settings(folder: str, options: argparse.Namespace) -> dict:

@@ -6,6 +6,8 @@ from conftest import TEMPLATES, make_tokenizer
 
 from toolcall.chatml import ChatML, ChatMLError, Example, TurnReject, encode
 from toolcall.conversation import Conversation, ToolCall, make_tool
+from toolcall.curate import curate
+from toolcall.logs import read_logs
 from toolcall.turns import SureWriter
 
 KINDS = {"text": {"type": "string"}, "count": {"type": "integer"}, "ratio": {"type": "number"}, "flag": {"type": "boolean"}, "items": {"type": "array"}, "inner": {"type": "object"}}
@@ -177,3 +179,21 @@ def test_transformers_own_parser_reads_the_same_calls(name):
                 assert repr(calls) == repr([(call.name, call.arguments) for call in example.calls]), example
                 compared += 1
     assert compared > 10
+
+
+def test_forgetting_bounds_memory_and_changes_nothing(monkeypatch):
+    "Batches that overlap, much forgotten between them, and batches one by one give the same examples"
+    from toolcall import encoding, tokens
+    from toolcall.samples import sample_log
+    conversations = curate(read_logs(sample_log()).conversations).conversations[:120]
+    whole = encode(ChatML(make_tokenizer("qwen2_5"), "native"), conversations).examples
+    monkeypatch.setattr(tokens, "LIMIT", 4_000)
+    monkeypatch.setattr(encoding, "BATCH", 7)
+    chatml = ChatML(make_tokenizer("qwen2_5"), "native")
+    assert encode(chatml, conversations).examples == whole and chatml.tokens.age > 5
+    assert list(chatml.batches([])) == []
+    sizes = []
+    for conversation in conversations:
+        chatml.batch([conversation])
+        sizes.append(chatml.tokens.size)
+    assert max(sizes) < 4_000 + 20_000 and sizes[-1] < sum(len(str(c.messages)) for c in conversations)

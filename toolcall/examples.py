@@ -101,7 +101,7 @@ def unproven(
         return "the turn is nothing but reasoning, which the template leaves out"
     return "" if parsed.reasoning in (thought, "") else f"parsed reasoning {parsed.reasoning[:80]!r}, logged {thought[:80]!r}"
 
-# %% ../nbs/04j_examples.ipynb #b52f4b80
+# %% ../nbs/04j_examples.ipynb #e45779a8
 class ChatML(TurnWriter):
     "Conversations to proven examples, one a turn"
 
@@ -148,13 +148,14 @@ class ChatML(TurnWriter):
             for conversations in batches:
                 if wrong := [excerpt(conversation) for conversation in conversations if not isinstance(conversation, Conversation)]:
                     raise ChatMLError(f"a Conversation is needed, not {wrong[0]}; read_logs makes them of a file, and find_adapter(record)(record) of toolcall.formats of one record")
+                self.tokens.forget()
                 turns, age = self.write_turns(conversations), self.tokens.age
                 learned = thread.submit(learn, self.tokens, turns)
                 if waiting:
                     yield finished(*waiting)
-                    self.tokens.forget()
                 waiting = (conversations, turns, age, learned)
-            yield finished(*waiting)
+            if waiting:
+                yield finished(*waiting)
 
     def prove(
         self,

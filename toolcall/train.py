@@ -114,7 +114,7 @@ def completion_loss(
     weights = batch["label_weights"] if "label_weights" in batch else torch.ones(len(targets), device=logits.device)
     return SummedLoss.apply(logits, rows, targets, weights) / (len(targets) if count is None else count)
 
-# %% ../nbs/06_train.ipynb #3adbcef6
+# %% ../nbs/06_train.ipynb #ba27f64b
 class TrainError(ValueError):
     "Training that can't start, or can't go on"
 
@@ -132,6 +132,7 @@ class ToolTrainer(Trainer):
         self.max_tokens, self.trees = max_tokens, isinstance(self.data_collator, TreeCollator)
         self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the count of the global batch
         self.samplers: dict[int, TreeSampler] = {}
+        self.scored: Turns | None = None  # what the validation loss is of
         self.sums: dict[int, np.ndarray] = {}
         self.began: tuple[float, np.ndarray] | None = None
         self.batches: list[list[int]] | None = None  # when set, an epoch is these batches of examples and no others
@@ -157,15 +158,15 @@ class ToolTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Turns | None = None) -> DataLoader:
         "Trees of the held-out examples"
-        turns = self.eval_dataset if eval_dataset is None else eval_dataset
+        self.scored = turns = self.eval_dataset if eval_dataset is None else eval_dataset
         return self._loader(turns, self.sampler(turns, self.args.per_device_eval_batch_size)) if self.trees else super().get_eval_dataloader(eval_dataset)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         "The mean over supervised tokens"
-        if self.eval_dataset is not None and not model.training:
+        if self.scored and not model.training:
             # the Trainer averages over rows; so each is given as many supervised tokens
-            tokens = sum(len(example.completion_ids) for example in self.eval_dataset.examples)
-            rows = self.sampler(self.eval_dataset, self.args.per_device_eval_batch_size).count if self.trees else len(self.eval_dataset)
+            tokens = sum(len(example.completion_ids) for example in self.scored.examples)
+            rows = self.sampler(self.scored, self.args.per_device_eval_batch_size).count if self.trees else len(self.scored)
             num_items_in_batch = tokens / rows * len(inputs["input_ids"])
         loss = completion_loss(model, inputs, count=num_items_in_batch)
         if model.training and not torch.isfinite(loss):
