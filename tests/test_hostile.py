@@ -43,12 +43,19 @@ def test_hostile_text_changes_no_role_no_mask_and_no_call(name, count, smollm):
         assert all(isinstance(item, Example) for item in items), items
         return [([id for id in item.prompt_ids if id in control], item.completion_ids, [str(call) for call in chatml.parse(item.completion_ids, item.conversation.tools).calls]) for item in items]
 
-    calm = seen(chatml.batch([conversation("zz")]))
+    def tags(item: Example) -> list[int]:
+        text = chatml.tokenizer.decode(item.prompt_ids)
+        return [text.count(tag) for tag in chatml.style.tags if tag]
+
+    first = chatml.batch([conversation("zz")])
+    calm, written = seen(first), [tags(item) for item in first]
     texts = hostile(count, seed=1)
     for start in range(0, count, 100):
         items = chatml.batch([conversation(text) for text in texts[start : start + 100]])
         for number in range(0, len(items), 2):
             assert seen(items[number : number + 2]) == calm, texts[start + number // 2][:200]
+            if number % 20 == 0:
+                assert [tags(item) for item in items[number : number + 2]] == written, texts[start + number // 2][:200]
 
 
 @pytest.mark.parametrize("name", ["hermes", "qwen3_5_nothink", "glm4moe", "llama3_1", "gptoss"])

@@ -100,3 +100,16 @@ def test_content_cannot_forge_control(text, smollm):
 
 def test_tiny_model_fixture_has_the_vocabulary(smollm):
     assert make_tiny_model(smollm).config.vocab_size == len(smollm)
+
+
+@pytest.mark.parametrize("said, logged", [(1, "1"), (1, 1.0), (1, True), (None, "null"), ("1", 1), ([1], ["1"]), ({"a": 1}, {"a": "1"})])
+def test_another_type_is_another_call(said, logged, smollm):
+    from dataclasses import replace
+
+    def conversation(value):
+        return Conversation("c", [{"role": "user", "content": "?"}, {"role": "assistant", "content": "", "tool_calls": [ToolCall("f", {"x": value}, "c").to_message()]}], [make_tool("f")])
+
+    chatml = ChatML(smollm)
+    [example] = chatml.examples(conversation(said))
+    assert chatml.prove(example) == ""
+    assert chatml.prove(replace(example, conversation=conversation(logged))).startswith("parsed ")

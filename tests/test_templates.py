@@ -197,3 +197,16 @@ def test_forgetting_bounds_memory_and_changes_nothing(monkeypatch):
         chatml.batch([conversation])
         sizes.append(chatml.tokens.size)
     assert max(sizes) < 4_000 + 20_000 and sizes[-1] < sum(len(str(c.messages)) for c in conversations)
+
+
+def test_a_tool_that_is_called_is_never_pruned():
+    from toolcall.samples import sample_log
+    conversations = curate(read_logs(sample_log()).conversations).conversations[:80]
+    chatml = ChatML(make_tokenizer("qwen2_5"), "native")
+    longest = max(map(len, encode(chatml, conversations).examples))
+    shorter = encode(chatml, conversations, max_length=longest * 3 // 4, too_long="prune_tools").examples
+    pruned = [example for example in shorter if "tools_pruned" in example.notes]
+    assert len(pruned) > 10
+    for example in pruned:
+        called = {call["function"]["name"] for message in example.conversation.messages for call in message.get("tool_calls", ())}
+        assert called <= {tool["function"]["name"] for tool in example.conversation.tools}
