@@ -13,7 +13,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-# %% ../nbs/05a_attention.ipynb #723b3629
+# %% ../nbs/05a_attention.ipynb #9d222975
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -29,7 +29,7 @@ def _fold(tensor: torch.Tensor, rows: slice, groups: int) -> torch.Tensor:
     part = tensor[:, :, rows]
     return part.reshape(1, part.shape[1] // groups, -1, *part.shape[3:])
 
-
+# %% ../nbs/05a_attention.ipynb #e7811b3b
 class TreeAttention(torch.autograd.Function):
     "Attention of each token to the path that leads to it, block by block"
 

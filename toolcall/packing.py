@@ -185,7 +185,7 @@ def best_fit(
             insort(free, (left, number))
     return merged
 
-# %% ../nbs/05_packing.ipynb #5e2065d3
+# %% ../nbs/05_packing.ipynb #6f1275bb
 @dataclass(frozen=True)
 class Row:
     "Examples that are computed together"
@@ -202,7 +202,7 @@ def _row(known: Prefixes, members: list[int]) -> Row:
     logical = int(known.lengths[places].sum())
     return Row(tuple(members), logical + len(members), logical - int(shared.sum()))
 
-
+# %% ../nbs/05_packing.ipynb #a3815e05
 def plan(
     known: Prefixes,  # From `sort_by_prefix`
     max_tokens: int,  # Most computed tokens a row
@@ -232,7 +232,7 @@ def plan(
     chance.shuffle(bundles)
     return [_row(known, members) for _, members in bundles]
 
-
+# %% ../nbs/05_packing.ipynb #de21ee0d
 def pack(
     examples: Sequence[Example],  # From `encode`
     max_tokens: int,  # Most computed tokens a row
@@ -252,7 +252,7 @@ def packing_report(
     return {"examples": sum(len(row.examples) for row in rows), "rows": len(rows), "logical tokens": logical, "computed tokens": computed,
             "saving": round(logical / max(1, computed), 2), "examples a row": round(sum(len(row.examples) for row in rows) / max(1, len(rows)), 1)}
 
-# %% ../nbs/05_packing.ipynb #d2efd659
+# %% ../nbs/05_packing.ipynb #b29f52f9
 class Turns(Dataset):
     "Examples as a dataset that knows the epoch"
 
@@ -281,7 +281,7 @@ class Turns(Dataset):
         row = {"number": number, "prompt_ids": example.prompt_ids, "completion_ids": example.completion_ids}
         return row | {"weights": self.weights[number]} if self.weights else row
 
-
+# %% ../nbs/05_packing.ipynb #6d3dcf0b
 class TreeSampler(Sampler):
     "Batches of examples that share as much as possible; another plan each epoch"
 

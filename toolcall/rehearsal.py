@@ -42,7 +42,7 @@ def doubts(
     }
     return [text for text, holds in found.items() if holds]
 
-# %% ../nbs/06a_rehearsal.ipynb #89b3994f
+# %% ../nbs/06a_rehearsal.ipynb #c4aedaf8
 class StepClock(TrainerCallback):
     "Remembers when each step ended"
 
@@ -55,7 +55,7 @@ class StepClock(TrainerCallback):
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
 
-
+# %% ../nbs/06a_rehearsal.ipynb #aa762163
 @dataclass(frozen=True)
 class Rehearsal:
     "What a run will cost"
@@ -72,7 +72,7 @@ class Rehearsal:
         rows += [f"{self.steps:12,}  optimizer steps", f"{self.seconds / 60:12,.1f}  minutes, estimated ({self.tokens_per_second:,.0f} computed tokens/s)", f"{self.memory:12.1f}  GiB at the largest batch"]
         return "\n".join(rows + [f"  doubt: {text}" for text in self.doubts])
 
-
+# %% ../nbs/06a_rehearsal.ipynb #35add8b5
 def rehearse(
     model: PreTrainedModel,  # Learns a little: load it again for the run
     tokenizer: PreTrainedTokenizerBase,  # The model's
