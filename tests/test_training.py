@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
+from safetensors.torch import load_file
 
 TRAIN = """
 import sys
@@ -42,16 +44,53 @@ def curve(folder: Path) -> list[tuple]:
     return [(entry["step"], entry.get("loss", entry.get("eval_loss"))) for entry in history if "loss" in entry or "eval_loss" in entry]
 
 
-def test_two_processes_train_as_one_does(tmp_path):
-    file = script(tmp_path, "train(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]))")
+# accelerate shards on accelerators alone: told that the two CPU processes are such, it runs FSDP2 over gloo
+SHARDED = """
+import accelerate.state as state
+from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback
+started = state.PartialState.__init__
+
+def as_accelerators(self, *args, **options):
+    started(self, *args, **options)
+    if self.distributed_type == state.DistributedType.MULTI_CPU:
+        self.distributed_type = state.DistributedType.MULTI_GPU
+
+state.PartialState.__init__ = as_accelerators
+import toolcall.train
+
+class Sharded(TrainerCallback):
+    def on_step_end(self, args, state, control, model, **_):
+        assert all(isinstance(parameter, DTensor) and parameter.to_local().numel() < parameter.numel() for parameter in model.parameters() if parameter.numel() > 1)
+        print("SHARDED", flush=True)
+
+build = toolcall.train.build_trainer
+
+def watched(*args, **options):
+    trainer = build(*args, **options)
+    trainer.add_callback(Sharded())
+    return trainer
+
+toolcall.train.build_trainer = watched
+"""
+FSDP2 = ["--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--fsdp_state_dict_type", "FULL_STATE_DICT"]
+
+
+@pytest.mark.parametrize("ways, before", [(["--multi_gpu"], ""), (FSDP2, SHARDED)], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one_does(tmp_path, ways, before):
+    call = "train(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]))"
     one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run([sys.executable, file, one, "2"], check=True, capture_output=True, env=ENVIRONMENT)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run([*launch, file, two, "1"], capture_output=True, text=True, env=ENVIRONMENT)
+    subprocess.run([sys.executable, script(tmp_path, call), one, "2"], check=True, capture_output=True, env=ENVIRONMENT)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *ways, "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run([*launch, script(tmp_path, before + call), two, "1"], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert ("SHARDED" in done.stdout) == bool(before)
     single, double = curve(one), curve(two)
     assert len(single) > 8 and [step for step, _ in single] == [step for step, _ in double]
     assert max(abs(a - b) for (_, a), (_, b) in zip(single, double)) < 1e-4
+    weights = [load_file(folder / "model.safetensors") for folder in (one, two)]
+    assert weights[0].keys() == weights[1].keys()
+    assert max((weights[0][name] - weights[1][name]).abs().max().item() for name in weights[0]) < 1e-3
 
 
 KILLED = """
