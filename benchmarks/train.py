@@ -28,7 +28,8 @@ from toolcall.curate import curate
 from toolcall.logs import read_logs
 from toolcall.models import load_model
 from toolcall.rehearsal import StepClock
-from toolcall.train import build_trainer, peak_memory, training_arguments
+from toolcall.train import build_trainer, training_arguments
+from toolcall.trainer import peak_memory
 
 WAYS = ("toolcall", "checkpointed", "trl", "padded")
 

@@ -7,7 +7,7 @@ A model, examples and settings go in; rows, tokens, steps, an estimate of time a
 # %% auto #0
 __all__ = ['doubts', 'StepClock', 'Rehearsal', 'rehearse']
 
-# %% ../nbs/06a_rehearsal.ipynb #1713b34d
+# %% ../nbs/06a_rehearsal.ipynb #08b7b320
 import copy
 import tempfile
 import time
@@ -21,7 +21,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from .chatml import Example
 from .packing import pack, packing_report
-from .train import build_trainer, peak_memory
+from .train import build_trainer
+from .trainer import peak_memory
 
 # %% ../nbs/06a_rehearsal.ipynb #12bfd3c4
 def doubts(
