@@ -26,6 +26,7 @@ $(VENV)/.core: pyproject.toml settings.ini setup.py constraints.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --constraint constraints.txt --editable ".[dev]"
+	$(PIP) --no-deps bfcl-eval==2026.3.23
 	touch $@
 
 clean:
