@@ -4,7 +4,7 @@ import json
 import yaml
 
 from toolcall.chatml import SYSTEM_TEXT, build_chatml_entry, generate_data, parse_log_to_chatml
-from toolcall.pipeline import main
+from toolcall.commands import main
 
 RECORDS = [
     {"user": "北京今天天气怎么样？", "tool_name": "get_weather", "arguments": {"city": "北京", "date": "今天"}},

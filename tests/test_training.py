@@ -141,7 +141,7 @@ def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
     config = tmp_path / "config.yaml"
     config.write_text(f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\nsave_steps: 100000\n"
                       "training: {bf16: false, use_cpu: true, disable_tqdm: true}\n", encoding="utf-8")
-    command = [sys.executable, "-c", "from toolcall.pipeline import main; raise SystemExit(main())", "train", config, "--dry-run"]
+    command = [sys.executable, "-c", "from toolcall.commands import main; raise SystemExit(main())", "train", config, "--dry-run"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-2000:]
     for word in ("computed tokens", "saving", "optimizer steps", "GiB at the largest batch", "doubt: save_steps is"):

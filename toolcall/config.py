@@ -17,7 +17,7 @@ from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
-# %% ../nbs/10a_config.ipynb #181ba695
+# %% ../nbs/10a_config.ipynb #45080811
 class ConfigError(ValueError):
     "A configuration that can't be used"
 
@@ -30,8 +30,8 @@ GROUPS = {
     "packing": {"max_tokens": 8192, "weights": {}},  # most computed tokens of a batch; kind of span to weight in the loss
     "training": {},  # any `TrainingArguments` field
     "lora": {},  # any field of peft's `LoraConfig`; empty trains all weights
-    "generation": {"batch_size": 16, "max_new_tokens": 256},
-    "evaluation": {"mode": "normalized", "max_turns": 200, "latency_turns": 10},
+    "generation": {"batch_size": 64, "max_new_tokens": 256, "temperature": 0.0, "top_p": 1.0, "seed": 0},  # as `HFEngine` takes them
+    "evaluation": {"mode": "normalized", "rules": {}, "max_turns": 200, "latency_turns": 10, "watch_turns": 16},  # rules: see `Equality`; watch_turns: validation turns that are generated during training
 }
 
 
@@ -106,7 +106,7 @@ def _lora_fields() -> list[str]:
 
 _OPEN = {"training": _training_fields, "lora": _lora_fields}
 
-# %% ../nbs/10a_config.ipynb #00256ef2
+# %% ../nbs/10a_config.ipynb #7e5184a0
 def _same_kind(place: str, value: object, default: object) -> None:
     "Raise `ConfigError` unless a group's value is of its default's kind"
     key = place.rpartition(".")[2]
@@ -121,12 +121,12 @@ def _same_kind(place: str, value: object, default: object) -> None:
         raise ConfigError(f"{place} is {' or '.join(_CHOICES[key])}{several}, not {value!r}")
     if isinstance(value, dict) and any(isinstance(one, date) for one in value.values()):
         raise ConfigError(f"{place}: a date is written in quotes, or it is no text: {value!r}")
-    if isinstance(value, int) and not isinstance(value, bool) and int in kinds and value < (0 if key in ("seed", "latency_turns", "validation") else 1):
+    if isinstance(value, int) and not isinstance(value, bool) and int in kinds and value < (0 if key in ("seed", "latency_turns", "validation", "watch_turns", "temperature") else 1):
         raise ConfigError(f"{place} is positive, not {value}")
 
 
 _ALSO = {"redact": (bool, str), "after": (str, int, float, date), "too_long": (str, list)}
-_CHOICES = {"style": ("auto", "native", "hermes", "function_call"), "mode": ("strict", "normalized"), "keep": ("all", "solved"), "control": ("neutralise", "reject"), "too_long": ("reject", "prune_tools", "drop_oldest")}
+_CHOICES = {"style": ("auto", "native", "hermes", "function_call"), "mode": ("strict", "normalized", "bfcl"), "keep": ("all", "solved"), "control": ("neutralise", "reject"), "too_long": ("reject", "prune_tools", "drop_oldest")}
 
 
 _TYPES = {"str": (str,), "int": (int,), "float": (int, float)}

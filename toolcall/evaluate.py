@@ -24,7 +24,7 @@ from .metrics import DEFINITIONS as DEFINITIONS, all_metrics, latency_summary
 from .scores import TurnScore, error_kind, score_turn as score_turn
 from .values import Equality, EvaluateError, OneOf as OneOf, Rule, values_equal as values_equal
 
-# %% ../nbs/08_evaluate.ipynb #20589155
+# %% ../nbs/08_evaluate.ipynb #ae99bc67
 @dataclass(frozen=True)
 class Evaluation:
     "Scores of every turn, and the metrics"
@@ -33,6 +33,7 @@ class Evaluation:
     metrics: dict[str, Metric]
     never_call: Metric  # What exact_match a model would have that never calls
     latency: dict[str, float]  # Seconds at batch size 1, see `latency_summary`; empty when not measured
+    seconds: tuple[float, ...] = ()  # Of each of these
 
     @property
     def cut(self) -> int:
@@ -52,18 +53,19 @@ class Evaluation:
     ) -> None:
         "Write scores and latency; metrics are computed anew"
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps({"latency": self.latency, "scores": [asdict(score) for score in self.scores]}, ensure_ascii=False, indent=1), encoding="utf-8")
+        Path(path).write_text(json.dumps({"latency": self.latency, "seconds": self.seconds, "scores": [asdict(score) for score in self.scores]}, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 def make_evaluation(
     scores: Sequence[TurnScore],  # Turns, those of a conversation in their order
     latency: dict[str, float] | None = None,  # From `latency_summary`
+    seconds: Sequence[float] = (),  # Of single prompts
 ) -> Evaluation:
     "Compute the metrics of scores, or raise `EvaluateError` when there are none"
     if not scores:
         raise EvaluateError("no held-out turns to score")
     never = ratio([not score.expected for score in scores], [1] * len(scores), [score.conversation_id for score in scores])
-    return Evaluation(list(scores), all_metrics(scores), never, latency or {})
+    return Evaluation(list(scores), all_metrics(scores), never, latency or {}, tuple(seconds))
 
 
 def load_evaluation(
@@ -75,14 +77,14 @@ def load_evaluation(
         scores = [_score(fields) for fields in saved["scores"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluateError(f"{path} holds no evaluation: {error}") from None
-    return make_evaluation(scores, saved["latency"])
+    return make_evaluation(scores, saved["latency"], saved["seconds"])
 
 
 def _score(fields: dict) -> TurnScore:
     pairs = [Pair(ToolCall(**pair.pop("expected")), ToolCall(**pair.pop("predicted")), **{key: tuple(part) if isinstance(part, list) else part for key, part in pair.items()}) for pair in fields.pop("pairs")]
     return TurnScore(expected=[ToolCall(**call) for call in fields.pop("expected")], predicted=[ToolCall(**call) for call in fields.pop("predicted")], pairs=pairs, **fields)
 
-# %% ../nbs/08_evaluate.ipynb #0b87bf02
+# %% ../nbs/08_evaluate.ipynb #c94c3261
 def evaluate(
     examples: Sequence[Example],  # Held-out turns, those of a conversation in their order
     outputs: Sequence[Output],  # What a model wrote for each, in the same order
@@ -101,7 +103,7 @@ def evaluate(
     equality = Equality(mode, rules or {})
     scores = [score_turn(example, output.parsed or parse(output.text, example.conversation.tools), equality=equality, cut=not output.stopped, text=output.text, expect=expect)
               for example, output in zip(examples, outputs)]
-    return make_evaluation(scores, latency_summary(timed))
+    return make_evaluation(scores, latency_summary(timed), [output.seconds for output in timed])
 
 # %% ../nbs/08_evaluate.ipynb #08ca04a4
 @dataclass(frozen=True)

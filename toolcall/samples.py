@@ -7,12 +7,12 @@ The demo, the examples and the tests need a log that may be shared. This chapter
 # %% auto #0
 __all__ = ['SAMPLE_TOOLS', 'CITIES', 'CUISINES', 'SKIES', 'CURRENCIES', 'FIRST', 'SECOND', 'ASK', 'NAMES', 'KINDS', 'plain',
            'parallel', 'follow_up', 'book_what_was_found', 'missing_argument', 'retry', 'chat', 'sample_records',
-           'write_sample_logs', 'sample_log']
+           'write_sample_logs', 'sample_log', 'sample_functions']
 
-# %% ../nbs/samples.ipynb #b6f39d4c
+# %% ../nbs/samples.ipynb #f20a4cbc
 import gzip
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -270,3 +270,18 @@ def write_sample_logs(
 def sample_log() -> Path:  # A `.jsonl.gz` file
     "Find the sample log that comes with the package"
     return Path(str(files("toolcall").joinpath("sample_logs.jsonl.gz")))
+
+# %% ../nbs/samples.ipynb #6f336cdd
+def sample_functions(
+    seed: int = 0,  # The same seed gives the same answers
+) -> list[Callable[..., dict]]:  # One a tool, in the order of `SAMPLE_TOOLS`
+    "Make Python functions of the sample tools"
+    talk = _Talk(random.Random(seed), "en")
+
+    def make(name: str) -> Callable[..., dict]:
+        def function(**arguments: object) -> dict:
+            return _reply(talk, name, arguments)[0]
+        function.__name__ = name
+        return function
+
+    return [make(tool["function"]["name"]) for tool in SAMPLE_TOOLS]

@@ -7,13 +7,13 @@ Examples go in; a checkpoint that plain `transformers` loads, a history and a lo
 # %% auto #0
 __all__ = ['DEFAULTS', 'training_arguments', 'build_trainer', 'last_checkpoint', 'Run', 'finetune']
 
-# %% ../nbs/06_train.ipynb #2086fbb0
+# %% ../nbs/06_train.ipynb #89440110
 import html
 import io
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,7 +127,7 @@ def _identity(trainer: Trainer, train: Sequence[Example], adapted: bool) -> dict
         "lora": str(sorted((key, sorted(value) if isinstance(value, set) else value) for key, value in trainer.model.active_peft_config.to_dict().items())) if adapted else None,
         "base_model": Path(trainer.model.name_or_path).name, "parameters": trainer.model.num_parameters(), "max_tokens": trainer.max_tokens, "weights": fingerprint(trainer.train_dataset.weights)}
 
-# %% ../nbs/06_train.ipynb #89a764a7
+# %% ../nbs/06_train.ipynb #49c03f9e
 @dataclass(frozen=True)
 class Run:
     "A finished training run"
@@ -152,6 +152,12 @@ class Run:
         for panel, title in zip(panels, ("loss (nats a\nsupervised token)", "learning\nrate", "gradient\nnorm")):
             panel.set_ylabel(title, fontsize=8)
             panel.grid(alpha=0.3)
+        watched = [(entry[along], entry["eval_exact_match"]) for entry in self.history if "eval_exact_match" in entry and along in entry]
+        if watched:
+            right = panels[0].twinx()
+            right.plot(*zip(*watched), "s:", color="tab:green", markersize=4)
+            right.set(ylim=(-0.02, 1.02))
+            right.set_ylabel("exact match", fontsize=8, color="tab:green")
         panels[0].legend(frameon=False)
         panels[-1].set_xlabel("logical tokens" if along == "logical_tokens" else "optimizer step")
         figure.tight_layout()
@@ -170,7 +176,7 @@ class Run:
         _write_whole(Path(self.output_dir, "history.json"), json.dumps(asdict(self), indent=1))
         self.plot().savefig(Path(self.output_dir, "loss.svg"))
 
-# %% ../nbs/06_train.ipynb #6ce178d9
+# %% ../nbs/06_train.ipynb #ad12542c
 def finetune(
     model: PreTrainedModel,  # Weights in float32
     tokenizer: PreTrainedTokenizerBase,  # Saved with the model
@@ -178,6 +184,7 @@ def finetune(
     *,
     args: TrainingArguments,  # From `training_arguments`
     validation: Sequence[Example] = (),  # Held out for the validation loss
+    prepare: Callable[[ToolTrainer], object] | None = None,  # Gets the trainer before it starts, such as `watch` in a function
     **options,  # `max_tokens`, `weights` and `lora` of `build_trainer`
 ) -> Run:  # The finished run
     "Train, going on from the last whole checkpoint, or raise `TrainError`"
@@ -185,6 +192,8 @@ def finetune(
     trainer = build_trainer(model, tokenizer, train, args=args, validation=validation, **options)
     identity, first = _identity(trainer, train, bool(options.get("lora"))), trainer.is_world_process_zero()
     _check_same_run(output_dir, identity)
+    if prepare:
+        prepare(trainer)
     checkpoint = last_checkpoint(output_dir)
     trainer.accelerator.wait_for_everyone()
     if first:
