@@ -147,3 +147,20 @@ def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
     for word in ("computed tokens", "saving", "optimizer steps", "GiB at the largest batch", "doubt: save_steps is"):
         assert word in done.stdout, done.stdout
     assert not (tmp_path / "train.jsonl").exists() and not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+def test_the_command_trains_with_two_processes(tmp_path, tiny_folder):
+    from toolcall.samples import sample_log
+    file = tmp_path / "command.py"
+    file.write_text("import torch; torch.set_num_threads(1)\nfrom toolcall.commands import main\nraise SystemExit(main())", encoding="utf-8")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\n"
+                      "training: {bf16: false, use_cpu: true, disable_tqdm: true, max_steps: 3, logging_steps: 1}\nevaluation: {watch_turns: 2}\ngeneration: {max_new_tokens: 2}\n", encoding="utf-8")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run([*launch, file, "train", config], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("== training") == 1 and "2 processes" in done.stdout
+    assert (tmp_path / "run" / "model.safetensors").exists() and (tmp_path / "run" / "data" / "test.jsonl").exists()
+    assert len(curve(tmp_path / "run")) >= 3
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows and all(row["input"].startswith("<|im_start|>") for row in rows)

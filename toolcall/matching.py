@@ -63,7 +63,7 @@ def make_pair(
     exact = not bfcl_error(predicted, tool, expected.arguments) if equality.mode == "bfcl" else not wrong and not extra
     return Pair(expected, predicted, right, wrong, extra, exact)
 
-# %% ../nbs/08c_matching.ipynb #6b9642e1
+# %% ../nbs/08c_matching.ipynb #1002c2d0
 def match_calls(
     expected: Sequence[ToolCall],  # What should have been called; arguments may hold `OneOf`
     predicted: Sequence[ToolCall],  # What was called
@@ -75,9 +75,12 @@ def match_calls(
     "Pair calls one to one so that as much as possible is right"
     equality = Equality(mode, rules or {})
     schemas = {tool["function"]["name"]: tool["function"] for tool in tools}
-    pairs = [[make_pair(e, p, equality, schemas.get(e.name)) if e.name == p.name else None for p in predicted] for e in expected]
     if not expected or not predicted:
         return []
+    if mode != "bfcl":  # of pairings that are worth the same, the one that is taken must not depend on the order either
+        places = {id(call): place for place, call in enumerate(expected)}
+        expected, predicted = (sorted(calls, key=repr) for calls in (expected, predicted))
+    pairs = [[make_pair(e, p, equality, schemas.get(e.name)) if e.name == p.name else None for p in predicted] for e in expected]
     worth = np.array([[0.0 if pair is None else 1 + _share(pair) for pair in row] for row in pairs])
     if mode == "bfcl":
         free = set(range(len(predicted)))
@@ -86,8 +89,8 @@ def match_calls(
             if taken is not None:
                 free.discard(taken)
                 worth[i, taken] = 4.0 * len(expected)  # more than everything else together
-    chosen = zip(*linear_sum_assignment(worth, maximize=True))
-    return [pairs[i][j] for i, j in chosen if pairs[i][j] is not None]
+    found = [pairs[i][j] for i, j in zip(*linear_sum_assignment(worth, maximize=True)) if pairs[i][j] is not None]
+    return found if mode == "bfcl" else sorted(found, key=lambda pair: places[id(pair.expected)])
 
 
 def _share(pair: Pair) -> float:

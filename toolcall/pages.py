@@ -93,7 +93,7 @@ class Table:
 def _is_number(cell: str) -> bool:
     return cell.rstrip(" %").replace(",", "").replace(".", "", 1).isdigit()
 
-# %% ../nbs/00a_pages.ipynb #098ec4f7
+# %% ../nbs/00a_pages.ipynb #4a3abec5
 _STYLE = """:root{color-scheme:light dark}.toolcall{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}
 .toolcall table{border-collapse:collapse;font-size:14px}.toolcall .wide{overflow-x:auto}.toolcall td,.toolcall th{border-bottom:1px solid #8884;padding:4px 10px;text-align:left;vertical-align:top;overflow-wrap:break-word;max-width:28em}
 .toolcall th{font-weight:600}.toolcall .n{text-align:right;font-variant-numeric:tabular-nums}.toolcall .lead{font-size:1.2em}.toolcall .ok{background:#22c55e33}.toolcall .bad{background:#ef444433}.toolcall .odd{background:#f59e0b33}.toolcall code{overflow-wrap:anywhere}.toolcall .case{border-left:3px solid #8886;padding:2px 0 2px 12px;margin:14px 0}.toolcall .case p{margin:2px 0}
@@ -137,13 +137,13 @@ class Page:
     "Tables and pictures under one title"
 
     title: str
-    lead: str  # What to take away, in a sentence or two
+    lead: str  # What to take away, in a sentence or two; a paragraph a line
     parts: Sequence["Table | Picture"]  # Or anything that writes itself as Markdown, text and HTML
     figures: Sequence["Figure"] = field(default_factory=list)  # Before the parts
 
     def to_markdown(self) -> str:
         "Title, lead and tables"
-        return "\n\n".join([f"# {escape_markdown(self.title)}", escape_markdown(self.lead), *(part.to_markdown() for part in self.parts)]) + "\n"
+        return "\n\n".join([f"# {escape_markdown(self.title)}", *map(escape_markdown, self.lead.splitlines()), *(part.to_markdown() for part in self.parts)]) + "\n"
 
     def to_text(self) -> str:
         "Lead and tables for a terminal"
@@ -155,5 +155,5 @@ class Page:
                 f"<body>{self._repr_html_()}</body></html>\n")
 
     def _repr_html_(self) -> str:
-        parts = [f"<h1>{html.escape(self.title)}</h1>", f'<p class="lead">{html.escape(self.lead)}</p>', *map(to_svg, self.figures), *(part.to_html() for part in self.parts)]
+        parts = [f"<h1>{html.escape(self.title)}</h1>", *(f'<p class="lead">{html.escape(line)}</p>' for line in self.lead.splitlines()), *map(to_svg, self.figures), *(part.to_html() for part in self.parts)]
         return f'<style>{_STYLE}</style><div class="toolcall">' + "\n".join(parts) + "</div>"

@@ -7,7 +7,8 @@ A configuration goes in; the whole chain runs, and leaves ChatML, checkpoint, lo
 # %% auto #0
 __all__ = ['Data', 'prepare', 'save_data', 'describe', 'write_train_data', 'train', 'evaluate_model', 'evaluate_run', 'run']
 
-# %% ../nbs/10_pipeline.ipynb #31cd4fa3
+# %% ../nbs/10_pipeline.ipynb #3af51e4d
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #3213565e
+# %% ../nbs/10_pipeline.ipynb #77ac81af
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
@@ -103,12 +104,12 @@ def _say(title: str, text: object = "") -> None:
     print(f"\n== {title}\n{text}" if str(text) else f"\n== {title}", flush=True)
 
 
-def _encoded(config: Config, data: Data, chatml: "ChatML") -> dict:
+def _encoded(config: Config, data: Data, chatml: "ChatML", *, aloud: bool) -> dict:
     from toolcall.chatml import encode_cached
     options = {"max_length": config.max_length, "too_long": config.chatml["too_long"], "workers": config.chatml["workers"]}
     sets = {name: encode_cached(chatml, part, Path(config.output_dir, "encoded"), **options) if part else None for name, part in data.splits.parts.items()}
     for name, encoded in sets.items():
-        if encoded:
+        if encoded and aloud:
             _say(f"{name} examples", encoded)
     return {name: encoded.examples if encoded else [] for name, encoded in sets.items()}
 
@@ -122,25 +123,30 @@ def train(
     from toolcall.chatml import ChatML
     from toolcall.rehearsal import rehearse
     from toolcall.train import finetune, load_model, training_arguments
-    data = prepare(config)
-    _say(f"log {Path(config.log_path).name}", describe(data))
-    model, tokenizer = load_model(config.model_name_or_path)
-    chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
-    examples = _encoded(config, data, chatml)
     own = {"per_device_train_batch_size": config.batch_size, "num_train_epochs": config.num_train_epochs, "save_steps": config.save_steps, "logging_steps": config.logging_steps}
     args = training_arguments(config.output_dir, **(own | config.training))
+    data = prepare(config)
+    if first := args.process_index == 0:
+        _say(f"log {Path(config.log_path).name}", describe(data))
+    with args.main_process_first():  # of several processes one reads the model and encodes; the others find it done
+        model, tokenizer = load_model(config.model_name_or_path)
+        chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
+        examples = _encoded(config, data, chatml, aloud=first)
     options = {"max_tokens": config.packing["max_tokens"], "weights": config.packing["weights"] or None}
     if config.lora:
         from peft import LoraConfig
         options["lora"] = LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": "all-linear"} | config.lora)
-    _say(f"training {config.model_name_or_path}, style {chatml.style.name}{f' ({chatml.style.why})' if chatml.style.why else ''}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}")
+    if first:
+        _say(f"training {config.model_name_or_path}, style {chatml.style.name}{f' ({chatml.style.why})' if chatml.style.why else ''}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}{f', {args.world_size} processes' if args.world_size > 1 else ''}")
     if dry_run:
         found = rehearse(model, tokenizer, examples["train"], args=args, **options)
         _say("dry run", found)
         return found
-    write_train_data(chatml, data.splits.train, config.train_data_path)
+    if first:
+        write_train_data(chatml, data.splits.train, config.train_data_path)
     finished = finetune(model, tokenizer, examples["train"], args=args, validation=examples["validation"], prepare=_watching(config, chatml, examples["validation"]), **options)
-    save_data(config, data)
+    if first:
+        save_data(config, data)
     return finished
 
 # %% ../nbs/10_pipeline.ipynb #8013930f
@@ -197,7 +203,7 @@ def evaluate_run(
     _say(f"held-out turns of {settings['log']}", report.to_text())
     return report
 
-# %% ../nbs/10_pipeline.ipynb #bec1bfc0
+# %% ../nbs/10_pipeline.ipynb #4cd67c84
 def _needed(path: Path) -> Path:
     if not path.exists():
         raise ConfigError(f"{path} doesn't exist; run `toolcall train` with this configuration first")
@@ -206,9 +212,11 @@ def _needed(path: Path) -> Path:
 
 def run(
     config: Config,  # The whole chain's configuration
-) -> "Report":  # Also saved in `output_dir`
+) -> "Report | None":  # Also saved in `output_dir`; None in all processes but the first
     "Log → ChatML → Trainer → evaluation"
     train(config)
+    if int(os.environ.get("RANK", "0")):
+        return None
     report = evaluate_run(config)
     made = ", ".join(str(Path(config.output_dir, name)) for name in ("report.html", "report.json", "loss.svg", "model.safetensors"))
     _say("made", f"{made}, {config.train_data_path}")

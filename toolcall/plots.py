@@ -8,22 +8,23 @@ Two evaluations of the same turns go in; figures come out: metrics side by side,
 __all__ = ['HEADLINES', 'BASE', 'TUNED', 'plot_metrics', 'sizes', 'plot_sizes_of', 'plot_errors', 'plot_confusion',
            'plot_latency']
 
-# %% ../nbs/09a_plots.ipynb #b9105aca
+# %% ../nbs/09a_plots.ipynb #b8c9d205
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from .breakdowns import binned, confusion, error_counts, exact_by
 from .evaluate import Evaluation, TurnScore
 from .intervals import Metric
 
-# %% ../nbs/09a_plots.ipynb #f704558d
+# %% ../nbs/09a_plots.ipynb #1f154dbe
 HEADLINES = ("exact_match", "tool_selection_accuracy", "tool_recall", "argument_accuracy", "parse_rate", "irrelevance_accuracy")
 BASE, TUNED = "#9ca3af", "#2563eb"
 
 
-def _axes(width: float = 7, height: float = 2.8) -> tuple[plt.Figure, plt.Axes]:
+def _axes(width: float = 5.8, height: float = 2.8) -> tuple[plt.Figure, plt.Axes]:
     figure, axes = plt.subplots(figsize=(width, height))
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -46,12 +47,12 @@ def plot_metrics(
     axes.hlines(tuned.never_call.value, -0.42, 0.42, color="#dc2626", linestyle="--", linewidth=1.2, label="never calling")
     axes.set(ylim=(0, 1.05), ylabel="share (95 % interval)")
     axes.set_xticks(range(len(HEADLINES)), [name.replace("_", "\n") for name in HEADLINES], fontsize=8)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8)
     figure.tight_layout()
     plt.close(figure)
     return figure
 
-# %% ../nbs/09a_plots.ipynb #7d5f868a
+# %% ../nbs/09a_plots.ipynb #c9e65288
 def sizes(
     scores: Sequence[TurnScore],  # Turns, those of a conversation in their order
 ) -> dict[str, Callable[[TurnScore], object]]:  # Title to the group of a turn
@@ -70,7 +71,7 @@ def plot_sizes_of(
     tuned: Evaluation,  # After
 ) -> plt.Figure:
     "Draw exact match by the size of the problem"
-    figure, panels = plt.subplots(2, 2, figsize=(7, 4.6), sharey=True)
+    figure, panels = plt.subplots(2, 2, figsize=(5.8, 4.8), sharey=True)
     for axes, (title, group) in zip(panels.flat, sizes(tuned.scores).items()):
         tables = [exact_by(evaluation.scores, group) for evaluation in (base, tuned)]
         keys = sorted(tables[1], key=lambda key: float(str(key).split(" ")[0]))
@@ -82,12 +83,12 @@ def plot_sizes_of(
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel("exact match")
-    panels[0, 1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.tight_layout()
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="upper left", ncols=2)
+    figure.tight_layout(rect=(0, 0, 1, 0.95))
     plt.close(figure)
     return figure
 
-# %% ../nbs/09a_plots.ipynb #46fb751a
+# %% ../nbs/09a_plots.ipynb #a1fc81a5
 def plot_errors(
     base: Evaluation,  # Before
     tuned: Evaluation,  # After
@@ -101,12 +102,13 @@ def plot_errors(
         axes.bar_label(bars, fontsize=7, padding=2)
     axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds], fontsize=8)
     axes.set_xlabel("turns")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
     figure.tight_layout()
     plt.close(figure)
     return figure
 
-# %% ../nbs/09a_plots.ipynb #cc462e3b
+# %% ../nbs/09a_plots.ipynb #11ebb563
 def plot_confusion(
     scores: Sequence[TurnScore],  # Turns
     most: int = 15,  # Tools to draw
@@ -119,7 +121,7 @@ def plot_confusion(
     rows, columns = [*shown, "none"], [*shown, "none", "malformed"]
     table = np.array([[counts.get((due, came), 0) for came in columns] for due in rows])
     figure, axes = plt.subplots(figsize=(2.2 + 0.42 * len(columns), 1.6 + 0.34 * len(rows)))
-    axes.imshow(table / np.maximum(1, table.sum(1, keepdims=True)), cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
+    axes.imshow(table / np.maximum(1, table.sum(1, keepdims=True)), cmap="Blues", vmin=0, vmax=2.2, aspect="auto")
     for row, column in zip(*np.nonzero(table)):
         axes.text(column, row, table[row, column], ha="center", va="center", fontsize=7, weight="normal" if rows[row] == columns[column] else "bold", color="black" if rows[row] == columns[column] else "#b91c1c")
     axes.set_xticks(range(len(columns)), [name[:24] for name in columns], rotation=40, ha="right", fontsize=7)

@@ -55,7 +55,7 @@ def last_messages(
     "Find what the model was told last, for each turn"
     return {(e.conversation.id, e.turn): e.conversation.messages[e.turn - 1]["content"] if e.turn else "" for e in examples}
 
-# %% ../nbs/09_report.ipynb #7c68beba
+# %% ../nbs/09_report.ipynb #6ec127b9
 def in_short(
     base: Evaluation,  # Before
     tuned: Evaluation,  # After
@@ -63,14 +63,15 @@ def in_short(
 ) -> str:
     "Say what a reader wants to know first"
     exact, never = tuned.metrics["exact_match"], tuned.never_call
+    change = str(comparison).replace("The second model", "The tuned model")
     level = f"It has {exact.value:.1%} of {count(exact.n, 'turn')} exactly right [{exact.low:.1%}, {exact.high:.1%}], base {base.metrics['exact_match'].value:.1%}; a model that never calls would have {never.value:.1%}."
     errors = error_counts(tuned.scores)
     if not errors:
-        return f"{comparison} {level} It makes no errors here."
+        return f"{change}\n{level}\nIt makes no errors here."
     kind, many = next(iter(errors.items()))
     tool, metrics = min(((name, metrics) for name, metrics in tool_table(tuned.scores).items() if metrics["exact"].n), key=lambda row: row[1]["exact"].value, default=(None, None))
     weakest = f"; its weakest tool is {excerpt(tool, 60)} ({metrics['exact'].value:.0%} of {count(metrics['exact'].n, 'call')} right)" if tool and metrics["exact"].value < 1 else ""
-    return f"{comparison} {level} Of its {count(sum(errors.values()), 'failed turn')}, {many} fail because {ERRORS[kind]}{weakest}."
+    return f"{change}\n{level}\nMost frequent failure, {many} of {sum(errors.values())}: {ERRORS[kind]}{weakest}."
 
 # %% ../nbs/09_report.ipynb #a4daefc9
 @dataclass(frozen=True)
