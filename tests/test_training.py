@@ -73,16 +73,17 @@ def watched(*args, **options):
 
 toolcall.train.build_trainer = watched
 """
-FSDP2 = ["--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--fsdp_state_dict_type", "FULL_STATE_DICT"]
+def launch(config: str) -> list:
+    "Two processes, by a file of the tutorial"
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", ROOT / "nbs" / "tutorials" / f"{config}.yaml", "--main_process_port", "0"]
 
 
-@pytest.mark.parametrize("ways, before", [(["--multi_gpu"], ""), (FSDP2, SHARDED)], ids=["ddp", "fsdp2"])
-def test_two_processes_train_as_one_does(tmp_path, ways, before):
+@pytest.mark.parametrize("config, before", [("ddp", ""), ("fsdp2", SHARDED)])
+def test_two_processes_train_as_one_does(tmp_path, config, before):
     call = "train(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]))"
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run([sys.executable, script(tmp_path, call), one, "2"], check=True, capture_output=True, env=ENVIRONMENT)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", *ways, "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run([*launch, script(tmp_path, before + call), two, "1"], capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run([*launch(config), script(tmp_path, before + call), two, "1"], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert ("SHARDED" in done.stdout) == bool(before)
     single, double = curve(one), curve(two)
@@ -156,8 +157,7 @@ def test_the_command_trains_with_two_processes(tmp_path, tiny_folder):
     config = tmp_path / "config.yaml"
     config.write_text(f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\n"
                       "training: {bf16: false, use_cpu: true, disable_tqdm: true, max_steps: 3, logging_steps: 1}\nevaluation: {watch_turns: 2}\ngeneration: {max_new_tokens: 2}\n", encoding="utf-8")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run([*launch, file, "train", config], capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run([*launch("ddp"), file, "train", config], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("== training") == 1 and "2 processes" in done.stdout
     assert (tmp_path / "run" / "model.safetensors").exists() and (tmp_path / "run" / "data" / "test.jsonl").exists()

@@ -19,7 +19,7 @@ from .breakdowns import binned, confusion, error_counts, exact_by
 from .evaluate import Evaluation, TurnScore
 from .intervals import Metric
 
-# %% ../nbs/09a_plots.ipynb #1f154dbe
+# %% ../nbs/09a_plots.ipynb #ea0b9d22
 HEADLINES = ("exact_match", "tool_selection_accuracy", "tool_recall", "argument_accuracy", "parse_rate", "irrelevance_accuracy")
 BASE, TUNED = "#9ca3af", "#2563eb"
 
@@ -33,7 +33,7 @@ def _axes(width: float = 5.8, height: float = 2.8) -> tuple[plt.Figure, plt.Axes
 def _bars(axes: plt.Axes, metrics: Sequence[Metric | None], offset: float, label: str, colour: str) -> None:
     shown = [(place, metric) for place, metric in enumerate(metrics) if metric is not None and metric.n]
     spread = [[max(0, metric.value - metric.low) for _, metric in shown], [max(0, metric.high - metric.value) for _, metric in shown]]
-    axes.bar([place + offset for place, _ in shown], [metric.value for _, metric in shown], 0.36, yerr=spread, label=label, color=colour, ecolor="#6b7280", capsize=2)
+    axes.bar([place + offset for place, _ in shown], [metric.value for _, metric in shown], 0.36, yerr=spread, label=label, color=colour, ecolor="#6b7280")
 
 
 def plot_metrics(
@@ -52,7 +52,7 @@ def plot_metrics(
     plt.close(figure)
     return figure
 
-# %% ../nbs/09a_plots.ipynb #c9e65288
+# %% ../nbs/09a_plots.ipynb #4f32fe37
 def sizes(
     scores: Sequence[TurnScore],  # Turns, those of a conversation in their order
 ) -> dict[str, Callable[[TurnScore], object]]:  # Title to the group of a turn
@@ -61,7 +61,7 @@ def sizes(
     seen: dict[str, int] = {}
     for score in scores:
         places[score.conversation_id, score.turn] = seen[score.conversation_id] = seen.get(score.conversation_id, 0) + 1
-    offered, prompts, later = binned([score.tools for score in scores]), binned([score.prompt_tokens for score in scores]), binned(list(places.values()))
+    offered, prompts, later = binned([score.tools for score in scores], 4), binned([score.prompt_tokens for score in scores], 4), binned(list(places.values()), 4)
     return {"tools on offer": lambda score: offered(score.tools), "calls due": lambda score: len(score.expected), "turn of the conversation": lambda score: later(places[score.conversation_id, score.turn]),
             "tokens of the prompt": lambda score: prompts(score.prompt_tokens)}
 
