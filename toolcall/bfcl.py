@@ -43,7 +43,7 @@ def _type_error(value: object, allowed: Sequence, wanted: type, inner: type | No
             return "type_error:nested", False
     return "", of_truth is not None and of_truth is not wanted
 
-# %% ../nbs/08b_bfcl.ipynb #12c71588
+# %% ../nbs/08b_bfcl.ipynb #48f78759
 def _bare(value: object) -> object:
     return re.sub(r"[ ,./\-_*^]", "", value).lower().replace("'", '"') if type(value) is str else value
 
@@ -65,6 +65,8 @@ def _dict_error(value: dict, allowed: Sequence) -> str:
 def _dicts_error(value: Sequence[dict], allowed: Sequence) -> str:
     error = "list_dict_checker:unclear"
     for one in allowed:
+        if not all(isinstance(item, dict) for item in (*value, *one)):
+            return "" if value in allowed else "value_error:list/tuple"
         if len(value) != len(one):
             error = "value_error:list_dict_count"
             continue
@@ -85,7 +87,7 @@ def _value_error(value: object, allowed: Sequence, wanted: type, inner: type | N
         return "" if [_bare(item) for item in value] in [[_bare(item) for item in one] for one in allowed] else "value_error:list/tuple"
     return "" if value in allowed else "value_error:others"
 
-# %% ../nbs/08b_bfcl.ipynb #dc06dad2
+# %% ../nbs/08b_bfcl.ipynb #75c94a68
 def bfcl_error(
     call: ToolCall,  # What was called; its name has been compared already
     tool: Mapping | None,  # The expected tool's function: name, description, parameters
@@ -94,7 +96,8 @@ def bfcl_error(
     "Check one call as `simple_function_checker` does"
     schema = (tool or {}).get("parameters") or {}
     properties, allowed = schema.get("properties") or {}, {name: as_truth(value) for name, value in truth.items()}
-    return _call_error(call.arguments, properties, schema.get("required") or (), allowed)
+    required = schema.get("required")
+    return _call_error(call.arguments, properties, required if isinstance(required, list) else (), allowed)
 
 
 def _call_error(arguments: Mapping, properties: Mapping, required: Sequence[str], allowed: Mapping[str, list]) -> str:
@@ -103,10 +106,12 @@ def _call_error(arguments: Mapping, properties: Mapping, required: Sequence[str]
     for name, value in arguments.items():
         if name not in properties or name not in allowed:
             return "simple_function_checker:unexpected_param"
-        kind = properties[name].get("type")
+        schema = properties[name] if isinstance(properties[name], Mapping) else {}
+        kind, items = schema.get("type"), schema.get("items")
         wanted = _TYPES.get(kind, type(value)) if isinstance(kind, str) else type(value)
-        inner = _TYPES.get((properties[name].get("items") or {}).get("type")) if kind in ("array", "tuple") else None
-        value = float(value) if wanted is float and type(value) is int else value
+        of_items = items.get("type") if isinstance(items, Mapping) else None
+        inner = _TYPES.get(of_items) if kind in ("array", "tuple") and isinstance(of_items, str) else None
+        value = float(value) if wanted is float and type(value) is int and abs(value) < 2**1023 else value
         error, variable = _type_error(value, allowed[name], wanted, inner)
         if not error:
             error = ("" if value in allowed[name] else "value_error:others") if variable else _value_error(value, allowed[name], wanted, inner)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from toolcall.evaluate import Comparison
     from toolcall.generate import ToolCaller
 
-# %% ../nbs/10b_commands.ipynb #714f3d2c
+# %% ../nbs/10b_commands.ipynb #1a18971a
 DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 1, "save_steps": 10, "logging_steps": 2,
         "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 96}, "evaluation": {"max_turns": 66, "latency_turns": 5}}
 
@@ -44,7 +44,7 @@ def inspect(
     found = diagnose(path)
     if page:
         _write_page(page, found.page.to_html())
-    shown = [f"{c.id}\n" + "\n".join(f"  {m['role']:>9}: {m['content']}" + "".join(f" → {call}" for call in c.calls(i)) for i, m in enumerate(c.messages)) for c in found.log.conversations[:limit]]
+    shown = [f"{plain(c.id)}\n" + "\n".join(f"  {m['role']:>9}: {plain(m['content'])}" + "".join(f" → {plain(call)}" for call in c.calls(i)) for i, m in enumerate(c.messages)) for c in found.log.conversations[:limit]]
     return "\n\n".join([str(found), *shown])
 
 
@@ -96,7 +96,7 @@ def compare_runs(
     files = [Path(path, "evaluations", "tuned.json") if Path(path).is_dir() else Path(path) for path in (first, second)]
     return compare(*map(load_evaluation, files))
 
-# %% ../nbs/10b_commands.ipynb #211ecc47
+# %% ../nbs/10b_commands.ipynb #24b5423b
 def chat(
     caller: "ToolCaller",  # A model with tools
     lines: Iterable[str],  # What the user says
@@ -109,7 +109,7 @@ def chat(
         messages = exchange.messages
         for message in messages[before:]:
             for call in message.get("tool_calls", []):
-                print(f"  calls  {call['function']['name']} {plain(call['function']['arguments'])}")
+                print(f"  calls  {plain(call['function']['name'])} {plain(call['function']['arguments'])}")
             if message["content"]:
                 print(f"  {'gets   ' if message['role'] == 'tool' else ''}{plain(message['content'])}")
         if exchange.ended != "answer":

@@ -58,7 +58,7 @@ class Config:
     generation: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)
 
-# %% ../nbs/10a_config.ipynb #14f3e449
+# %% ../nbs/10a_config.ipynb #1c44272b
 def make_config(
     values: dict,  # Keys of `Config`; groups may be partial
     *,
@@ -99,7 +99,7 @@ def _training_fields() -> list[str]:
 
 def _lora_fields() -> list[str]:
     if not find_spec("peft"):
-        raise ConfigError('lora needs peft: pip install "toolcall[lora]"')
+        raise ConfigError('lora needs peft: pip install "toolcall-tune[lora]"')
     from peft import LoraConfig
     return [f.name for f in fields(LoraConfig)]
 

@@ -68,7 +68,7 @@ class RowLayer(CacheLayerMixin):
         "No limit"
         return -1
 
-# %% ../nbs/07a_decoding.ipynb #be735b52
+# %% ../nbs/07a_decoding.ipynb #1c454fd1
 DECODE = "toolcall_decode"  # the name of the attention function
 
 
@@ -100,7 +100,7 @@ def decode_attention(
 AttentionInterface.register(DECODE, decode_attention)
 AttentionMaskInterface.register(DECODE, sdpa_mask)
 
-
+# %% ../nbs/07a_decoding.ipynb #48c9a55c
 @contextmanager
 def attending(
     model: PreTrainedModel,  # A model whose attention can be exchanged
@@ -114,7 +114,7 @@ def attending(
     finally:
         model.set_attn_implementation(before)
 
-# %% ../nbs/07a_decoding.ipynb #c27f82bc
+# %% ../nbs/07a_decoding.ipynb #b6730eaf
 def bunches(
     prompts: Sequence[Sequence[int]],  # Token ids, sorted
     max_tokens: int,  # Most computed tokens of a bunch; a longer prompt stands alone
@@ -132,7 +132,7 @@ def bunches(
         size, before = size + more, ids
     return found
 
-
+# %% ../nbs/07a_decoding.ipynb #db6da24e
 def prefill(
     model: PreTrainedModel,  # Attends by `decode_attention`
     prompts: Sequence[Sequence[int]],  # Token ids, sorted, none empty

@@ -7,7 +7,7 @@ Messages and tools go to a server; outputs come back, many requests at a time, w
 # %% auto #0
 __all__ = ['wire_messages', 'read_completion', 'EndpointEngine']
 
-# %% ../nbs/07c_endpoint.ipynb #5c956748
+# %% ../nbs/07c_endpoint.ipynb #ffcefc3d
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from .chatml import Example, Parsed, parse_calls
-from .conversation import ConversationError, ToolCall, dumps, fingerprint
+from .conversation import ConversationError, ToolCall, dumps, excerpt, fingerprint
 from .engine import GenerateError, Output
 from .fields import parse_arguments
 from .parsing import Parser
@@ -41,14 +41,16 @@ def wire_messages(
         found.append(kept)
     return found
 
-# %% ../nbs/07c_endpoint.ipynb #8db111c8
+# %% ../nbs/07c_endpoint.ipynb #82b38b3d
 def read_completion(
     completion: "ChatCompletion",  # Of the chat completions API
     seconds: float,  # Wall time of the request
     concurrency: int,  # Requests under way at a time
 ) -> Output:  # What the model wrote
     "Read a server's answer"
-    [choice, *_] = completion.choices
+    if isinstance(completion, str) or not completion.choices:
+        raise GenerateError(f"the server's answer holds no choices: {excerpt(str(completion), 200)}")
+    choice = completion.choices[0]
     message, usage = choice.message, completion.usage
     text, parsed = message.content or "", None
     if message.tool_calls:
@@ -59,7 +61,7 @@ def read_completion(
             parsed = Parsed("malformed", text=dumps([call.function.arguments for call in message.tool_calls]), reason=str(error))
     return Output(text, choice.finish_reason != "length", usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0, seconds, batch_size=concurrency, parsed=parsed)
 
-# %% ../nbs/07c_endpoint.ipynb #06130387
+# %% ../nbs/07c_endpoint.ipynb #6443cf11
 class EndpointEngine:
     "Generation by an OpenAI-compatible server"
 
@@ -78,7 +80,7 @@ class EndpointEngine:
         try:
             from openai import OpenAI
         except ImportError as error:
-            raise GenerateError('EndpointEngine needs openai: pip install "toolcall[endpoint]"') from error
+            raise GenerateError('EndpointEngine needs openai: pip install "toolcall-tune[endpoint]"') from error
         self.client = OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=retries)
         self.base_url, self.model, self.concurrency, self.parse = base_url, model, concurrency, parse
         self.settings = {"max_tokens": 256, "temperature": 0.0} | settings
@@ -106,23 +108,27 @@ class EndpointEngine:
         "Ask for all, or raise `GenerateError` when the server fails for good"
         from openai import OpenAIError
         many = batch_size or self.concurrency
-        failures: list[OpenAIError] = []
+        failures: list[ValueError | OpenAIError] = []
 
         def ask(prompt: tuple[list[dict], list[dict]]) -> Output | None:
             try:
                 return None if failures else self._ask(prompt, many)
-            except OpenAIError as error:
+            except (OpenAIError, GenerateError) as error:
                 failures.append(error)
                 return None
 
         answered = 0
         with ThreadPoolExecutor(many) as pool, tqdm(total=len(prompts), desc="generate", unit="turn", disable=not progress) as bar:
             numbers: dict[Future, int] = {pool.submit(ask, prompt): number for number, prompt in enumerate(prompts)}
-            for done in as_completed(numbers):
-                if output := done.result():
-                    answered += 1
-                    bar.update()
-                    yield numbers[done], output
+            try:
+                for done in as_completed(numbers):
+                    if output := done.result():
+                        answered += 1
+                        bar.update()
+                        yield numbers[done], output
+            finally:  # whoever asked may have stopped listening
+                for future in numbers:
+                    future.cancel()
         if failures:
             raise GenerateError(f"{self.base_url} answered {answered} of {len(prompts)} prompts, then failed: {failures[0]}")
 

@@ -7,7 +7,7 @@ Held-out turns and a model's outputs go in; a score of each turn and metrics of 
 # %% auto #0
 __all__ = ['Evaluation', 'make_evaluation', 'load_evaluation', 'evaluate', 'Comparison', 'compare']
 
-# %% ../nbs/08_evaluate.ipynb #6220ac90
+# %% ../nbs/08_evaluate.ipynb #badf2bdd
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +20,12 @@ from .engine import Output
 from .intervals import Metric, difference, mcnemar, ratio
 from .intervals import wilson as wilson
 from .matching import Pair, match_calls as match_calls
+from .pages import plain
 from .metrics import DEFINITIONS as DEFINITIONS, all_metrics, latency_summary
 from .scores import TurnScore, error_kind, score_turn as score_turn
 from .values import Equality, EvaluateError, OneOf as OneOf, Rule, values_equal as values_equal
 
-# %% ../nbs/08_evaluate.ipynb #ae99bc67
+# %% ../nbs/08_evaluate.ipynb #80249ed9
 @dataclass(frozen=True)
 class Evaluation:
     "Scores of every turn, and the metrics"
@@ -55,7 +56,7 @@ class Evaluation:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps({"latency": self.latency, "seconds": self.seconds, "scores": [asdict(score) for score in self.scores]}, ensure_ascii=False, indent=1), encoding="utf-8")
 
-
+# %% ../nbs/08_evaluate.ipynb #dcd97bd7
 def make_evaluation(
     scores: Sequence[TurnScore],  # Turns, those of a conversation in their order
     latency: dict[str, float] | None = None,  # From `latency_summary`
@@ -74,15 +75,20 @@ def load_evaluation(
     "Read an evaluation, or raise `EvaluateError` when the file holds none"
     try:
         saved = json.loads(Path(path).read_text(encoding="utf-8"))
-        scores = [_score(fields) for fields in saved["scores"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        scores, latency, seconds = [_score(fields) for fields in saved["scores"]], dict(saved["latency"]), list(saved["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluateError(f"{path} holds no evaluation: {error}") from None
-    return make_evaluation(scores, saved["latency"], saved["seconds"])
+    return make_evaluation(scores, latency, seconds)
 
 
 def _score(fields: dict) -> TurnScore:
-    pairs = [Pair(ToolCall(**pair.pop("expected")), ToolCall(**pair.pop("predicted")), **{key: tuple(part) if isinstance(part, list) else part for key, part in pair.items()}) for pair in fields.pop("pairs")]
-    return TurnScore(expected=[ToolCall(**call) for call in fields.pop("expected")], predicted=[ToolCall(**call) for call in fields.pop("predicted")], pairs=pairs, **fields)
+    calls = {side: [ToolCall(**call) for call in fields.pop(side)] for side in ("expected", "predicted")}
+    left, pairs = {side: list(made) for side, made in calls.items()}, []
+    for pair in fields.pop("pairs"):
+        # a pair holds the very calls of the turn
+        sides = {side: left[side].pop(left[side].index(ToolCall(**pair.pop(side)))) for side in calls}
+        pairs.append(Pair(**sides, **{key: tuple(part) if isinstance(part, list) else part for key, part in pair.items()}))
+    return TurnScore(pairs=pairs, **calls, **fields)
 
 # %% ../nbs/08_evaluate.ipynb #c94c3261
 def evaluate(
@@ -105,7 +111,7 @@ def evaluate(
               for example, output in zip(examples, outputs)]
     return make_evaluation(scores, latency_summary(timed), [output.seconds for output in timed])
 
-# %% ../nbs/08_evaluate.ipynb #08ca04a4
+# %% ../nbs/08_evaluate.ipynb #fef76f9f
 @dataclass(frozen=True)
 class Comparison:
     "Two models on the same turns"
@@ -129,8 +135,8 @@ class Comparison:
         return f"{what}: {points}; {len(self.gained)} turns gained, {len(self.lost)} lost (McNemar p = {self.p_value:.2g}), n={self.exact_match.n}."
 
     def __repr__(self) -> str:
-        rows = [f"{name[:40]:40} {first.value:7.1%} → {second.value:7.1%}  n={first.n}" for name, (first, second) in self.by_tool.items()]
-        lost = [f"lost: {score.conversation_id} turn {score.turn}: {error_kind(score)}" for score in self.lost]
+        rows = [f"{plain(name)[:40]:40} {first.value:7.1%} → {second.value:7.1%}  n={first.n}" for name, (first, second) in self.by_tool.items()]
+        lost = [f"lost: {plain(score.conversation_id)} turn {score.turn}: {error_kind(score)}" for score in self.lost]
         return "\n".join([str(self), *lost, *rows])
 
 

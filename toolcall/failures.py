@@ -7,7 +7,7 @@ Scores go in; the failed turns come out as a part of a page: the last thing that
 # %% auto #0
 __all__ = ['argument_marks', 'Failures', 'worst']
 
-# %% ../nbs/09b_failures.ipynb #f5d0dfd6
+# %% ../nbs/09b_failures.ipynb #912c358f
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,8 @@ from .conversation import ToolCall, dumps, excerpt
 from .matching import Pair
 from .pages import Table, plain
 from .scores import ERRORS, TurnScore, error_kind
-from .values import OneOf
 
-# %% ../nbs/09b_failures.ipynb #66dcb33c
+# %% ../nbs/09b_failures.ipynb #0ad74ec5
 def argument_marks(
     pair: Pair,  # An expected call and its prediction
 ) -> list[tuple[str, str, str, str]]:  # Parameter, mark (right, wrong, missing, extra), expected and predicted value as text
@@ -31,7 +30,7 @@ def argument_marks(
 
 
 def _text(value: object) -> str:
-    return " or ".join(map(dumps, value.values)) if isinstance(value, OneOf) else excerpt(value, 200)
+    return " or ".join(map(dumps, value["one_of"])) if isinstance(value, dict) and value.keys() == {"one_of", "optional"} else excerpt(value, 200)
 
 # %% ../nbs/09b_failures.ipynb #51541cf3
 _CLASSES = {"right": "ok", "wrong": "bad", "missing": "bad", "extra": "odd", "ignored": ""}

@@ -72,7 +72,7 @@ def bootstrap(
         low, high = np.nanpercentile(np.concatenate(values), [2.5, 97.5])
     return float(low), float(high)
 
-# %% ../nbs/08e_intervals.ipynb #489fe969
+# %% ../nbs/08e_intervals.ipynb #76bb430f
 def ratio(
     hits: Sequence[float],  # Numerator of each turn
     totals: Sequence[float],  # Denominator of each turn
@@ -86,11 +86,11 @@ def ratio(
     if not len(sums):
         return Metric(None, 0, None, None)
     value, n = float(sums[:, 0].sum() / sums[:, 1].sum()), int(sums[:, 1].sum())
-    if (sums[:, 1] == 1).all() or value in (0, 1):
+    if (sums[:, 1] == 1).all() or np.ptp(sums[:, 0] / sums[:, 1]) == 0:
         return Metric(value, n, *wilson(value * len(sums), len(sums)))
     return Metric(value, n, *bootstrap(sums, lambda drawn: drawn[:, 0] / drawn[:, 1]))
 
-# %% ../nbs/08e_intervals.ipynb #c9833ee8
+# %% ../nbs/08e_intervals.ipynb #21fbc7d2
 def mcnemar(
     gained: int,  # Turns that only the second has right
     lost: int,  # Turns that only the first has right
@@ -107,4 +107,8 @@ def difference(
     "Estimate a difference of two shares on the same turns"
     sums = sums_by_group(np.array([first, second, np.ones(len(groups))], dtype=float).T, groups)
     value = float((sums[:, 1].sum() - sums[:, 0].sum()) / sums[:, 2].sum())
-    return Metric(value, len(groups), *bootstrap(sums, lambda drawn: (drawn[:, 1] - drawn[:, 0]) / drawn[:, 2]))
+    if np.ptp((sums[:, 1] - sums[:, 0]) / sums[:, 2]) > 0:
+        return Metric(value, len(groups), *bootstrap(sums, lambda drawn: (drawn[:, 1] - drawn[:, 0]) / drawn[:, 2]))
+    # conversations that all differ alike: one that doesn't could still be Wilson's share of none
+    unseen = wilson(0, len(sums))[1] if len(sums) > 1 else 2.0
+    return Metric(value, len(groups), max(-1.0, value - unseen), min(1.0, value + unseen))

@@ -18,7 +18,7 @@ from .bfcl import bfcl_error
 from .conversation import ToolCall
 from .values import Equality, OneOf, Rule
 
-# %% ../nbs/08c_matching.ipynb #fab43e21
+# %% ../nbs/08c_matching.ipynb #6916feef
 @dataclass(frozen=True)
 class Pair:
     "An expected call and the prediction that answers it"
@@ -34,7 +34,7 @@ class Pair:
 def _defaults(tool: Mapping | None) -> dict:
     "Defaults of optional arguments"
     schema = (tool or {}).get("parameters") or {}
-    properties, required = schema.get("properties"), schema.get("required") or ()
+    properties, required = schema.get("properties"), schema.get("required") if isinstance(schema.get("required"), list) else ()
     return {name: part["default"] for name, part in properties.items() if isinstance(part, dict) and "default" in part and name not in required} if isinstance(properties, dict) else {}
 
 

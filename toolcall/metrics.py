@@ -109,10 +109,10 @@ def macro_metrics(
         found[name] = Metric(float(_macro(name)(sums.sum(0)[None])[0]), n, *bootstrap(sums, _macro(name))) if n else Metric(None, 0, None, None)
     return found
 
-# %% ../nbs/08f_metrics.ipynb #1c3c58d6
+# %% ../nbs/08f_metrics.ipynb #6f15eedd
 CONVERSATIONS = {
-    "conversation_accuracy": "conversations in which every turn is right",
-    "multi_turn_accuracy": "conversations of several scored turns in which every turn is right",
+    "conversation_accuracy": "conversations in which every scored turn is right",
+    "multi_turn_accuracy": "conversations of several scored turns in which each is right",
 }
 
 

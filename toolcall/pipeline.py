@@ -155,7 +155,7 @@ def _watching(config: Config, chatml: "ChatML", validation: "Sequence[Example]")
     turns = sorted(validation, key=lambda example: fingerprint([example.conversation.id, example.turn]))[: config.evaluation["watch_turns"]]
     return lambda trainer: watch(trainer, chatml, turns, max_new_tokens=config.generation["max_new_tokens"]) if turns else None
 
-# %% ../nbs/10_pipeline.ipynb #194da8ec
+# %% ../nbs/10_pipeline.ipynb #c8beff73
 def evaluate_model(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
     config: Config,  # Style and generation settings
@@ -173,16 +173,17 @@ def evaluate_model(
     # logs are often sorted by tool, so the first turns would be no fair sample
     shuffled = sorted(conversations, key=lambda conversation: fingerprint(conversation.id))
     examples: list[Example] = []
-    for conversation in shuffled:  # whole conversations, so that "every turn right" means every turn
+    for conversation in shuffled:  # whole conversations, and none passed over for its length
         turns = encode(chatml, [conversation]).examples
-        if len(examples) + len(turns) <= config.evaluation["max_turns"]:
-            examples += turns
+        if examples and len(examples) + len(turns) > config.evaluation["max_turns"]:
+            break
+        examples += turns
     engine = HFEngine(model, chatml, **config.generation)
     outputs = predict(engine, examples, path=Path(config.output_dir, "predictions", f"{label}.jsonl"))
     timed = predict(engine, examples[: config.evaluation["latency_turns"]], batch_size=1)
     return evaluate(examples, outputs, parse=chatml.parse, mode=config.evaluation["mode"], rules=config.evaluation["rules"], timed=timed), examples
 
-# %% ../nbs/10_pipeline.ipynb #ce7a1430
+# %% ../nbs/10_pipeline.ipynb #8674029a
 def evaluate_run(
     config: Config,  # The configuration of a finished run
 ) -> "Report":  # Also saved in `output_dir`
@@ -197,6 +198,7 @@ def evaluate_run(
     tuned, _ = evaluate_model(config.output_dir, config, held_out, label="tuned")
     settings = {"log": Path(config.log_path).name, "model": config.model_name_or_path, "held-out conversations": len(held_out),
                 "held-out turns": sum(len(c.turns) for c in held_out), "scored turns": len(examples),
+                "refused turns of the same conversations": sum(len(c.turns) for c in held_out if c.id in {example.conversation.id for example in examples}) - len(examples),
                 "dtype": str(fast_dtype()).removeprefix("torch."), "device": str(best_device()), **config.generation, **{key: value for key, value in config.evaluation.items() if value}, **environment()}
     report = Report(base, tuned, last_messages(examples), settings)
     save_report(report, config.output_dir)

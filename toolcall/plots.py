@@ -8,16 +8,17 @@ Two evaluations of the same turns go in; figures come out: metrics side by side,
 __all__ = ['HEADLINES', 'BASE', 'TUNED', 'plot_metrics', 'sizes', 'plot_sizes_of', 'plot_errors', 'plot_confusion',
            'plot_latency']
 
-# %% ../nbs/09a_plots.ipynb #b8c9d205
+# %% ../nbs/09a_plots.ipynb #60a1c434
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from .breakdowns import binned, confusion, error_counts, exact_by
+from .breakdowns import MALFORMED, NONE, binned, confusion, error_counts, exact_by
 from .evaluate import Evaluation, TurnScore
 from .intervals import Metric
+from .pages import plain
 
 # %% ../nbs/09a_plots.ipynb #ea0b9d22
 HEADLINES = ("exact_match", "tool_selection_accuracy", "tool_recall", "argument_accuracy", "parse_rate", "irrelevance_accuracy")
@@ -52,7 +53,7 @@ def plot_metrics(
     plt.close(figure)
     return figure
 
-# %% ../nbs/09a_plots.ipynb #4f32fe37
+# %% ../nbs/09a_plots.ipynb #e51fe38b
 def sizes(
     scores: Sequence[TurnScore],  # Turns, those of a conversation in their order
 ) -> dict[str, Callable[[TurnScore], object]]:  # Title to the group of a turn
@@ -73,7 +74,8 @@ def plot_sizes_of(
     "Draw exact match by the size of the problem"
     figure, panels = plt.subplots(2, 2, figsize=(5.8, 4.8), sharey=True)
     for axes, (title, group) in zip(panels.flat, sizes(tuned.scores).items()):
-        tables = [exact_by(evaluation.scores, group) for evaluation in (base, tuned)]
+        place = {(score.conversation_id, score.turn): group(score) for score in tuned.scores}  # of both models, since another tokenizer counts other tokens
+        tables = [exact_by(evaluation.scores, lambda score: place[score.conversation_id, score.turn]) for evaluation in (base, tuned)]
         keys = sorted(tables[1], key=lambda key: float(str(key).split(" ")[0]))
         for offset, table, colour, label in ((-0.19, tables[0], BASE, "base"), (0.19, tables[1], TUNED, "tuned")):
             _bars(axes, [table[key] for key in keys], offset, label, colour)
@@ -108,24 +110,28 @@ def plot_errors(
     plt.close(figure)
     return figure
 
-# %% ../nbs/09a_plots.ipynb #11ebb563
+# %% ../nbs/09a_plots.ipynb #855236e4
+def _label(name: str) -> str:
+    return plain(name)[:24].replace("$", r"\$")  # a model may make up any name, and two dollars begin a formula
+
+
 def plot_confusion(
     scores: Sequence[TurnScore],  # Turns
     most: int = 15,  # Tools to draw
 ) -> plt.Figure:
     "Draw which tool was taken for which"
     counts = confusion(scores)
-    tools = {name for pair in counts for name in pair} - {"none", "malformed"}
+    tools = {name for pair in counts for name in pair} - {NONE, MALFORMED}
     wrong = {tool: sum(many for (due, came), many in counts.items() if due != came and tool in (due, came)) for tool in tools}
     shown = sorted(sorted(tools, key=lambda tool: -wrong[tool])[:most])
-    rows, columns = [*shown, "none"], [*shown, "none", "malformed"]
+    rows, columns = [*shown, NONE], [*shown, NONE, MALFORMED]
     table = np.array([[counts.get((due, came), 0) for came in columns] for due in rows])
     figure, axes = plt.subplots(figsize=(2.2 + 0.42 * len(columns), 1.6 + 0.34 * len(rows)))
     axes.imshow(table / np.maximum(1, table.sum(1, keepdims=True)), cmap="Blues", vmin=0, vmax=2.2, aspect="auto")
     for row, column in zip(*np.nonzero(table)):
         axes.text(column, row, table[row, column], ha="center", va="center", fontsize=7, weight="normal" if rows[row] == columns[column] else "bold", color="black" if rows[row] == columns[column] else "#b91c1c")
-    axes.set_xticks(range(len(columns)), [name[:24] for name in columns], rotation=40, ha="right", fontsize=7)
-    axes.set_yticks(range(len(rows)), [name[:24] for name in rows], fontsize=7)
+    axes.set_xticks(range(len(columns)), [_label(name) for name in columns], rotation=40, ha="right", fontsize=7)
+    axes.set_yticks(range(len(rows)), [_label(name) for name in rows], fontsize=7)
     axes.set(xlabel="came", ylabel="was due")
     figure.tight_layout()
     plt.close(figure)

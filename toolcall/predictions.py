@@ -19,13 +19,13 @@ from .chatml import Example, Parsed
 from .conversation import ToolCall, fingerprint
 from .engine import Output
 
-# %% ../nbs/07e_predictions.ipynb #26cf9c86
+# %% ../nbs/07e_predictions.ipynb #71162e22
 def to_line(
     key: str,  # Of the engine and the prompt
     output: Output,  # What came back
 ) -> str:  # JSON, without the line's end
     "Write an output"
-    return json.dumps({"key": key} | asdict(output), ensure_ascii=False)
+    return json.dumps({"key": key} | asdict(output))  # in ASCII: some letters would end a line, and half letters can't be written
 
 
 def from_line(
@@ -38,7 +38,7 @@ def from_line(
         parsed = Parsed(parsed["outcome"], [ToolCall(call["name"], call["arguments"]) for call in parsed["calls"]], parsed["text"], parsed["reason"], parsed["reasoning"])
     return fields.pop("key"), Output(**fields | {"ids": tuple(fields["ids"]), "parsed": parsed})
 
-# %% ../nbs/07e_predictions.ipynb #549eb47d
+# %% ../nbs/07e_predictions.ipynb #734ec691
 class Engine(Protocol):
     "What an evaluation needs of an engine"
 
@@ -89,4 +89,4 @@ def _read(path: Path) -> dict[str, Output]:
     whole = text[: text.rfind(b"\n") + 1]
     if whole != text:
         os.truncate(path, len(whole))
-    return dict(from_line(line) for line in whole.decode().splitlines())
+    return dict(from_line(line) for line in whole.decode("ascii").split("\n") if line)

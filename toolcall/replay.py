@@ -59,7 +59,7 @@ class LoggedResults:
         message = self.known[number][1]
         return answer | {key: message[key] for key in ("content", "is_error") if key in message}
 
-# %% ../nbs/08i_replay.ipynb #0544c4cd
+# %% ../nbs/08i_replay.ipynb #147de845
 @dataclass(frozen=True)
 class Trajectory:
     "A free run beside the logged conversation"
@@ -82,6 +82,8 @@ def replay_one(
 ) -> Trajectory:
     "Let a model have a logged conversation by itself"
     results, starts = LoggedResults(conversation, mode=mode, rules=rules), [number for number, message in enumerate(conversation.messages) if message["role"] == "assistant"]
+    if not starts:
+        raise EvaluateError(f"conversation {conversation.id} has no assistant turn to replay")
     said = [message for message in conversation.messages[starts[0] :] if message["role"] == "user"]
     messages, steps, outputs = conversation.messages[: starts[0]], [], []
     first, most = sum(message["role"] == "user" for message in messages), max_steps or 2 * len(starts) + 4
@@ -170,7 +172,7 @@ def replay(
     metrics = {name: ratio([count[name][0] for count in counts], [count[name][1] for count in counts], ids) for name in TRAJECTORIES}
     return Replay(runs, metrics, dict(Counter(run.ended for run in runs).most_common()))
 
-# %% ../nbs/08i_replay.ipynb #0a87f914
+# %% ../nbs/08i_replay.ipynb #db39a2b4
 class Environment(Protocol):
     "Tools that change something"
 
@@ -192,6 +194,8 @@ def states_match(
     logged = ToolCaller(engine, real.functions, schemas=conversation.tools)
     model = ToolCaller(engine, free.functions, schemas=conversation.tools, max_steps=max_steps)
     starts = [number for number, message in enumerate(conversation.messages) if message["role"] == "user"]
+    if not starts:
+        raise EvaluateError(f"conversation {conversation.id} has no user turn to play")
     messages, found = list(conversation.messages[: starts[0]]), []
     for start, end in zip(starts, [*starts[1:], len(conversation.messages)]):
         for turn in range(start, end):

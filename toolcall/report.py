@@ -7,7 +7,7 @@ Two evaluations of the same turns go in; a report comes out that displays itself
 # %% auto #0
 __all__ = ['metric_rows', 'tool_rows', 'last_messages', 'in_short', 'Report', 'to_json', 'save_report', 'environment']
 
-# %% ../nbs/09_report.ipynb #f414d951
+# %% ../nbs/09_report.ipynb #2f075fee
 import json
 import platform
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from .evaluate import DEFINITIONS, Comparison, Evaluation, TurnScore, compare, e
 from .failures import Failures, worst
 from .fields import write_lines
 from .metrics import first_divergence
-from .pages import Page, Picture, Rows, Table, count
+from .pages import Page, Picture, Rows, Table, count, plain
 from .plots import plot_confusion, plot_errors, plot_latency, plot_metrics, plot_sizes_of
 from .scores import ERRORS
 
@@ -55,7 +55,7 @@ def last_messages(
     "Find what the model was told last, for each turn"
     return {(e.conversation.id, e.turn): e.conversation.messages[e.turn - 1]["content"] if e.turn else "" for e in examples}
 
-# %% ../nbs/09_report.ipynb #6ec127b9
+# %% ../nbs/09_report.ipynb #ff3e3fa0
 def in_short(
     base: Evaluation,  # Before
     tuned: Evaluation,  # After
@@ -70,10 +70,43 @@ def in_short(
         return f"{change}\n{level}\nIt makes no errors here."
     kind, many = next(iter(errors.items()))
     tool, metrics = min(((name, metrics) for name, metrics in tool_table(tuned.scores).items() if metrics["exact"].n), key=lambda row: row[1]["exact"].value, default=(None, None))
-    weakest = f"; its weakest tool is {excerpt(tool, 60)} ({metrics['exact'].value:.0%} of {count(metrics['exact'].n, 'call')} right)" if tool and metrics["exact"].value < 1 else ""
+    weakest = f"; its weakest tool is {plain(excerpt(tool, 60))} ({metrics['exact'].value:.0%} of {count(metrics['exact'].n, 'call')} right)" if tool and metrics["exact"].value < 1 else ""
     return f"{change}\n{level}\nMost frequent failure, {many} of {sum(errors.values())}: {ERRORS[kind]}{weakest}."
 
-# %% ../nbs/09_report.ipynb #a4daefc9
+# %% ../nbs/09_report.ipynb #6b87d5c9
+def _shown(scores: Sequence[TurnScore], limit: int) -> str:
+    return f"; {limit} are shown, and all are in report.json" if len(scores) > limit else ""
+
+
+def _failures(report: "Report", comparison: Comparison) -> list[Failures]:
+    lost, failed = [score for score in comparison.lost], [score for score in report.tuned.scores if not score.exact]
+    before = {id(score) for score in lost}
+    rest = worst([score for score in failed if id(score) not in before], report.limit)
+    return [Failures("Got worse", worst(lost, report.limit), report.prompts, f"{count(len(lost), 'turn')} that base had right and tuned has wrong{_shown(lost, report.limit)}."),
+            Failures("Other failures of the tuned model", rest, report.prompts, f"{count(len(failed) - len(lost), 'further turn')} that tuned has wrong{_shown(failed[len(lost):], report.limit)}.")]
+
+
+def _where(report: "Report") -> list[Picture | Table]:
+    ends = first_divergence(report.tuned.scores)
+    wrong = sorted(index for index in ends.values() if index is not None)
+    parts = [Table("Tools", ("tool", "expected calls", "base exact", "tuned exact", "tuned precision", "tuned recall"), tool_rows(report.base, report.tuned), "Calls with all arguments right, and calls by tool alone; those that the tuned model is worst at first."),
+             Picture("Which tool for which", plot_confusion(report.tuned.scores), "Of the tuned model. Rows are what was due, columns what came; red numbers off the diagonal are mistakes."),
+             Picture("By the size of the problem", plot_sizes_of(report.base, report.tuned), "Exact match with 95 % intervals, grey base and blue tuned. " + (
+                 f"The tuned model goes wrong in {len(wrong)} of {count(len(ends), 'conversation')}, first at scored turn {wrong[len(wrong) // 2] + 1} in the middle one of them." if wrong else "The tuned model goes wrong in no conversation."))]
+    if any(error_counts(evaluation.scores) for evaluation in (report.base, report.tuned)):
+        parts.insert(0, Picture("Kinds of errors", plot_errors(report.base, report.tuned), "Turns by the first thing that is wrong with them."))
+    return parts
+
+
+def _numbers(report: "Report") -> list[Picture | Table]:
+    evaluations = {"base": report.base, "tuned": report.tuned}
+    keys = report.tuned.latency or report.base.latency
+    times = [(key.replace("_", " "), *(f"{e.latency[key]:.3g}" if key in e.latency else "–" for e in evaluations.values())) for key in keys]
+    parts = [Picture("Latency", plot_latency({name: e.seconds for name, e in evaluations.items()}), "Single prompts, answered one at a time: prompt and output together.")] if times else []
+    return parts + [Table("Latency in numbers", ("seconds, one prompt at a time", "base", "tuned"), times), Table("All metrics", ("metric", "base", "tuned", "share of"), metric_rows(report.base, report.tuned)),
+                    Table("Settings", ("key", "value"), [(key, str(value)) for key, value in report.settings.items()])]
+
+# %% ../nbs/09_report.ipynb #adebc3ae
 @dataclass(frozen=True)
 class Report:
     "Base against tuned, ready to be shown or saved"
@@ -99,34 +132,8 @@ class Report:
         "The report as a page"
         comparison = self.comparison
         lead = in_short(self.base, self.tuned, comparison)
-        parts = [Picture("At a glance", plot_metrics(self.base, self.tuned), "Bars are shares with their 95 % intervals; the dashed line is what a model reaches that never calls."), *self._failures(comparison), *self._where(), *self._numbers()]
+        parts = [Picture("At a glance", plot_metrics(self.base, self.tuned), "Bars are shares with their 95 % intervals; the dashed line is what a model reaches that never calls."), *_failures(self, comparison), *_where(self), *_numbers(self)]
         return Page("Tool-call report", lead, parts)
-
-    def _failures(self, comparison: Comparison) -> list[Failures]:
-        lost, failed = [score for score in comparison.lost], [score for score in self.tuned.scores if not score.exact]
-        before = {id(score) for score in lost}
-        rest = worst([score for score in failed if id(score) not in before], self.limit)
-        return [Failures("Got worse", worst(lost, self.limit), self.prompts, f"{count(len(lost), 'turn')} that base had right and tuned has wrong{_shown(lost, self.limit)}."),
-                Failures("Other failures of the tuned model", rest, self.prompts, f"{count(len(failed) - len(lost), 'further turn')} that tuned has wrong{_shown(failed[len(lost):], self.limit)}.")]
-
-    def _where(self) -> list[Picture | Table]:
-        ends = first_divergence(self.tuned.scores)
-        wrong = sorted(index for index in ends.values() if index is not None)
-        parts = [Table("Tools", ("tool", "expected calls", "base exact", "tuned exact", "tuned precision", "tuned recall"), tool_rows(self.base, self.tuned), "Calls with all arguments right, and calls by tool alone; those that the tuned model is worst at first."),
-                 Picture("Which tool for which", plot_confusion(self.tuned.scores), "Of the tuned model. Rows are what was due, columns what came; red numbers off the diagonal are mistakes."),
-                 Picture("By the size of the problem", plot_sizes_of(self.base, self.tuned), "Exact match with 95 % intervals, grey base and blue tuned. " + (
-                     f"The tuned model goes wrong in {len(wrong)} of {count(len(ends), 'conversation')}, first at scored turn {wrong[len(wrong) // 2] + 1} in the middle one of them." if wrong else "The tuned model goes wrong in no conversation."))]
-        if any(error_counts(evaluation.scores) for evaluation in (self.base, self.tuned)):
-            parts.insert(0, Picture("Kinds of errors", plot_errors(self.base, self.tuned), "Turns by the first thing that is wrong with them."))
-        return parts
-
-    def _numbers(self) -> list[Picture | Table]:
-        evaluations = {"base": self.base, "tuned": self.tuned}
-        keys = self.tuned.latency or self.base.latency
-        times = [(key.replace("_", " "), *(f"{e.latency[key]:.3g}" if key in e.latency else "–" for e in evaluations.values())) for key in keys]
-        parts = [Picture("Latency", plot_latency({name: e.seconds for name, e in evaluations.items()}), "Single prompts, answered one at a time: prompt and output together.")] if times else []
-        return parts + [Table("Latency in numbers", ("seconds, one prompt at a time", "base", "tuned"), times), Table("All metrics", ("metric", "base", "tuned", "share of"), metric_rows(self.base, self.tuned)),
-                        Table("Settings", ("key", "value"), [(key, str(value)) for key, value in self.settings.items()])]
 
     def _repr_html_(self) -> str:
         return self.page._repr_html_()
@@ -139,10 +146,6 @@ class Report:
         rows = [("", "base", "tuned"), *((name, b.strip(), t.strip()) for name, b, t, _ in metric_rows(self.base, self.tuned))]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows) + f"\n\n{in_short(self.base, self.tuned, self.comparison)}"
-
-
-def _shown(scores: Sequence[TurnScore], limit: int) -> str:
-    return f"; {limit} are shown, and all are in report.json" if len(scores) > limit else ""
 
 # %% ../nbs/09_report.ipynb #5cf3fe44
 def to_json(

@@ -7,10 +7,10 @@ A logged turn and what the model wrote go in; its outcome, its pairs and the fir
 # %% auto #0
 __all__ = ['ERRORS', 'TurnScore', 'score_turn', 'error_kind']
 
-# %% ../nbs/08d_scores.ipynb #8ed0ded4
+# %% ../nbs/08d_scores.ipynb #3e30a958
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .chatml import Example, Parsed
 from .conversation import ToolCall
@@ -75,7 +75,7 @@ class TurnScore:
         "Expected arguments that were wrongly left out"
         return sum(key not in pair.predicted.arguments for pair in self.pairs for key in pair.wrong)
 
-# %% ../nbs/08d_scores.ipynb #37c15382
+# %% ../nbs/08d_scores.ipynb #c7cc8a55
 def score_turn(
     example: Example,  # What was expected, and with which tools on offer
     parsed: Parsed,  # What the model's output says
@@ -89,6 +89,9 @@ def score_turn(
     tools, expected = example.conversation.tools, expect(example) if expect else example.calls
     names = {tool["function"]["name"] for tool in tools}
     pairs = match_calls(expected, parsed.calls, mode=equality.mode, rules=equality.rules, tools=tools)
+    # from here on allowed values are plain JSON, for reports and files
+    shown = {id(call): ToolCall(call.name, {key: value.to_json() if isinstance(value, OneOf) else value for key, value in call.arguments.items()}, call.id) for call in expected}
+    wanted, expected, pairs = sum(_counted(call, equality) for call in expected), [shown[id(call)] for call in expected], [replace(pair, expected=shown[id(pair.expected)]) for pair in pairs]
     abstained = equality.mode == "bfcl" and not expected
     paired = {id(pair.predicted): pair for pair in pairs}
 
@@ -98,13 +101,13 @@ def score_turn(
 
     exact = sum(pair.exact for pair in pairs) == len(expected) == len(parsed.calls) and (parsed.outcome != "malformed" or abstained)
     return TurnScore(example.conversation.id, example.turn, parsed.outcome, expected, parsed.calls, pairs, exact, sum(not argument_errors(call, tools) for call in parsed.calls),
-                     sum(call.name in names for call in parsed.calls), sum(_counted(call, equality) for call in expected), sum(map(given, parsed.calls)), cut, parsed.reason, text or parsed.text, len(example.prompt_ids), len(tools))
+                     sum(call.name in names for call in parsed.calls), wanted, sum(map(given, parsed.calls)), cut, parsed.reason, text or parsed.text, len(example.prompt_ids), len(tools))
 
 
 def _counted(call: ToolCall, equality: Equality) -> int:
     return sum(equality.rule(call.name, key) != "ignore" for key in call.arguments)
 
-# %% ../nbs/08d_scores.ipynb #f0ce7751
+# %% ../nbs/08d_scores.ipynb #ade6d528
 ERRORS = {
     "cut": "the output ran into max_new_tokens",
     "malformed": "the output is neither an answer nor a call that can be read",
@@ -112,7 +115,7 @@ ERRORS = {
     "unexpected_call": "no call was due, and one was made",
     "unknown_tool": "a tool was called that isn't on offer",
     "wrong_tool": "another tool was called than expected",
-    "wrong_count": "the right tools, too often or too seldom",
+    "wrong_count": "calls too many or too few",
     "missing_argument": "an expected argument was left out",
     "unexpected_argument": "an argument was made up",
     "wrong_type": "an argument has a type that the expected value doesn't have",
@@ -130,12 +133,12 @@ def error_kind(
     missing = [(pair, key) for pair in score.pairs for key in pair.wrong]
     tests = {
         "cut": score.cut, "malformed": score.outcome == "malformed", "missing_call": score.expected and not score.predicted, "unexpected_call": score.predicted and not score.expected,
-        "unknown_tool": score.offered < len(score.predicted), "wrong_tool": wanted.keys() != made.keys(), "wrong_count": wanted != made,
+        "unknown_tool": score.offered < len(score.predicted), "wrong_tool": wanted - made and made - wanted, "wrong_count": wanted != made,
         "missing_argument": any(key not in pair.predicted.arguments for pair, key in missing), "unexpected_argument": any(pair.extra for pair in score.pairs),
         "wrong_type": any(_kind(pair.expected.arguments[key]) != _kind(pair.predicted.arguments[key]) for pair, key in missing if key in pair.predicted.arguments)}
     return next((name for name, holds in tests.items() if holds), "wrong_value")
 
 
 def _kind(value: object) -> type:
-    value = value.values[0] if isinstance(value, OneOf) else value
+    value = value["one_of"][0] if isinstance(value, dict) and value.keys() == {"one_of", "optional"} else value
     return float if isinstance(value, int) and not isinstance(value, bool) else type(value)

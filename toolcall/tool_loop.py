@@ -18,7 +18,7 @@ from .conversation import ToolCall, dumps
 from .engine import GenerateError, Output
 from .schemas import argument_errors
 
-# %% ../nbs/07d_tool_loop.ipynb #83bff76f
+# %% ../nbs/07d_tool_loop.ipynb #5e00c3b7
 class Replies(Protocol):
     "What a tool loop needs of an engine"
 
@@ -66,10 +66,9 @@ class ToolCaller:
         if errors := argument_errors(call, self.schemas):
             return self._message(call, {"error": f"not called: {errors[0]}"}, failed=True)
         try:
-            result = self.functions[call.name](**call.arguments)
+            return self._message(call, self.functions[call.name](**call.arguments))
         except Exception as error:  # whatever a tool raises is for the model to read
             return self._message(call, {"error": f"{type(error).__name__}: {error}"}, failed=True)
-        return self._message(call, result)
 
     def _message(self, call: ToolCall, result: object, *, failed: bool = False) -> dict:
         content = result if isinstance(result, str) else dumps(result)

@@ -52,7 +52,7 @@ def training_arguments(
     # batches carry keys of our own, which the Trainer would otherwise remove
     return TrainingArguments(output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen)
 
-# %% ../nbs/06_train.ipynb #9beacfe1
+# %% ../nbs/06_train.ipynb #0ea0c844
 def build_trainer(
     model: PreTrainedModel,  # Weights in float32; precision of the computation is in `args`
     tokenizer: PreTrainedTokenizerBase,  # Saved with each checkpoint
@@ -67,6 +67,9 @@ def build_trainer(
     "Set up the `Trainer`, or raise `TrainError` when there is nothing to train on"
     if not train:
         raise TrainError("no training examples: the log is empty, or every row was rejected")
+    for name in ("label_smoothing_factor", "auto_find_batch_size"):
+        if getattr(args, name):
+            raise TrainError(f"{name}={getattr(args, name)} has no effect here: the loss is toolcall's own, and batches are bounded by max_tokens; leave it out")
     if args.n_gpu > 1:
         raise TrainError(f"{args.n_gpu} GPUs are visible to one process; make one visible (CUDA_VISIBLE_DEVICES=0) or start with `accelerate launch`")
     if why := refuses_trees(model):

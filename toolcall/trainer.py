@@ -87,7 +87,7 @@ def peak_memory() -> float:  # GiB, of the GPU where there is one, else of the p
     "Measure the most memory that was in use"
     return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
-# %% ../nbs/05c_trainer.ipynb #b93ea571
+# %% ../nbs/05c_trainer.ipynb #5ef2fd63
 class CountingTrainer(TreeLoaders):
     "Logs tokens, speed and memory beside the loss"
 
@@ -110,7 +110,7 @@ class CountingTrainer(TreeLoaders):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         "Log tokens and speed beside the loss"
-        if self.trees and self.batches is None and self.began and ("loss" in logs or "eval_loss" in logs):
+        if self.trees and self.batches is None and self.began and ("loss" in logs or any(key.startswith("eval_") for key in logs)):
             tokens = self.tokens(self.state.global_step)
             logs["logical_tokens"] = int(tokens[0])
             if "loss" in logs:

@@ -7,11 +7,12 @@ An expected and a predicted value go in; whether they are the same comes out, un
 # %% auto #0
 __all__ = ['MODES', 'Rule', 'EvaluateError', 'values_equal', 'OneOf', 'Equality']
 
-# %% ../nbs/08a_values.ipynb #4bad1297
+# %% ../nbs/08a_values.ipynb #730b7636
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from fractions import Fraction
 
 from dateutil import parser as dates
 
@@ -47,15 +48,23 @@ def values_equal(
 def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
-# %% ../nbs/08a_values.ipynb #16181506
+# %% ../nbs/08a_values.ipynb #4c7737fc
 @dataclass(frozen=True)
 class OneOf:
     "Several values of which each is right"
 
-    values: tuple  # JSON values
+    values: tuple  # JSON values, one at least
     optional: bool = False  # Whether leaving the argument out is right as well
 
-# %% ../nbs/08a_values.ipynb #51b0618d
+    def __post_init__(self):
+        if not self.values:
+            raise EvaluateError("OneOf needs a value; an argument that nobody checks has the rule ignore")
+
+    def to_json(self) -> dict:
+        "As a JSON value, for reports"
+        return {"one_of": list(self.values), "optional": self.optional}
+
+# %% ../nbs/08a_values.ipynb #47eb7c9a
 Rule = str | Mapping | Callable[[object, object], bool]  # ignore, unordered, date, {"tolerance": number}, or a function of expected and predicted
 
 _DAYS = (datetime(2001, 1, 2, 3, 4), datetime(2032, 11, 28, 19, 56))
@@ -87,7 +96,8 @@ def _same_members(expected: object, predicted: object, mode: str) -> bool:
 
 def _close(expected: object, predicted: object, tolerance: float, mode: str) -> bool:
     numbers = [value for value in (expected, predicted) if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    return abs(numbers[0] - numbers[1]) <= tolerance if len(numbers) == 2 else values_equal(expected, predicted, mode)
+    # integers may be too large for a float, which fractions are not
+    return abs(Fraction(numbers[0]) - Fraction(numbers[1])) <= Fraction(tolerance) if len(numbers) == 2 else values_equal(expected, predicted, mode)
 
 # %% ../nbs/08a_values.ipynb #63807ffa
 @dataclass(frozen=True)
