@@ -38,7 +38,7 @@ def local(checkpoint):
     model, tokenizer = load_model(checkpoint, dtype=torch.float32)
     chatml = ChatML(tokenizer)
     examples = encode(chatml, split(curate(read_logs(sample_log()).conversations).conversations).test).examples[:20]
-    return HFEngine(model, chatml, max_new_tokens=32), examples, chatml
+    return HFEngine(model, chatml, max_new_tokens=64), examples, chatml
 
 
 class Server:
@@ -69,7 +69,7 @@ def test_a_served_checkpoint_has_the_metrics_of_the_local_one(checkpoint, local)
     engine, examples, chatml = local
     here = evaluate(examples, predict(engine, examples, progress=False), parse=chatml.parse)
     with Server(checkpoint) as server:
-        remote = EndpointEngine(f"{server.url}/v1", str(checkpoint), concurrency=1, max_tokens=32)
+        remote = EndpointEngine(f"{server.url}/v1", str(checkpoint), concurrency=1, max_tokens=64)
         outputs = predict(remote, examples, progress=False)
     there = evaluate(examples, outputs, parse=chatml.parse)
     assert {name: metric.value for name, metric in there.metrics.items()} == {name: metric.value for name, metric in here.metrics.items()}

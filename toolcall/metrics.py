@@ -8,7 +8,7 @@ Scores of turns go in; metrics come out, each with its n and a 95 % interval. Mo
 __all__ = ['RATIOS', 'FEWER_IS_BETTER', 'MACRO', 'CONVERSATIONS', 'DEFINITIONS', 'Definition', 'tool_counts', 'macro_metrics',
            'first_divergence', 'conversation_metrics', 'latency_summary', 'all_metrics']
 
-# %% ../nbs/08f_metrics.ipynb #c7a163f4
+# %% ../nbs/08f_metrics.ipynb #714b24aa
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .engine import Output
-from .intervals import Metric, bootstrap, ratio, sums_by_group
+from .intervals import Metric, bootstrap, ratio, sums_by_group, wilson
 from .scores import TurnScore
 
 # %% ../nbs/08f_metrics.ipynb #79d77a9d
@@ -68,7 +68,7 @@ RATIOS |= {
 }
 FEWER_IS_BETTER = ("cut_rate", "hallucinated_tool_rate")  # partial_match_rate is neither
 
-# %% ../nbs/08f_metrics.ipynb #a1739c94
+# %% ../nbs/08f_metrics.ipynb #4044e74d
 MACRO = {
     "tool_precision_macro": "mean over called tools of the share of calls that were expected",
     "tool_recall_macro": "mean over expected tools of the share of calls that were made",
@@ -106,7 +106,11 @@ def macro_metrics(
     sums, found = sums_by_group(counts, [score.conversation_id for score in scores]), {}
     for name, column in zip(MACRO, ([1], [2], [1, 2])):
         n = int((sums.sum(0)[:, column].sum(-1) > 0).sum())
-        found[name] = Metric(float(_macro(name)(sums.sum(0)[None])[0]), n, *bootstrap(sums, _macro(name))) if n else Metric(None, 0, None, None)
+        if not n:
+            found[name] = Metric(None, 0, None, None)
+            continue
+        value, (low, high) = float(_macro(name)(sums.sum(0)[None])[0]), bootstrap(sums, _macro(name))
+        found[name] = Metric(value, n, *(wilson(value * n, n) if low == high else (low, high)))  # no spread is no certainty
     return found
 
 # %% ../nbs/08f_metrics.ipynb #6f15eedd
