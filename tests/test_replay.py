@@ -77,7 +77,10 @@ def test_the_lazy_model_makes_no_call_and_misses_all(talks):
 
 
 def test_the_over_calling_model_has_every_call_and_too_many(talks):
-    found = values(replay(OverCalling, talks, progress=False))
+    replayed = replay(OverCalling, talks, progress=False)
+    made_up = [message["content"] for run in replayed.runs for message in run.messages if message["role"] == "tool" and message["name"] == "transfer_to_human_agents"]
+    assert sum("not in the log" in content for content in made_up) == sum(len(run.steps) for run in replayed.runs)
+    found = values(replayed)
     without = sum(not talk.calls() for talk in talks) / len(talks)
     assert (found["trajectory_superset"], found["trajectory_call_recall"], found["trajectory_tool_recall"]) == (1.0, 1.0, 1.0)
     assert (found["trajectory_strict"], found["trajectory_unordered"], found["trajectory_subset"]) == (without, without, without)
