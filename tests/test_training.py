@@ -78,12 +78,21 @@ def launch(config: str) -> list:
     return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", ROOT / "nbs" / "tutorials" / f"{config}.yaml", "--main_process_port", "0"]
 
 
+CALL = "train(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]))"
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    "A run of one process, two rows a step"
+    folder = tmp_path_factory.mktemp("one")
+    subprocess.run([sys.executable, script(folder, CALL), folder, "2"], check=True, capture_output=True, env=ENVIRONMENT)
+    return folder
+
+
 @pytest.mark.parametrize("config, before", [("ddp", ""), ("fsdp2", SHARDED)])
-def test_two_processes_train_as_one_does(tmp_path, config, before):
-    call = "train(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]))"
-    one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run([sys.executable, script(tmp_path, call), one, "2"], check=True, capture_output=True, env=ENVIRONMENT)
-    done = subprocess.run([*launch(config), script(tmp_path, before + call), two, "1"], capture_output=True, text=True, env=ENVIRONMENT)
+def test_two_processes_train_as_one_does(tmp_path, one, config, before):
+    two = tmp_path / "two"
+    done = subprocess.run([*launch(config), script(tmp_path, before + CALL), two, "1"], capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert ("SHARDED" in done.stdout) == bool(before)
     single, double = curve(one), curve(two)
