@@ -163,7 +163,7 @@ def prefill(
     there = torch.arange(width - shared, device=model.device) < torch.tensor([len(prompt) - shared for prompt in prompts], device=model.device)[:, None]
     return torch.cat(logits), Cache(layers=layers), there
 
-# %% ../nbs/07a_decoding.ipynb #f9944181
+# %% ../nbs/07a_decoding.ipynb #dc2454d5
 @dataclass(frozen=True)
 class Emitted:
     "What one row emitted, and when"
@@ -179,7 +179,7 @@ def greedy(
     "Choose the likeliest token"
     return logits.argmax(-1)
 
-
+# %% ../nbs/07a_decoding.ipynb #e1f42c39
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel,  # One that `refuses_trees` has nothing against

@@ -38,7 +38,7 @@ def from_line(
         parsed = Parsed(parsed["outcome"], [ToolCall(call["name"], call["arguments"]) for call in parsed["calls"]], parsed["text"], parsed["reason"], parsed["reasoning"])
     return fields.pop("key"), Output(**fields | {"ids": tuple(fields["ids"]), "parsed": parsed})
 
-# %% ../nbs/07e_predictions.ipynb #734ec691
+# %% ../nbs/07e_predictions.ipynb #476ea1e0
 class Engine(Protocol):
     "What an evaluation needs of an engine"
 
@@ -51,7 +51,7 @@ class Engine(Protocol):
     def identity(self) -> str:
         "The same for an engine that would give the same outputs"
 
-
+# %% ../nbs/07e_predictions.ipynb #86ac4ce2
 def predict(
     engine: Engine,  # `HFEngine`, `EndpointEngine` or your own
     examples: Sequence[Example],  # Held-out turns

@@ -8,7 +8,7 @@ A logged conversation and an engine go in; the conversation that the model would
 __all__ = ['UNKNOWN', 'TRAJECTORIES', 'LoggedResults', 'Trajectory', 'replay_one', 'trajectory_counts', 'Replay', 'replay',
            'Environment', 'states_match']
 
-# %% ../nbs/08i_replay.ipynb #5b2d4b7f
+# %% ../nbs/08i_replay.ipynb #3f8e081c
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .conversation import Conversation, ToolCall, dumps
 from .engine import Output
 from .intervals import Metric, ratio
 from .matching import match_calls
-from .tool_loop import Replies, ToolCaller
+from .tool_loop import Replies, Toolbox, ToolCaller
 from .values import EvaluateError, Rule, values_equal
 
 # %% ../nbs/08i_replay.ipynb #9a10528c
@@ -172,7 +172,7 @@ def replay(
     metrics = {name: ratio([count[name][0] for count in counts], [count[name][1] for count in counts], ids) for name in TRAJECTORIES}
     return Replay(runs, metrics, dict(Counter(run.ended for run in runs).most_common()))
 
-# %% ../nbs/08i_replay.ipynb #db39a2b4
+# %% ../nbs/08i_replay.ipynb #466f4175
 class Environment(Protocol):
     "Tools that change something"
 
@@ -191,7 +191,7 @@ def states_match(
 ) -> list[bool]:  # For each of the user's turns, whether both environments are in the same state
     "Compare what a model does with what was logged, by what it leaves behind"
     real, free = environment(), environment()
-    logged = ToolCaller(engine, real.functions, schemas=conversation.tools)
+    logged = Toolbox(real.functions, conversation.tools)
     model = ToolCaller(engine, free.functions, schemas=conversation.tools, max_steps=max_steps)
     starts = [number for number, message in enumerate(conversation.messages) if message["role"] == "user"]
     if not starts:

@@ -18,7 +18,7 @@ from .matching import Pair, match_calls
 from .schemas import argument_errors
 from .values import Equality, OneOf
 
-# %% ../nbs/08d_scores.ipynb #71139db8
+# %% ../nbs/08d_scores.ipynb #5a8dcefb
 @dataclass(frozen=True)
 class TurnScore:
     "The counts of one assistant turn"
@@ -69,11 +69,6 @@ class TurnScore:
     def named(self) -> int:
         "Predicted arguments that were expected, whatever their value"
         return sum(key in pair.predicted.arguments for pair in self.pairs for key in (*pair.right, *pair.wrong))
-
-    @property
-    def missing(self) -> int:
-        "Expected arguments that were wrongly left out"
-        return sum(key not in pair.predicted.arguments for pair in self.pairs for key in pair.wrong)
 
 # %% ../nbs/08d_scores.ipynb #c7cc8a55
 def score_turn(
