@@ -17,7 +17,7 @@ from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
-# %% ../nbs/10a_config.ipynb #45080811
+# %% ../nbs/10a_config.ipynb #d3c272f1
 class ConfigError(ValueError):
     "A configuration that can't be used"
 
@@ -30,7 +30,7 @@ GROUPS = {
     "packing": {"max_tokens": 8192, "weights": {}},  # most computed tokens of a batch; kind of span to weight in the loss
     "training": {},  # any `TrainingArguments` field
     "lora": {},  # any field of peft's `LoraConfig`; empty trains all weights
-    "generation": {"batch_size": 64, "max_new_tokens": 256, "temperature": 0.0, "top_p": 1.0, "seed": 0},  # as `HFEngine` takes them
+    "generation": {"batch_size": 64, "max_new_tokens": 256, "temperature": 0.0, "top_p": 1.0, "seed": 0, "structured": False},  # as `HFEngine` takes them
     "evaluation": {"mode": "normalized", "rules": {}, "max_turns": 200, "latency_turns": 10, "watch_turns": 16},  # rules: see `Equality`; watch_turns: validation turns that are generated during training
 }
 
@@ -58,7 +58,7 @@ class Config:
     generation: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)
 
-# %% ../nbs/10a_config.ipynb #1c44272b
+# %% ../nbs/10a_config.ipynb #1d8c29ce
 def make_config(
     values: dict,  # Keys of `Config`; groups may be partial
     *,
@@ -79,6 +79,8 @@ def make_config(
         for key in given.keys() & defaults.keys():
             _same_kind(f"{source}: {name}.{key}", given[key], defaults[key])
         groups[name] = defaults | given
+    if groups["generation"]["structured"] and not find_spec("xgrammar"):
+        raise ConfigError(f'{source}: generation.structured needs xgrammar: pip install "toolcall-tune[structured]"')
     top = {f.name: _typed(f.name, values[f.name], f.type, source) for f in fields(Config) if f.name in values and f.name not in GROUPS}
     return Config(**top, **groups)
 

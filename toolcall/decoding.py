@@ -163,7 +163,7 @@ def prefill(
     there = torch.arange(width - shared, device=model.device) < torch.tensor([len(prompt) - shared for prompt in prompts], device=model.device)[:, None]
     return torch.cat(logits), Cache(layers=layers), there
 
-# %% ../nbs/07a_decoding.ipynb #dc2454d5
+# %% ../nbs/07a_decoding.ipynb #1b0369c0
 @dataclass(frozen=True)
 class Emitted:
     "What one row emitted, and when"
@@ -175,11 +175,12 @@ class Emitted:
 
 def greedy(
     logits: torch.Tensor,  # (B, V)
+    rows: Sequence[int] = (),  # Numbers of the rows, which don't matter here
 ) -> torch.Tensor:  # (B,)
     "Choose the likeliest token"
     return logits.argmax(-1)
 
-# %% ../nbs/07a_decoding.ipynb #e1f42c39
+# %% ../nbs/07a_decoding.ipynb #f9ca72ba
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel,  # One that `refuses_trees` has nothing against
@@ -187,7 +188,7 @@ def decode(
     *,
     stops: Collection[int],  # Tokens that end a row
     max_new_tokens: int,  # Where a row that doesn't stop is cut
-    choose: Callable[[torch.Tensor], torch.Tensor] = greedy,  # (B, V) logits to (B,) tokens
+    choose: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] = greedy,  # (B, V) logits and B numbers of prompts to (B,) tokens
     max_tokens: int = 8192,  # Most tokens of the prompts that are computed at a time
 ) -> list[Emitted]:  # One a prompt
     "Generate for a batch of prompts"
@@ -197,7 +198,7 @@ def decode(
         logits, cache, there = prefill(model, prompts, max_tokens)
         rows, positions = list(range(len(prompts))), torch.tensor([len(prompt) for prompt in prompts], device=model.device)
         while True:
-            tokens = choose(logits)
+            tokens = choose(logits, rows)
             for row, token in zip(rows, tokens.tolist()):
                 if not seconds[row]:
                     emitted[row].append(token)

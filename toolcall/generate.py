@@ -7,8 +7,8 @@ Prompts go in; one output a prompt comes out: its text, whether the model stoppe
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/07_generate.ipynb #0ac25b4f
+# %% ../nbs/07_generate.ipynb #0f61d925
 from .endpoint import EndpointEngine as EndpointEngine
-from .engine import GenerateError as GenerateError, HFEngine as HFEngine, Output as Output, Sampler as Sampler
+from .engine import GenerateError as GenerateError, HFEngine as HFEngine, Output as Output, Prompt as Prompt, Sampler as Sampler
 from .predictions import predict as predict
 from .tool_loop import Exchange as Exchange, ToolCaller as ToolCaller

@@ -85,7 +85,7 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #77ac81af
+# %% ../nbs/10_pipeline.ipynb #52b0f7b1
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
@@ -122,6 +122,7 @@ def train(
     "Read the log and fine-tune; goes on from the last checkpoint when there is one"
     from toolcall.chatml import ChatML
     from toolcall.rehearsal import rehearse
+    from toolcall.structured import call_frame
     from toolcall.train import finetune, load_model, training_arguments
     own = {"per_device_train_batch_size": config.batch_size, "num_train_epochs": config.num_train_epochs, "save_steps": config.save_steps, "logging_steps": config.logging_steps}
     args = training_arguments(config.output_dir, **(own | config.training))
@@ -131,6 +132,8 @@ def train(
     with args.main_process_first():  # of several processes one reads the model and encodes; the others find it done
         model, tokenizer = load_model(config.model_name_or_path)
         chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
+        if config.generation["structured"]:
+            call_frame(chatml)  # a style that can't be held to a grammar is told before training, not after
         examples = _encoded(config, data, chatml, aloud=first)
     options = {"max_tokens": config.packing["max_tokens"], "weights": config.packing["weights"] or None}
     if config.lora:

@@ -1,0 +1,90 @@
+"Constrained decoding: everything that a schema allows passes, and nothing else"
+import pytest
+import torch
+from conftest import make_tokenizer
+
+from toolcall.chatml import ChatML, encode
+from toolcall.conversation import Conversation, make_tool
+from toolcall.curate import curate
+from toolcall.decoding import greedy
+from toolcall.engine import Held
+from toolcall.logs import read_logs
+from toolcall.schemas import argument_errors
+from toolcall.structured import Constrained, Grammars
+
+TOOLS = [make_tool("search", "Find", parameters={"type": "object", "properties": {
+             "q": {"type": "string"}, "limit": {"type": "integer"}, "where": {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "null"}}},
+             "tags": {"type": "array", "items": {"enum": ["x", "y"]}}}, "required": ["q"]}),
+         make_tool("größe", "Size", parameters={"type": "object", "properties": {"名": {"type": "boolean"}}})]
+RIGHT = [("search", {"q": 'say "hi"\n<b> 你好'}), ("search", {"tags": ["y", "x"], "q": ""}), ("search", {"where": {"b": None, "a": -1.5e3}, "limit": 3, "q": "\\"}), ("größe", {"名": True}), ("größe", {})]
+WRONG = [("Search", {"q": "a"}), ("search", {"q": 1}), ("search", {"q": "a", "limit": 1.5}), ("search", {"q": "a", "more": 1}), ("search", {}), ("search", {"q": "a", "tags": ["z"]}),
+         ("search", {"q": "a", "where": {"c": 1}}), ("search", {"q": "a", "limit": True}), ("größe", {"名": "true"})]
+
+
+def call(name: str, arguments: dict) -> dict:
+    return {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def passed(grammar, ids) -> int:
+    "How many tokens a row may write"
+    from xgrammar import GrammarMatcher
+    matcher = GrammarMatcher(grammar)
+    return next((place for place, token in enumerate(ids) if not matcher.accept_token(token)), len(ids))
+
+
+@pytest.fixture(scope="module", params=["smollm", "qwen2_5", "qwen3"])
+def chatml(request):
+    from toolcall.models import load_tokenizer
+    return ChatML(load_tokenizer("SmolLM2-135M-Instruct") if request.param == "smollm" else make_tokenizer(request.param))
+
+
+def completion(chatml, *calls, text: str = "") -> list[int]:
+    message = {"role": "assistant", "content": text} | ({"tool_calls": [call(*one) for one in calls]} if calls else {})
+    [example] = encode(chatml, [Conversation("c", [{"role": "user", "content": "?"}, message], [*TOOLS, make_tool("Search", "", parameters={"type": "object"})], {})]).examples
+    return example.completion_ids
+
+
+def test_what_the_schemas_allow_passes_and_nothing_else(chatml):
+    grammar = Grammars(chatml, len(chatml.tokenizer)).of(TOOLS)
+    for one in RIGHT:
+        ids = completion(chatml, one)
+        assert passed(grammar, ids) == len(ids), (one, chatml.tokenizer.decode(ids[: passed(grammar, ids)]))
+    together = completion(chatml, *RIGHT, text="Wait.")
+    assert passed(grammar, together) == len(together)
+    for one in WRONG:
+        ids = completion(chatml, one)
+        assert passed(grammar, ids) < len(ids) - 1, one
+
+
+def test_without_tools_text_passes_and_a_call_does_not(chatml):
+    grammar = Grammars(chatml, len(chatml.tokenizer)).of([])
+    said, called = completion(chatml, text="It is < 3 and > 1."), completion(chatml, RIGHT[0])
+    assert passed(grammar, said) == len(said)
+    assert passed(grammar, called) < 12
+
+
+def test_padded_generation_follows_the_same_grammar(chatml):
+    tokenizer, grammar = chatml.tokenizer, Grammars(chatml, len(chatml.tokenizer)).of(TOOLS)
+    ids, width = completion(chatml, RIGHT[1]), 3
+    held = Held(Constrained(greedy, [grammar, grammar]), width)
+    history = torch.zeros((2, width), dtype=torch.long)
+    other = tokenizer("Hello")["input_ids"] + [min(chatml.stops)]
+    for place, token in enumerate(ids):
+        scores = held(history, torch.zeros(2, len(tokenizer)))
+        assert scores[0, token] == 0
+        if place == len(ids) - 2:
+            assert torch.isinf(scores[0]).any() or chatml.parse(tokenizer.decode(ids[: place + 1]), TOOLS).outcome == "call"
+        second = other[place] if place < len(other) else 0  # what comes after a row's end is padding, and not entered
+        history = torch.cat([history, torch.tensor([[token], [second]])], 1)
+
+
+@pytest.mark.parametrize("name", ["bookings.anthropic.jsonl.gz", "coffee.openai_requests.jsonl.gz", "phone_zh.responses.jsonl.gz", "voice_assistant.simple.json.gz", "sealtools.messages.jsonl.gz"])
+def test_every_logged_call_that_fits_its_schema_can_be_written(real_logs, smollm, name):
+    from copy import copy
+    chatml = ChatML(copy(smollm))
+    grammars, refused, calls = Grammars(chatml, len(smollm)), 0, 0
+    for example in encode(chatml, curate(read_logs(real_logs / name).conversations).conversations[:: 41]).examples:
+        fits = not any(argument_errors(one, example.conversation.tools) for one in example.calls)
+        calls, ids = calls + len(example.calls), example.completion_ids
+        refused += (passed(grammars.of(example.conversation.tools), ids) == len(ids)) != fits
+    assert calls > 20 and not refused
