@@ -7,7 +7,7 @@ A mapping of keys goes in, from YAML or Python; a checked `Config` comes out. A 
 # %% auto #0
 __all__ = ['GROUPS', 'ConfigError', 'Config', 'make_config', 'load_config']
 
-# %% ../nbs/10a_config.ipynb #30e167ce
+# %% ../nbs/10a_config.ipynb #21aafcd8
 import difflib
 import re
 import yaml
@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
-# %% ../nbs/10a_config.ipynb #d3c272f1
+# %% ../nbs/10a_config.ipynb #9002c997
 class ConfigError(ValueError):
     "A configuration that can't be used"
 
@@ -30,6 +31,7 @@ GROUPS = {
     "packing": {"max_tokens": 8192, "weights": {}},  # most computed tokens of a batch; kind of span to weight in the loss
     "training": {},  # any `TrainingArguments` field
     "lora": {},  # any field of peft's `LoraConfig`; empty trains all weights
+    "quantization": {},  # any field of transformers' `BitsAndBytesConfig`, such as load_in_4bit: true; only with lora
     "generation": {"batch_size": 64, "max_new_tokens": 256, "temperature": 0.0, "top_p": 1.0, "seed": 0, "structured": False},  # as `HFEngine` takes them
     "evaluation": {"mode": "normalized", "rules": {}, "max_turns": 200, "latency_turns": 10, "watch_turns": 16},  # rules: see `Equality`; watch_turns: validation turns that are generated during training
 }
@@ -55,10 +57,11 @@ class Config:
     packing: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     lora: dict = field(default_factory=dict)
+    quantization: dict = field(default_factory=dict)
     generation: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)
 
-# %% ../nbs/10a_config.ipynb #1d8c29ce
+# %% ../nbs/10a_config.ipynb #a68ab4a5
 def make_config(
     values: dict,  # Keys of `Config`; groups may be partial
     *,
@@ -79,6 +82,8 @@ def make_config(
         for key in given.keys() & defaults.keys():
             _same_kind(f"{source}: {name}.{key}", given[key], defaults[key])
         groups[name] = defaults | given
+    if groups["quantization"] and not groups["lora"]:
+        raise ConfigError(f"{source}: quantization packs weights, which then can't be trained; give lora as well, such as lora: {{r: 16}}")
     if groups["generation"]["structured"] and not find_spec("xgrammar"):
         raise ConfigError(f'{source}: generation.structured needs xgrammar: pip install "toolcall-tune[structured]"')
     top = {f.name: _typed(f.name, values[f.name], f.type, source) for f in fields(Config) if f.name in values and f.name not in GROUPS}
@@ -106,7 +111,14 @@ def _lora_fields() -> list[str]:
     return [f.name for f in fields(LoraConfig)]
 
 
-_OPEN = {"training": _training_fields, "lora": _lora_fields}
+def _quantization_fields() -> list[str]:
+    if not find_spec("bitsandbytes"):
+        raise ConfigError('quantization needs bitsandbytes: pip install "toolcall-tune[lora]"')
+    from transformers import BitsAndBytesConfig
+    return [name for name in signature(BitsAndBytesConfig).parameters if name != "kwargs"]
+
+
+_OPEN = {"training": _training_fields, "lora": _lora_fields, "quantization": _quantization_fields}
 
 # %% ../nbs/10a_config.ipynb #7e5184a0
 def _same_kind(place: str, value: object, default: object) -> None:

@@ -8,15 +8,16 @@ A name goes in; a model and its tokenizer come out. A name is a local folder, an
 __all__ = ['EMBEDDED', 'WHEEL', 'ModelError', 'embedded_file', 'cache_folder', 'embedded_folder', 'find_model', 'load_tokenizer',
            'load_model', 'best_device', 'fast_dtype']
 
-# %% ../nbs/models.ipynb #1e2d8252
+# %% ../nbs/models.ipynb #1805c7e5
 import os
 import shutil
 import tempfile
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # %% ../nbs/models.ipynb #b2e970e6
 EMBEDDED = "SmolLM2-135M-Instruct"
@@ -96,7 +97,7 @@ def _load(kind: type, name: str | Path, **options) -> object:
         hub = "offline" if os.environ.get("HF_HUB_OFFLINE") else "online"
         raise ModelError(f"can't load {str(name)!r}. Looked for a folder {Path(name).absolute()}, in the Hub cache and on the Hub ({hub}). {first_line}") from error
 
-# %% ../nbs/models.ipynb #2b644058
+# %% ../nbs/models.ipynb #30d15db2
 def load_tokenizer(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
 ) -> PreTrainedTokenizerBase:  # The model's tokenizer
@@ -108,11 +109,15 @@ def load_model(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
     *,
     dtype: torch.dtype = torch.float32,  # Of the weights
+    quantization: BitsAndBytesConfig | None = None,  # Pack the weights, to train adapters on them; needs the extra `lora`
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # Model on the best device, and tokenizer
     "Load a model and its tokenizer, or raise `ModelError`"
     tokenizer = load_tokenizer(name)
-    model = _load(AutoModelForCausalLM, name, dtype=dtype, use_safetensors=True)
-    return model.to(best_device()), tokenizer
+    if not quantization:
+        return _load(AutoModelForCausalLM, name, dtype=dtype, use_safetensors=True).to(best_device()), tokenizer
+    if not find_spec("bitsandbytes"):
+        raise ModelError('packed weights need bitsandbytes: pip install "toolcall-tune[lora]"')
+    return _load(AutoModelForCausalLM, name, dtype=dtype, use_safetensors=True, quantization_config=quantization, device_map={"": best_device()}), tokenizer
 
 
 def best_device() -> torch.device:  # cuda, mps or cpu

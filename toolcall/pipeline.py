@@ -7,7 +7,7 @@ A configuration goes in; the whole chain runs, and leaves ChatML, checkpoint, lo
 # %% auto #0
 __all__ = ['Data', 'prepare', 'save_data', 'describe', 'write_train_data', 'train', 'evaluate_model', 'evaluate_run', 'run']
 
-# %% ../nbs/10_pipeline.ipynb #3af51e4d
+# %% ../nbs/10_pipeline.ipynb #9decef28
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,6 +25,8 @@ from .splits import after, calls_any
 from .values import Equality
 
 if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
+
     from toolcall.chatml import ChatML, Example, Renderer
     from toolcall.evaluate import Evaluation
     from toolcall.report import Report
@@ -85,7 +87,7 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #52b0f7b1
+# %% ../nbs/10_pipeline.ipynb #59d80529
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
@@ -114,6 +116,12 @@ def _encoded(config: Config, data: Data, chatml: "ChatML", *, aloud: bool) -> di
     return {name: encoded.examples if encoded else [] for name, encoded in sets.items()}
 
 
+def _packing(config: Config) -> "BitsAndBytesConfig | None":
+    from toolcall.models import fast_dtype
+    from transformers import BitsAndBytesConfig
+    return BitsAndBytesConfig(**{"bnb_4bit_compute_dtype": fast_dtype()} | config.quantization) if config.quantization else None
+
+
 def train(
     config: Config,  # What to train, on what, and how
     *,
@@ -130,7 +138,7 @@ def train(
     if first := args.process_index == 0:
         _say(f"log {Path(config.log_path).name}", describe(data))
     with args.main_process_first():  # of several processes one reads the model and encodes; the others find it done
-        model, tokenizer = load_model(config.model_name_or_path)
+        model, tokenizer = load_model(config.model_name_or_path, quantization=_packing(config))
         chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
         if config.generation["structured"]:
             call_frame(chatml)  # a style that can't be held to a grammar is told before training, not after

@@ -7,7 +7,7 @@ Examples go in; a checkpoint that plain `transformers` loads, a history and a lo
 # %% auto #0
 __all__ = ['DEFAULTS', 'training_arguments', 'build_trainer', 'last_checkpoint', 'Run', 'finetune']
 
-# %% ../nbs/06_train.ipynb #89440110
+# %% ../nbs/06_train.ipynb #6db8b140
 import html
 import io
 import json
@@ -32,7 +32,7 @@ from .packing import TreeCollator, Turns
 from .trainer import ToolTrainer, TrainError, check_room
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
 
 # %% ../nbs/06_train.ipynb #ac219db8
 DEFAULTS = dict(
@@ -52,9 +52,9 @@ def training_arguments(
     # batches carry keys of our own, which the Trainer would otherwise remove
     return TrainingArguments(output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen)
 
-# %% ../nbs/06_train.ipynb #0ea0c844
+# %% ../nbs/06_train.ipynb #635c5c40
 def build_trainer(
-    model: PreTrainedModel,  # Weights in float32; precision of the computation is in `args`
+    model: PreTrainedModel,  # Weights in float32, or packed under `lora`; precision of the computation is in `args`
     tokenizer: PreTrainedTokenizerBase,  # Saved with each checkpoint
     train: Sequence[Example],  # What to learn
     *,
@@ -72,6 +72,8 @@ def build_trainer(
             raise TrainError(f"{name}={getattr(args, name)} has no effect here: the loss is toolcall's own, and batches are bounded by max_tokens; leave it out")
     if args.n_gpu > 1:
         raise TrainError(f"{args.n_gpu} GPUs are visible to one process; make one visible (CUDA_VISIBLE_DEVICES=0) or start with `accelerate launch`")
+    if _packed(model) and not lora:
+        raise TrainError("packed weights can't be trained; give `lora`, whose adapters can, or load the model without quantization")
     if why := refuses_trees(model):
         warnings.warn(f"{type(model).__name__} trains on padded batches instead of token trees: {why}", stacklevel=2)
     elif args.device.type == "cpu":
@@ -80,11 +82,17 @@ def build_trainer(
         args.eval_strategy = args.eval_strategy.__class__("epoch")
     collator = PaddedCollator(tokenizer.pad_token_id or 0) if why else TreeCollator()
     if lora:
-        from peft import get_peft_model
+        from peft import get_peft_model, prepare_model_for_kbit_training
+        if _packed(model):
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # norms to float32; checkpointing is up to `args`
         model = get_peft_model(model, lora)
     return ToolTrainer(
         model=model, args=args, train_dataset=Turns(train, weights), eval_dataset=Turns(validation) if validation else None,
         processing_class=tokenizer, data_collator=collator, max_tokens=max_tokens)
+
+
+def _packed(model: PreTrainedModel) -> bool:
+    return "quantization_config" in vars(model.config)
 
 # %% ../nbs/06_train.ipynb #9af62490
 def last_checkpoint(
@@ -120,13 +128,14 @@ def _write_whole(file: Path, text: str) -> None:
     half.write_text(text, encoding="utf-8")
     half.replace(file)
 
-# %% ../nbs/06_train.ipynb #d758cceb
+# %% ../nbs/06_train.ipynb #269cf9ef
 def _identity(trainer: Trainer, train: Sequence[Example], adapted: bool) -> dict:
     "What two starts must share to be one run"
     args = trainer.args
     keys = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16", "weight_decay", "warmup_steps")
     data = fingerprint([[e.prompt_ids, e.completion_ids] for e in train])
-    return {key: getattr(args, key) for key in keys} | {"training_data": data, "scheduler": str(args.lr_scheduler_type),
+    packing = trainer.model.config.quantization_config.to_dict() if _packed(trainer.model) else None
+    return {key: getattr(args, key) for key in keys} | {"quantization": str(packing) if packing else None, "training_data": data, "scheduler": str(args.lr_scheduler_type),
         "lora": str(sorted((key, sorted(value) if isinstance(value, set) else value) for key, value in trainer.model.active_peft_config.to_dict().items())) if adapted else None,
         "base_model": Path(trainer.model.name_or_path).name, "parameters": trainer.model.num_parameters(), "max_tokens": trainer.max_tokens, "weights": fingerprint(trainer.train_dataset.weights)}
 
@@ -179,7 +188,16 @@ class Run:
         _write_whole(Path(self.output_dir, "history.json"), json.dumps(asdict(self), indent=1))
         self.plot().savefig(Path(self.output_dir, "loss.svg"))
 
-# %% ../nbs/06_train.ipynb #ad12542c
+# %% ../nbs/06_train.ipynb #e291fbcc
+def _merged(model: "PeftModel", adapter: Path) -> PreTrainedModel:
+    "The base with its adapter, in full precision"
+    if not _packed(model):
+        return model.merge_and_unload()
+    from peft import PeftModel
+    whole, _ = load_model(model.name_or_path)
+    return PeftModel.from_pretrained(whole, adapter).merge_and_unload()
+
+
 def finetune(
     model: PreTrainedModel,  # Weights in float32
     tokenizer: PreTrainedTokenizerBase,  # Saved with the model
@@ -205,7 +223,7 @@ def finetune(
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if options.get("lora"):
         trainer.save_model(str(output_dir / "adapter"))
-        trainer.model = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
+        trainer.model = _merged(trainer.accelerator.unwrap_model(trainer.model), output_dir / "adapter")
     check_room(output_dir, trainer.model.parameters())
     trainer.save_model(str(output_dir))
     run = Run(str(output_dir), trainer.state.log_history, result.global_step, time.perf_counter() - started, sum(len(e.completion_ids) for e in train))

@@ -63,7 +63,7 @@ class TreeLoaders(Trainer):
         self.scored = turns = self.eval_dataset if eval_dataset is None else eval_dataset
         return self._loader(turns, self.sampler(turns, self.args.per_device_eval_batch_size)) if self.trees else super().get_eval_dataloader(eval_dataset)
 
-# %% ../nbs/05c_trainer.ipynb #94738d0f
+# %% ../nbs/05c_trainer.ipynb #864e82f0
 PEAKS = {"B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "A10": 125e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
 
 
@@ -80,7 +80,8 @@ def token_operations(
 ) -> int:  # Floating point operations
     "Count the operations of one computed token, forward and backward, without attention and embeddings"
     ends = {id(weight) for module in model.modules() if isinstance(module, torch.nn.Embedding) for weight in module.parameters()}
-    return sum(weight.numel() * (6 if weight.requires_grad else 4) for weight in model.parameters() if id(weight) not in ends)
+    # packed weights hold two in a byte
+    return sum(weight.numel() * (2 if weight.dtype is torch.uint8 else 1) * (6 if weight.requires_grad else 4) for weight in model.parameters() if id(weight) not in ends)
 
 
 def peak_memory() -> float:  # GiB, of the GPU where there is one, else of the process
