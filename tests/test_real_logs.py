@@ -1,5 +1,6 @@
 "Six real logs, each in a format of its own; skipped where `TOOLCALL_REAL_LOGS` is unset"
 import os
+from copy import copy
 
 import pytest
 from conftest import make_tokenizer
@@ -12,6 +13,7 @@ from toolcall.diagnose import diagnose
 from toolcall.logs import read_logs
 from toolcall.saving import load_conversations, save_conversations
 from toolcall.splits import find_leaks
+from toolcall.structured import Grammars
 
 LOGS = {"airline.trajectories.json.gz": (200, "trajectory"), "bookings.anthropic.jsonl.gz": (1722, "anthropic"), "coffee.openai_requests.jsonl.gz": (6331, "requests"),
         "phone_zh.responses.jsonl.gz": (6191, "responses"), "sealtools.messages.jsonl.gz": (1400, "messages"), "voice_assistant.simple.json.gz": (6892, "simple")}
@@ -98,3 +100,16 @@ def test_sealtools_is_encoded(read, smollm):
 def test_sealtools_is_encoded_for_qwen(read, template):
     encoded = encode(ChatML(make_tokenizer(template)), read["sealtools.messages.jsonl.gz"].conversations[:100])
     assert not encoded.rejects and all(e.prompt_ids for e in encoded.examples)
+
+
+@pytest.mark.parametrize("name", [name for name in LOGS if name != "airline.trajectories.json.gz"])
+def test_a_held_model_can_write_every_logged_call_that_fits_its_schema(read, smollm, name):
+    from xgrammar import GrammarMatcher
+    chatml = ChatML(copy(smollm))
+    grammars, calls = Grammars(chatml, len(smollm)), 0
+    for example in encode(chatml, curate(read[name].conversations[::23]).conversations[:: 3]).examples:
+        matcher = GrammarMatcher(grammars.of(example.conversation.tools))
+        fits = not any(argument_errors(call, example.conversation.tools) for call in example.calls)
+        assert all(matcher.accept_token(token) for token in example.completion_ids) == fits, smollm.decode(example.completion_ids)
+        calls += len(example.calls)
+    assert calls > 20

@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,38 @@ def test_the_command_trains_with_two_processes(tmp_path, tiny_folder):
     assert len(curve(tmp_path / "run")) >= 3
     rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()]
     assert rows and all(row["input"].startswith("<|im_start|>") for row in rows)
+
+
+FLEX = """
+from toolcall.train import build_trainer
+trainer = build_trainer(make_tiny_model(tokenizer), tokenizer, examples, validation=examples[:6], args=training_arguments({folder!r}, bf16=False, use_cpu=True, disable_tqdm=True))
+by_segments = trainer.evaluate()["eval_loss"]
+trainer.model.set_attn_implementation("flex_attention")
+with torch.compiler.set_stance("force_eager"):
+    by_blocks = trainer.evaluate()["eval_loss"]
+assert type(trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))["attention_mask"]).__name__ == "BlockMask"
+assert abs(by_blocks - by_segments) < 1e-5, (by_blocks, by_segments)
+"""
+
+
+def test_a_model_that_attends_by_flex_attention_is_given_blocks(tmp_path):
+    run = subprocess.run([sys.executable, script(tmp_path, FLEX.format(folder=str(tmp_path / "run")))], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+COMPILED = """
+from toolcall.watch import watch
+chatml = ChatML(tokenizer)
+for name, settings in {{"plain": {{}}, "compiled": {{"torch_compile": True}}}}.items():
+    args = training_arguments({folder!r} + "/" + name, max_steps=6, per_device_train_batch_size=4, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, gradient_checkpointing=True, gradient_accumulation_steps=2, **settings)
+    finetune(make_tiny_model(tokenizer), tokenizer, examples, args=args, validation=examples[:6], prepare=lambda trainer: watch(trainer, chatml, examples[:3], max_new_tokens=4))
+"""
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="PyTorch compiles for a CPU with g++")
+def test_a_compiled_model_learns_the_same(tmp_path):
+    run = subprocess.run([sys.executable, script(tmp_path, COMPILED.format(folder=str(tmp_path)))], env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr[-2000:]
+    plain, compiled = curve(tmp_path / "plain"), curve(tmp_path / "compiled")
+    assert len(plain) > 6
+    assert compiled == [(step, pytest.approx(loss, abs=1e-4)) for step, loss in plain]

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 
-# %% ../nbs/10a_config.ipynb #9002c997
+# %% ../nbs/10a_config.ipynb #4147e30e
 class ConfigError(ValueError):
     "A configuration that can't be used"
 
@@ -28,7 +28,7 @@ GROUPS = {
     "curate": {"keep": "all", "guess_errors": False, "redact": False, "max_similar": None, "max_per_tool": None},  # as `curate` takes them
     "split": {"validation": 0.1, "test": 0.15, "seed": 0, "by_user": True, "after": "", "test_tools": []},  # after, test_tools: hold these out
     "chatml": {"style": "auto", "control": "neutralise", "too_long": "reject", "template_kwargs": {}, "workers": 1},  # as `ChatML` and `encode` take them
-    "packing": {"max_tokens": 8192, "weights": {}},  # most computed tokens of a batch; kind of span to weight in the loss
+    "packing": {"max_tokens": 8192, "weights": {}, "attention": "sdpa"},  # most computed tokens of a batch; kind of span to weight in the loss; attention on a GPU
     "training": {},  # any `TrainingArguments` field
     "lora": {},  # any field of peft's `LoraConfig`; empty trains all weights
     "quantization": {},  # any field of transformers' `BitsAndBytesConfig`, such as load_in_4bit: true; only with lora
@@ -120,7 +120,7 @@ def _quantization_fields() -> list[str]:
 
 _OPEN = {"training": _training_fields, "lora": _lora_fields, "quantization": _quantization_fields}
 
-# %% ../nbs/10a_config.ipynb #7e5184a0
+# %% ../nbs/10a_config.ipynb #6ba1ced2
 def _same_kind(place: str, value: object, default: object) -> None:
     "Raise `ConfigError` unless a group's value is of its default's kind"
     key = place.rpartition(".")[2]
@@ -140,7 +140,7 @@ def _same_kind(place: str, value: object, default: object) -> None:
 
 
 _ALSO = {"redact": (bool, str), "after": (str, int, float, date), "too_long": (str, list)}
-_CHOICES = {"style": ("auto", "native", "hermes", "function_call"), "mode": ("strict", "normalized", "bfcl"), "keep": ("all", "solved"), "control": ("neutralise", "reject"), "too_long": ("reject", "prune_tools", "drop_oldest")}
+_CHOICES = {"style": ("auto", "native", "hermes", "function_call"), "mode": ("strict", "normalized", "bfcl"), "keep": ("all", "solved"), "attention": ("sdpa", "flex_attention"), "control": ("neutralise", "reject"), "too_long": ("reject", "prune_tools", "drop_oldest")}
 
 
 _TYPES = {"str": (str,), "int": (int,), "float": (int, float)}

@@ -24,7 +24,7 @@ from .packing import pack, packing_report
 from .train import build_trainer
 from .trainer import peak_memory
 
-# %% ../nbs/06a_rehearsal.ipynb #28bae4b8
+# %% ../nbs/06a_rehearsal.ipynb #e0e1947a
 def doubts(
     args: TrainingArguments,  # Of the run
     steps: int,  # Optimizer steps that it will take
@@ -39,7 +39,7 @@ def doubts(
         f"logging_steps is {args.logging_steps:g}, but there are {steps} steps: the plot will be empty": args.logging_strategy == IntervalStrategy.STEPS and args.logging_steps > steps,
         f"learning_rate {args.learning_rate:g} is high for training all weights; 1e-5 to 5e-4 is usual": args.learning_rate > 1e-3,
         f"per_device_train_batch_size is {args.per_device_train_batch_size}: examples alone share nothing; a tree of 8 or more computes a catalogue once for all": args.per_device_train_batch_size == 1 and len(examples) > 1,
-        "torch_compile compiles anew for each length that a row of trees has, which takes longer than it saves on short runs": args.torch_compile and len(examples) > 1,
+        f"torch_compile takes a minute or more before the first step, which {steps} steps hardly win back": args.torch_compile and steps < 200,
         f"{repeated} of {len(examples)} examples repeat another, token for token": repeated * 10 > len(examples),
     }
     return [text for text, holds in found.items() if holds]

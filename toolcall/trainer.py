@@ -8,7 +8,7 @@ A `Trainer` that plans its batches as token trees, counts logical and computed t
 __all__ = ['PEAKS', 'TreeLoaders', 'chip_peak', 'token_operations', 'peak_memory', 'CountingTrainer', 'TrainError', 'check_room',
            'ToolTrainer']
 
-# %% ../nbs/05c_trainer.ipynb #b510b3b4
+# %% ../nbs/05c_trainer.ipynb #52f0a7da
 import resource
 import shutil
 import time
@@ -21,15 +21,18 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
+from .attention import with_blocks
 from .loss import completion_loss
 from .packing import TreeCollator, TreeSampler, Turns
 
-# %% ../nbs/05c_trainer.ipynb #a7807abd
+# %% ../nbs/05c_trainer.ipynb #b2624dc0
 class TreeLoaders(Trainer):
     "A `Trainer` whose batches are token trees, or padded where a model can't take trees"
 
     def __init__(self, *args, max_tokens: int, **options):
         super().__init__(*args, **options)
+        if self.args.torch_compile:
+            self.accelerator.state.dynamo_plugin.dynamic = True  # rows have many lengths; compile once for all
         self.max_tokens, self.trees = max_tokens, isinstance(self.data_collator, TreeCollator)
         self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the count of the global batch
         self.samplers: dict[int, TreeSampler] = {}
@@ -137,9 +140,14 @@ def check_room(
         raise TrainError(f"no room on the disk of {folder}: {needed / 2**20:,.0f} MiB are needed and {free / 2**20:,.0f} MiB are free; nothing was written, and the last checkpoint is whole. "
                          "Make room and start again: training goes on from there")
 
-# %% ../nbs/05c_trainer.ipynb #92fa1385
+# %% ../nbs/05c_trainer.ipynb #9403c34a
 class ToolTrainer(CountingTrainer):
     "A `Trainer` whose loss falls on completions, each supervised token counting the same"
+
+    def _prepare_inputs(self, inputs):
+        "Tell a model that attends by `flex_attention` in blocks who sees whom"
+        inputs = super()._prepare_inputs(inputs)
+        return with_blocks(inputs) if self.trees and self.model.config._attn_implementation == "flex_attention" else inputs
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         "The mean over supervised tokens"

@@ -17,7 +17,7 @@ from .chatml import ChatML, Example
 from .engine import HFEngine
 from .evaluate import evaluate
 
-# %% ../nbs/08h_watch.ipynb #180354db
+# %% ../nbs/08h_watch.ipynb #0b895e29
 WATCHED = ("exact_match", "tool_selection_accuracy", "argument_accuracy", "parse_rate", "irrelevance_accuracy")
 
 
@@ -35,7 +35,7 @@ class Watch(TrainerCallback):
 
     def on_evaluate(self, args, state, control, model=None, **_):
         "Answer the turns and log how right that was"
-        plain = self.trainer.accelerator.unwrap_model(model)
+        plain = self.trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
         with torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
             outputs = HFEngine(plain, self.chatml, **self.engine).generate([example.prompt_ids for example in self.examples], progress=False)
         result = evaluate(self.examples, outputs, parse=self.chatml.parse)
