@@ -2,7 +2,7 @@
 
     python benchmarks/structured.py RUN [--turns 120] [--rounds 3] [--max-new-tokens 96]
 
-RUN is the output folder of a finished run. Its base model and its tuned model answer the same held-out turns both ways, in turn, in one process.
+RUN is the output folder of a finished run. Its model answers the same held-out turns both ways, in turn, in one process.
 """
 import argparse
 import json
@@ -13,6 +13,8 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+
+import torch
 
 from toolcall.chatml import ChatML, encode
 from toolcall.curate import load_conversations
@@ -29,31 +31,28 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-new-tokens", type=int, default=96)
-    parser.add_argument("--base", default="SmolLM2-135M-Instruct", help="the model that the run began with")
     options = parser.parse_args()
-    held_out = load_conversations(options.run / "data" / "test.jsonl")
-    for label, name in (("base", options.base), ("tuned", options.run)):
-        model, tokenizer = load_model(name, dtype=fast_dtype())
-        chatml = ChatML(tokenizer)
-        examples = encode(chatml, held_out).examples[: options.turns]
-        engines = {way: HFEngine(model, chatml, max_new_tokens=options.max_new_tokens, structured=way == "on") for way in ("off", "on")}
-        prompts, seconds, outputs = [engines["on"].prompt(example) for example in examples], {"off": [], "on": []}, {}
-        for engine in engines.values():
-            engine.generate(prompts, progress=False)  # warm up, and compile the catalogues
-        for _ in range(options.rounds):
-            for way, engine in engines.items():
-                started = time.perf_counter()
-                outputs[way] = engine.generate(prompts, progress=False)
-                seconds[way].append(time.perf_counter() - started)
-        scores = {way: evaluate(examples, found, parse=chatml.parse).metrics for way, found in outputs.items()}
-        tokens = {way: sum(output.new_tokens for output in found) for way, found in outputs.items()}
-        print(f"\n{label}: {len(examples)} turns, {len({json.dumps(example.conversation.tools) for example in examples})} catalogues, {model.dtype}, {best_device()}, {options.rounds} rounds")
-        print(f"{'':<26} {'off':>32} {'on':>32}")
-        for metric in SHOWN:
-            print(f"{metric:<26} {str(scores['off'][metric]):>32} {str(scores['on'][metric]):>32}")
-        print(f"{'new tokens':<26} {tokens['off']:>32,} {tokens['on']:>32,}")
-        for way, found in seconds.items():
-            print(f"{way}: {len(prompts) / statistics.median(found):.2f} answers/s ({len(prompts) / max(found):.2f}–{len(prompts) / min(found):.2f}), {1000 * statistics.median(found) / tokens[way]:.1f} ms a token")
+    model, tokenizer = load_model(options.run, dtype=fast_dtype())
+    chatml = ChatML(tokenizer)
+    examples = encode(chatml, load_conversations(options.run / "data" / "test.jsonl")).examples[: options.turns]
+    engines = {way: HFEngine(model, chatml, max_new_tokens=options.max_new_tokens, structured=way == "on") for way in ("off", "on")}
+    prompts, seconds, outputs = [engines["on"].prompt(example) for example in examples], {"off": [], "on": []}, {}
+    for engine in engines.values():
+        engine.generate(prompts, progress=False)  # warm up, and compile the catalogues
+    for _ in range(options.rounds):
+        for way, engine in engines.items():
+            started = time.perf_counter()
+            outputs[way] = engine.generate(prompts, progress=False)
+            seconds[way].append(time.perf_counter() - started)
+    scores = {way: evaluate(examples, found, parse=chatml.parse).metrics for way, found in outputs.items()}
+    print(f"{len(examples)} turns, {len({json.dumps(example.conversation.tools) for example in examples})} catalogues, {model.dtype}, {best_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds")
+    print(f"{'structured':<26} {'off':>32} {'on':>32}")
+    for metric in SHOWN:
+        print(f"{metric:<26} {str(scores['off'][metric]):>32} {str(scores['on'][metric]):>32}")
+    for way, found in seconds.items():
+        tokens = sum(output.new_tokens for output in outputs[way])
+        print(f"{way}: {len(prompts) / statistics.median(found):.2f} answers/s ({len(prompts) / max(found):.2f}–{len(prompts) / min(found):.2f}), {tokens:,} new tokens")
+    print(f"on / off: {statistics.median(seconds['off']) / statistics.median(seconds['on']):.2f}")
 
 
 if __name__ == "__main__":
