@@ -75,7 +75,7 @@ def _dicts_error(value: Sequence[dict], allowed: Sequence) -> str:
             return ""
     return error
 
-
+# %% ../nbs/08b_bfcl.ipynb #6e934136
 def _value_error(value: object, allowed: Sequence, wanted: type, inner: type | None) -> str:
     if wanted is dict:
         return _dict_error(value, allowed)

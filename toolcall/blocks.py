@@ -43,7 +43,7 @@ def _block(part: object) -> object:
         return {"type": "tool_result", "tool_use_id": part.get("toolCallId"), "content": part.get("output", part.get("result")), "is_error": part.get("isError")}
     return part
 
-
+# %% ../nbs/02d_blocks.ipynb #06db8490
 def read_messages(
     messages: object,  # OpenAI's or Anthropic's messages
     draft: Draft,  # Gets the messages

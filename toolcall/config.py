@@ -36,7 +36,7 @@ GROUPS = {
     "evaluation": {"mode": "normalized", "rules": {}, "max_turns": 200, "latency_turns": 10, "watch_turns": 16},  # rules: see `Equality`; watch_turns: validation turns that are generated during training
 }
 
-
+# %% ../nbs/10a_config.ipynb #1a206a80
 @dataclass(frozen=True)
 class Config:
     "Everything a run needs to know"
@@ -103,7 +103,7 @@ def _training_fields() -> list[str]:
     ours = ("output_dir", "remove_unused_columns", "prediction_loss_only")
     return [f.name for f in fields(TrainingArguments) if f.name not in ours]
 
-
+# %% ../nbs/10a_config.ipynb #a9b954af
 def _lora_fields() -> list[str]:
     if not find_spec("peft"):
         raise ConfigError('lora needs peft: pip install "toolcall-tune[lora]"')

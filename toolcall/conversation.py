@@ -92,7 +92,7 @@ def dumps(
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
-
+# %% ../nbs/00_conversation.ipynb #4fc2d75e
 def _finite(text: str) -> float:
     if math.isinf(value := float(text)):
         raise ValueError(f"{text} is beyond the range of a number")

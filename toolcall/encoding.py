@@ -79,7 +79,7 @@ def _no_collection() -> Iterator[None]:
                 gc.unfreeze()
             gc.enable()
 
-
+# %% ../nbs/04k_encoding.ipynb #fb374588
 def encode(
     chatml: ChatML,  # The tokenizer and style
     conversations: Iterable[Conversation],  # What to encode

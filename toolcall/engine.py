@@ -110,7 +110,7 @@ class Held(LogitsProcessor):
             self.rows.enter(input_ids[:, -1].tolist(), every)
         return self.rows.allowed(scores, every)
 
-
+# %% ../nbs/07b_engine.ipynb #60889a05
 class Batches:
     "Answers a batch of prompts with a Hugging Face model"
 
@@ -168,7 +168,7 @@ class Batches:
 # %% ../nbs/07b_engine.ipynb #9b8f195c
 ROOM = 65_536  # most tokens of a batch that are not shared and so have keys and values of their own, 1.5 GB of the embedded model in bfloat16
 
-
+# %% ../nbs/07b_engine.ipynb #ee02dcd9
 class HFEngine(Batches, Streaming):
     "Batched generation with a Hugging Face model"
 

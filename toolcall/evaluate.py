@@ -139,7 +139,7 @@ class Comparison:
         lost = [f"lost: {plain(score.conversation_id)} turn {score.turn}: {error_kind(score)}" for score in self.lost]
         return "\n".join([str(self), *lost, *rows])
 
-
+# %% ../nbs/08_evaluate.ipynb #7893a317
 def compare(
     base: Evaluation,  # Before
     tuned: Evaluation,  # After, on the same turns

@@ -35,7 +35,7 @@ NOTES = {
     "exchanges_dropped": "the oldest exchanges were left out to fit",
 }
 
-
+# %% ../nbs/04j_examples.ipynb #3d4e0307
 @dataclass(frozen=True)
 class Example:
     "One assistant turn, ready to train on or to score"
@@ -193,7 +193,7 @@ def _all_proven(chatml: ChatML, turns: Sequence[Turn]) -> list[Example | TurnRej
     read: dict[tuple[str, int], Parsed] = {}  # the same words after the same tools mean the same
     return [_rejected(turn) if turn.code else _proven(chatml, turn, read) for turn in turns]
 
-
+# %% ../nbs/04j_examples.ipynb #0b9f9967
 def _proven(chatml: ChatML, turn: Turn, read: dict[tuple[str, int], Parsed]) -> Example | TurnReject:
     tokens, tools = chatml.tokens, turn.conversation.tools
     found, stop = tokens.emitted(tokens.tail(turn.prompt), turn.text), tokens.special.get(turn.stop)

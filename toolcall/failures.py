@@ -35,7 +35,7 @@ def _text(value: object) -> str:
 # %% ../nbs/09b_failures.ipynb #51541cf3
 _CLASSES = {"right": "ok", "wrong": "bad", "missing": "bad", "extra": "odd", "ignored": ""}
 
-
+# %% ../nbs/09b_failures.ipynb #27977613
 @dataclass(frozen=True)
 class Failures:
     "Failed turns as a part of a page"
@@ -76,7 +76,7 @@ class Failures:
             lines.append(f'came{" (" + html.escape(plain(score.reason)) + ")" if score.reason else ""}: <code class="odd">{html.escape(plain(score.text)[:600]) or "nothing"}</code>')
         return '<div class="case">' + "".join(f"<p>{line}</p>" for line in lines) + "</div>"
 
-
+# %% ../nbs/09b_failures.ipynb #83d1a6ff
 def _calls(calls: Sequence[ToolCall]) -> str:
     return "; ".join(map(str, calls)) or "no call"
 

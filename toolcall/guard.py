@@ -21,7 +21,7 @@ from .styles import ChatMLError
 _TAG = re.compile(r"<[^<>\s'\"{}%]{1,40}>")
 _HALF = re.compile("[\ud800-\udfff]")
 
-
+# %% ../nbs/04e_guard.ipynb #c381ac52
 class Guard:
     "Keeps content from turning into control tokens or calls"
 

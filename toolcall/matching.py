@@ -37,7 +37,7 @@ def _defaults(tool: Mapping | None) -> dict:
     properties, required = schema.get("properties"), schema.get("required") if isinstance(schema.get("required"), list) else ()
     return {name: part["default"] for name, part in properties.items() if isinstance(part, dict) and "default" in part and name not in required} if isinstance(properties, dict) else {}
 
-
+# %% ../nbs/08c_matching.ipynb #e1a2c5cd
 def make_pair(
     expected: ToolCall,  # Its arguments may hold `OneOf`
     predicted: ToolCall,  # Of the same tool

@@ -97,7 +97,7 @@ def _macro(name: str) -> Callable[[np.ndarray], np.ndarray]:
             return np.where(of > 0, hits / of, 0).sum(-1) / (of > 0).sum(-1)
     return mean
 
-
+# %% ../nbs/08f_metrics.ipynb #9e0407c0
 def macro_metrics(
     scores: Sequence[TurnScore],  # Turns
 ) -> dict[str, Metric]:  # Named as in `MACRO`; n counts tools

@@ -46,7 +46,7 @@ def count(
 # %% ../nbs/00a_pages.ipynb #9a84b5a1
 Rows = Sequence[Sequence[str]]
 
-
+# %% ../nbs/00a_pages.ipynb #f7810a11
 @dataclass(frozen=True)
 class Table:
     "A titled table of text cells"
@@ -131,7 +131,7 @@ class Picture:
         "Title, note and figure"
         return f"<h2>{html.escape(self.title)}</h2><p>{html.escape(self.note)}</p>{to_svg(self.figure)}"
 
-
+# %% ../nbs/00a_pages.ipynb #245945f0
 @dataclass(frozen=True)
 class Page:
     "Tables and pictures under one title"

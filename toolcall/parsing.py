@@ -210,7 +210,7 @@ def _named(reading: Reading, head: re.Match) -> str:
     reading.at = end
     return ""
 
-
+# %% ../nbs/04a_parsing.ipynb #de6c37e3
 def _list(reading: Reading) -> str:
     if not reading.text.startswith("[", reading.at):
         return "neither a list of calls nor a name after [TOOL_CALLS]"

@@ -73,7 +73,7 @@ def save_data(
     card = dataset_card(data.log.report, data.curated, data.splits, by_user=config.split["by_user"])
     write_lines(folder / "README.md", [card.rstrip("\n")])
 
-
+# %% ../nbs/10_pipeline.ipynb #ef6c8802
 def _data_only(config: Config) -> None:
     # another split beside a checkpoint would put training conversations into the test set
     if Path(config.output_dir, "run.json").exists():
@@ -121,7 +121,7 @@ def _packing(config: Config) -> "BitsAndBytesConfig | None":
     from transformers import BitsAndBytesConfig
     return BitsAndBytesConfig(**{"bnb_4bit_compute_dtype": fast_dtype()} | config.quantization) if config.quantization else None
 
-
+# %% ../nbs/10_pipeline.ipynb #82f26a4e
 def train(
     config: Config,  # What to train, on what, and how
     *,

@@ -324,7 +324,7 @@ def _redacted_tool(tool: dict, swap: _Swap) -> dict:
     function = tool["function"]
     return tool | {"function": function | {key: swap.value(function[key], f"{key} of {function['name']}") for key in ("description", "parameters") if key in function}}
 
-
+# %% ../nbs/03a_privacy.ipynb #ecd17d76
 def _redacted(message: dict, swap: _Swap) -> dict:
     new = message | {key: swap.text(message[key]) for key in ("content", "reasoning_content") if isinstance(message.get(key), str)}
     if "tool_calls" in message:

@@ -77,7 +77,7 @@ def template_tree(
 
 _GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now"}
 
-
+# %% ../nbs/04d_probe.ipynb #bbe9bbb7
 def check_kwargs(
     tokenizer: PreTrainedTokenizerBase,  # Has a chat template
     template_kwargs: object,  # What the user gave
@@ -181,7 +181,7 @@ _ANSWER = {"role": "assistant", "content": "zzanswer"}
 def _calling(count: int = 1, **more: str) -> dict:
     return {"role": "assistant", "content": "", "tool_calls": [call.to_message() for call in _CALLS[:count]]} | more
 
-
+# %% ../nbs/04d_probe.ipynb #4834f762
 class _Probe:
     "A template under questions; an answer that it refuses to give is empty"
 

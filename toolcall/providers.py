@@ -86,7 +86,7 @@ def _bedrock_tool(tool: object) -> object:
     schema = spec.get("inputSchema") if isinstance(spec, dict) else None
     return spec | {"inputSchema": schema.get("json", schema)} if isinstance(schema, dict) else spec or tool
 
-
+# %% ../nbs/02d_providers.ipynb #325601ab
 def _declarations(tools: object) -> object:
     "Gemini lists its functions inside a tool"
     if isinstance(tools, Catalogue) and tools.parsed:

@@ -71,7 +71,7 @@ class Trajectory:
     ended: str  # answer, malformed, cut or max_steps
     reached: int  # User messages that were said
 
-
+# %% ../nbs/08i_replay.ipynb #107153bf
 def replay_one(
     engine: Replies,  # `HFEngine`, `EndpointEngine` or your own
     conversation: Conversation,  # A logged one

@@ -170,7 +170,7 @@ def parallel(talk: _Talk) -> None:
     if talk.rng.random() < 0.3:
         _finish(talk, ids, calls)
 
-
+# %% ../nbs/samples.ipynb #08c42c9a
 def follow_up(talk: _Talk) -> None:
     "A second city that only the first question explains"
     name = talk.pick(["get_weather", "find_sights"])
@@ -217,7 +217,7 @@ def retry(talk: _Talk) -> None:
     talk.messages[-1]["is_error"] = True
     talk.call(("get_weather", {"city": city}))
 
-
+# %% ../nbs/samples.ipynb #dd6a0c2d
 def chat(talk: _Talk) -> None:
     "Talk that needs no tool"
     pairs = {"en": [("Hello", "Hello! How can I help?"), ("Thanks a lot", "You're welcome."), ("Who are you?", "I'm your travel assistant."), ("Good morning", "Good morning!"),
@@ -266,7 +266,7 @@ def write_sample_logs(
     path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
     return path
 
-
+# %% ../nbs/samples.ipynb #8059c18c
 def sample_log() -> Path:  # A `.jsonl.gz` file
     "Find the sample log that comes with the package"
     return Path(str(files("toolcall").joinpath("sample_logs.jsonl.gz")))

@@ -173,7 +173,7 @@ def collapse_prefixes(
         after.append((mask(c.relabel(c.id, **facts) if facts else c, reasons), ""))
     return make_step("repeated history", conversations, after, merged=True)
 
-
+# %% ../nbs/03b_selection.ipynb #200bbe27
 def prefix_keys(
     conversation: Conversation,
     *,

@@ -45,7 +45,7 @@ def user_text(
     "Join what the user says"
     return "\n".join(message["content"] for message in conversation.messages if message["role"] == "user")
 
-
+# %% ../nbs/03c_similar.ipynb #c907c483
 class Neighbours:
     "An index of texts that finds the similar ones; texts of the same pieces are one entry"
 

@@ -126,7 +126,7 @@ def split(
 def _side(chance: float, test: float, validation: float) -> str:
     return "test" if chance < test else "validation" if chance < test + validation else "train"
 
-
+# %% ../nbs/03d_splits.ipynb #2b7e12de
 def _one_sided(parts: dict, placement: _Placement, held_out: bool) -> str:
     sizes = ", ".join(f"{len(part)} in {name}" for name, part in parts.items())
     if held_out:

@@ -55,7 +55,7 @@ def _kinds(schema: dict) -> set[str]:
         found = {"string" if isinstance(value, str) else "null" if value is None else "other" for value in schema["enum"]}
     return found
 
-
+# %% ../nbs/04b_syntaxes.ipynb #60ca1289
 def _parameters(tools: Sequence[dict], name: str) -> dict:
     for tool in tools:
         if tool["function"]["name"] == name:

@@ -52,7 +52,7 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [encoding.ids for encoding in _backend(tokenizer).encode_batch_fast(texts, add_special_tokens=False)]
 
-
+# %% ../nbs/04f_tokens.ipynb #3172d255
 class Pieces:
     "A tokenizer that remembers pieces of text"
 

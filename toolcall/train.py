@@ -197,7 +197,7 @@ def _merged(model: "PeftModel", adapter: Path) -> PreTrainedModel:
     whole, _ = load_model(model.name_or_path)
     return PeftModel.from_pretrained(whole, adapter).merge_and_unload()
 
-
+# %% ../nbs/06_train.ipynb #5e712438
 def finetune(
     model: PreTrainedModel,  # Weights in float32
     tokenizer: PreTrainedTokenizerBase,  # Saved with the model

@@ -59,7 +59,7 @@ class Clean:
 # %% ../nbs/04i_turns.ipynb #a239046a
 SHORT = [{"role": "user", "content": "?"}]  # a prompt to write a turn behind
 
-
+# %% ../nbs/04i_turns.ipynb #64cb5a63
 class SureWriter(Renderer):
     "Turns as text, each by itself"
 
@@ -126,7 +126,7 @@ class SureWriter(Renderer):
         except TemplateRefuses as error:
             return [error] if len(conversations) == 1 else [self._tried([one], tools, add_generation_prompt=add_generation_prompt)[0] for one in conversations]
 
-
+# %% ../nbs/04i_turns.ipynb #bb8d0838
 def own_words(
     message: dict,  # An assistant message
 ) -> str:  # Words, reasoning, names and arguments

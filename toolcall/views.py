@@ -56,7 +56,7 @@ _STYLE = (".tc-tokens{font:13px/1.9 ui-monospace,monospace;white-space:pre-wrap;
 _ANSI = {"context": "2", "syntax": "36", "name": "1;34", "arguments": "32", "text": "33", "reasoning": "35", "stop": "1;31"}
 SHOWN = 160  # tokens of context that are not folded away
 
-
+# %% ../nbs/04l_views.ipynb #4739daf9
 @dataclass(frozen=True)
 class TokenView:
     "An example's tokens, coloured"
