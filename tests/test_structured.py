@@ -1,4 +1,6 @@
 "Constrained decoding: everything that a schema allows passes, and nothing else"
+from copy import copy
+
 import pytest
 import torch
 from conftest import make_tokenizer
@@ -7,7 +9,7 @@ from toolcall.chatml import ChatML, encode
 from toolcall.conversation import Conversation, make_tool
 from toolcall.decoding import greedy
 from toolcall.engine import Held
-from toolcall.structured import Constrained, Grammars, value_grammar
+from toolcall.structured import Constrained, Grammars, StructuredError, value_grammar
 
 TOOLS = [make_tool("search", "Find", parameters={"type": "object", "properties": {
              "q": {"type": "string"}, "limit": {"type": "integer"}, "where": {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "null"}}},
@@ -82,6 +84,9 @@ def test_padded_generation_follows_the_same_grammar(chatml):
     ({"type": "object", "properties": {"tree": {"$ref": "#/$defs/tree"}}, "$defs": {"tree": {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}}}}, ['{"tree": {"kids": [{"kids": []}]}}'], ['{"tree": {"leaf": 1}}', '{"tree": [1]}']),
     ({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "integer"}}, ['{"a": "x", "b": 1}'], ['{"a": 1}', '{"b": "x"}']),
     ({"type": "object", "properties": {}}, ["{}"], ['{"a": 1}']),
+    ({"type": "object", "properties": {"größe": {"enum": ["müde", "\\xdfe", "ça"]}, "sábado": {"const": "España"}}, "required": ["größe"]}, ['{"größe": "müde"}', '{"sábado": "España", "größe": "\\\\xdfe"}', '{"größe": "ça"}'], ['{"größe": "m\u0fcde"}', '{"gr\u0dfee": "müde"}']),
+    ({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": {}}, ['{"a": "x", "b": [1]}'], ['{"a": 1}']),
+    ({"type": "object", "properties": {"o": {"type": ["object", "null"], "properties": {"x": {"type": "integer"}}}}}, ['{"o": null}', '{"o": {"x": 1}}'], ['{"o": {"x": "1"}}', '{"o": "null"}']),
     ({"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}, "required": ["a"], "additionalProperties": False}, ['{"a": null}', '{"a": "x"}'], ['{"a": 1}', "{}"]),
 ])
 def test_objects_hold_what_their_schema_says(smollm, schema, right, wrong):
@@ -93,3 +98,21 @@ def test_objects_hold_what_their_schema_says(smollm, schema, right, wrong):
         return matcher.accept_string(text) and matcher.is_completed()
 
     assert ([text for text in right if not fits(text)], [text for text in wrong if fits(text)]) == ([], [])
+
+
+@pytest.mark.parametrize("parameters", [{"type": "object", "properties": {"a": {"type": "date"}}}, {"type": "object", "properties": {"a": {"type": "string", "required": True}, "b": False}, "required": None},
+                                        {"type": "object", "properties": ["a"]}, {"type": "object", "properties": {"a": {"enum": []}}}, {"type": "object", "properties": {"\ud800": {"type": "null"}}}])
+def test_an_odd_schema_is_refused_by_the_name_of_its_tool(smollm, parameters):
+    chatml = ChatML(copy(smollm))
+    odd = {"type": "function", "function": {"name": "odd", "parameters": parameters}}
+    with pytest.raises(StructuredError, match="the schema of tool 'odd'"):
+        Grammars(chatml, len(smollm)).of([TOOLS[0], odd])
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"type": "object"}])
+def test_a_tool_without_a_schema_takes_any_object(smollm, parameters):
+    chatml = ChatML(copy(smollm))
+    grammar = Grammars(chatml, len(smollm)).of([{"type": "function", "function": {"name": "f", "parameters": parameters}}])
+    texts = [f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call>' for arguments in ('{"x": [1]}', "{}", "1")]
+    ids = [smollm(text)["input_ids"] for text in texts]
+    assert [passed(grammar, one) == len(one) for one in ids] == [True, True, False]

@@ -209,3 +209,32 @@ def test_a_compiled_model_learns_the_same(tmp_path):
     plain, compiled = curve(tmp_path / "plain"), curve(tmp_path / "compiled")
     assert len(plain) > 6
     assert compiled == [(step, pytest.approx(loss, abs=1e-4)) for step, loss in plain]
+
+
+PACKED = """
+from peft import LoraConfig
+from transformers import BitsAndBytesConfig
+from toolcall.models import load_model
+from toolcall.train import build_trainer
+for part in (make_tiny_model(tokenizer), tokenizer):
+    part.save_pretrained({folder!r})
+model, _ = load_model({folder!r}, quantization=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"))
+args = training_arguments({folder!r} + "/run", bf16=False, use_cpu=True, disable_tqdm=True)
+trainer = build_trainer(model, tokenizer, examples, validation=examples[:6], args=args, lora=LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+batch = next(iter(trainer.get_train_dataloader()))
+
+def gradients():
+    trainer.model.train()
+    trainer.model.zero_grad()
+    trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch)).backward()
+    return torch.cat([weight.grad.flatten() for weight in trainer.model.parameters() if weight.requires_grad])
+
+before = gradients()
+trainer.evaluate()
+assert before.abs().sum() > 0 and torch.allclose(gradients(), before, atol=1e-7)
+"""
+
+
+def test_an_evaluation_leaves_the_gradients_of_a_packed_model_as_they_were(tmp_path):
+    run = subprocess.run([sys.executable, script(tmp_path, PACKED.format(folder=str(tmp_path / "packed")))], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]

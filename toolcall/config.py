@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 
-# %% ../nbs/10a_config.ipynb #4147e30e
+# %% ../nbs/10a_config.ipynb #91536daf
 class ConfigError(ValueError):
     "A configuration that can't be used"
 
@@ -36,7 +36,7 @@ GROUPS = {
     "evaluation": {"mode": "normalized", "rules": {}, "max_turns": 200, "latency_turns": 10, "watch_turns": 16},  # rules: see `Equality`; watch_turns: validation turns that are generated during training
 }
 
-# %% ../nbs/10a_config.ipynb #1a206a80
+# %% ../nbs/10a_config.ipynb #9baffe11
 @dataclass(frozen=True)
 class Config:
     "Everything a run needs to know"
@@ -61,7 +61,7 @@ class Config:
     generation: dict = field(default_factory=dict)
     evaluation: dict = field(default_factory=dict)
 
-# %% ../nbs/10a_config.ipynb #a68ab4a5
+# %% ../nbs/10a_config.ipynb #2d325b5c
 def make_config(
     values: dict,  # Keys of `Config`; groups may be partial
     *,
@@ -82,8 +82,8 @@ def make_config(
         for key in given.keys() & defaults.keys():
             _same_kind(f"{source}: {name}.{key}", given[key], defaults[key])
         groups[name] = defaults | given
-    if groups["quantization"] and not groups["lora"]:
-        raise ConfigError(f"{source}: quantization packs weights, which then can't be trained; give lora as well, such as lora: {{r: 16}}")
+    if groups["quantization"]:
+        _check_quantization(groups, source)
     if groups["generation"]["structured"] and not find_spec("xgrammar"):
         raise ConfigError(f'{source}: generation.structured needs xgrammar: pip install "toolcall-tune[structured]"')
     top = {f.name: _typed(f.name, values[f.name], f.type, source) for f in fields(Config) if f.name in values and f.name not in GROUPS}
@@ -103,7 +103,7 @@ def _training_fields() -> list[str]:
     ours = ("output_dir", "remove_unused_columns", "prediction_loss_only")
     return [f.name for f in fields(TrainingArguments) if f.name not in ours]
 
-# %% ../nbs/10a_config.ipynb #a9b954af
+# %% ../nbs/10a_config.ipynb #ee4adc74
 def _lora_fields() -> list[str]:
     if not find_spec("peft"):
         raise ConfigError('lora needs peft: pip install "toolcall-tune[lora]"')
@@ -116,6 +116,21 @@ def _quantization_fields() -> list[str]:
         raise ConfigError('quantization needs bitsandbytes: pip install "toolcall-tune[lora]"')
     from transformers import BitsAndBytesConfig
     return [name for name in signature(BitsAndBytesConfig).parameters if name != "kwargs"]
+
+
+def _check_quantization(groups: dict[str, dict], source: str) -> None:
+    from transformers import BitsAndBytesConfig
+    given, kinds = groups["quantization"], ("fp4", "nf4")
+    if not groups["lora"]:
+        raise ConfigError(f"{source}: quantization packs weights, which then can't be trained; give lora as well, such as lora: {{r: 16}}")
+    if [given.get("load_in_4bit", False), given.get("load_in_8bit", False)].count(True) != 1:
+        raise ConfigError(f"{source}: quantization is either load_in_4bit: true or load_in_8bit: true, not {given!r}")
+    if given.get("bnb_4bit_quant_type", "nf4") not in kinds:
+        raise ConfigError(f"{source}: quantization.bnb_4bit_quant_type is {' or '.join(kinds)}, not {given['bnb_4bit_quant_type']!r}")
+    try:
+        BitsAndBytesConfig(**given)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{source}: quantization: {error}") from None
 
 
 _OPEN = {"training": _training_fields, "lora": _lora_fields, "quantization": _quantization_fields}

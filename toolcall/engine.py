@@ -72,7 +72,7 @@ class Sampler:
             self.generators[logits.device] = torch.Generator(logits.device).manual_seed(self.seed)
         return torch.multinomial(scores.softmax(-1), 1, generator=self.generators[logits.device])[:, 0]
 
-# %% ../nbs/07b_engine.ipynb #a317171d
+# %% ../nbs/07b_engine.ipynb #d15ace43
 class Streaming:
     "What every engine does with its stream"
 
@@ -87,7 +87,7 @@ class Streaming:
 
 
 class Prompt(list):
-    "Token ids, and the tools that they offer"
+    "Token ids, and the tools that they offer; a part of it is a plain list"
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Held(LogitsProcessor):
             self.rows.enter(input_ids[:, -1].tolist(), every)
         return self.rows.allowed(scores, every)
 
-# %% ../nbs/07b_engine.ipynb #60889a05
+# %% ../nbs/07b_engine.ipynb #f81fb08d
 class Batches:
     "Answers a batch of prompts with a Hugging Face model"
 
@@ -131,7 +131,7 @@ class Batches:
         self.model, self.renderer, self.batch_size, self.max_new_tokens = model, renderer, batch_size, max_new_tokens
         self.settings = {"temperature": temperature, "top_p": top_p, "seed": seed} if temperature else {}
         self.choose = Sampler(**self.settings) if temperature else greedy
-        self.grammars = Grammars(renderer, model.get_output_embeddings().weight.shape[0]) if structured else None
+        self.grammars = Grammars(renderer, model.config.get_text_config().vocab_size) if structured else None
 
     def _output(self, row: Emitted, prompt_tokens: int, batch_size: int) -> Output:
         stopped = row.ids[-1] in self.renderer.stops
@@ -165,10 +165,10 @@ class Batches:
         ends = [next((place + 1 for place, token in enumerate(row) if token in stops), len(row)) for row in emitted]
         return [Emitted(row[:end], 0.0, seconds) for row, end in zip(emitted, ends)]
 
-# %% ../nbs/07b_engine.ipynb #9b8f195c
+# %% ../nbs/07b_engine.ipynb #674b0b29
 ROOM = 65_536  # most tokens of a batch that are not shared and so have keys and values of their own, 1.5 GB of the embedded model in bfloat16
 
-# %% ../nbs/07b_engine.ipynb #ee02dcd9
+# %% ../nbs/07b_engine.ipynb #4386d9e5
 class HFEngine(Batches, Streaming):
     "Batched generation with a Hugging Face model"
 

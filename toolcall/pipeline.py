@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from toolcall.train import Run
     from toolcall.trainer import ToolTrainer
 
-# %% ../nbs/10_pipeline.ipynb #0211f179
+# %% ../nbs/10_pipeline.ipynb #13a816a9
 @dataclass(frozen=True)
 class Data:
     "A log, cleaned and split"
@@ -73,7 +73,7 @@ def save_data(
     card = dataset_card(data.log.report, data.curated, data.splits, by_user=config.split["by_user"])
     write_lines(folder / "README.md", [card.rstrip("\n")])
 
-# %% ../nbs/10_pipeline.ipynb #ef6c8802
+# %% ../nbs/10_pipeline.ipynb #6f8284ed
 def _data_only(config: Config) -> None:
     # another split beside a checkpoint would put training conversations into the test set
     if Path(config.output_dir, "run.json").exists():
@@ -87,7 +87,7 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #59d80529
+# %% ../nbs/10_pipeline.ipynb #c325de78
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
@@ -116,12 +116,12 @@ def _encoded(config: Config, data: Data, chatml: "ChatML", *, aloud: bool) -> di
     return {name: encoded.examples if encoded else [] for name, encoded in sets.items()}
 
 
-def _packing(config: Config) -> "BitsAndBytesConfig | None":
+def _quantization(config: Config) -> "BitsAndBytesConfig | None":
     from toolcall.models import fast_dtype
     from transformers import BitsAndBytesConfig
     return BitsAndBytesConfig(**{"bnb_4bit_compute_dtype": fast_dtype()} | config.quantization) if config.quantization else None
 
-# %% ../nbs/10_pipeline.ipynb #82f26a4e
+# %% ../nbs/10_pipeline.ipynb #3d4f60ed
 def train(
     config: Config,  # What to train, on what, and how
     *,
@@ -130,7 +130,7 @@ def train(
     "Read the log and fine-tune; goes on from the last checkpoint when there is one"
     from toolcall.chatml import ChatML
     from toolcall.rehearsal import rehearse
-    from toolcall.structured import call_frame
+    from toolcall.structured import Grammars
     from toolcall.train import finetune, load_model, training_arguments
     own = {"per_device_train_batch_size": config.batch_size, "num_train_epochs": config.num_train_epochs, "save_steps": config.save_steps, "logging_steps": config.logging_steps}
     args = training_arguments(config.output_dir, **(own | config.training))
@@ -138,10 +138,14 @@ def train(
     if first := args.process_index == 0:
         _say(f"log {Path(config.log_path).name}", describe(data))
     with args.main_process_first():  # of several processes one reads the model and encodes; the others find it done
-        model, tokenizer = load_model(config.model_name_or_path, quantization=_packing(config))
+        model, tokenizer = load_model(config.model_name_or_path, quantization=_quantization(config))
+        if config.packing["attention"] == "flex_attention":
+            model.set_attn_implementation("flex_attention")
         chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
-        if config.generation["structured"]:
-            call_frame(chatml)  # a style that can't be held to a grammar is told before training, not after
+        if config.generation["structured"]:  # what can't be turned into a grammar is told before training, not after
+            grammars = Grammars(chatml, model.config.get_text_config().vocab_size)
+            for conversation in [*data.splits.validation, *data.splits.test]:
+                grammars.of(conversation.tools)
         examples = _encoded(config, data, chatml, aloud=first)
     options = {"max_tokens": config.packing["max_tokens"], "weights": config.packing["weights"] or None}
     if config.lora:
@@ -160,11 +164,11 @@ def train(
         save_data(config, data)
     return finished
 
-# %% ../nbs/10_pipeline.ipynb #8013930f
+# %% ../nbs/10_pipeline.ipynb #e222f86d
 def _watching(config: Config, chatml: "ChatML", validation: "Sequence[Example]") -> "Callable[[ToolTrainer], object]":
     from toolcall.watch import watch
     turns = sorted(validation, key=lambda example: fingerprint([example.conversation.id, example.turn]))[: config.evaluation["watch_turns"]]
-    return lambda trainer: watch(trainer, chatml, turns, max_new_tokens=config.generation["max_new_tokens"]) if turns else None
+    return lambda trainer: watch(trainer, chatml, turns, max_new_tokens=config.generation["max_new_tokens"], structured=config.generation["structured"]) if turns else None
 
 # %% ../nbs/10_pipeline.ipynb #c8beff73
 def evaluate_model(

@@ -7,18 +7,20 @@ Tools and a renderer go in; what a model may write next comes out, token by toke
 # %% auto #0
 __all__ = ['MOST', 'StructuredError', 'call_frame', 'value_grammar', 'Grammars', 'Constrained']
 
-# %% ../nbs/07a_structured.ipynb #49c061f9
+# %% ../nbs/07a_structured.ipynb #fabc45da
 import json
+import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 
-from .conversation import fingerprint
+from .conversation import dumps, loads
 from .rendering import Renderer
 
 if TYPE_CHECKING:
-    from xgrammar import CompiledGrammar, Grammar
+    from xgrammar import CompiledGrammar
 
 # %% ../nbs/07a_structured.ipynb #85cbd480
 class StructuredError(ValueError):
@@ -39,23 +41,33 @@ def call_frame(
         raise StructuredError(f"style {renderer.style.name} can't be decoded under a grammar: its calls are no JSON between two tags of plain text; leave structured out")
     return before, between, after[: after.index(closing[0]) + len(closing[0])]
 
-# %% ../nbs/07a_structured.ipynb #e9c1856c
-MOST = 8  # keys whose every subset is a state
-_KNOWN = {"type", "properties", "required", "title", "description", "additionalProperties", "$schema"}
+# %% ../nbs/07a_structured.ipynb #de98fdd2
+MOST = 6  # keys whose every subset is a state
+_KNOWN = {"type", "properties", "required", "additionalProperties", "title", "description", "default", "examples", "deprecated", "strict", "$schema", "$id", "$comment"}
 
 
 def value_grammar(
     schema: dict | bool,  # JSON Schema of a value
-) -> "Grammar":  # Of the JSON texts that fit it
-    "Turn a schema into a grammar, or raise `RuntimeError`"
+) -> str:  # EBNF of the JSON texts that fit it
+    "Turn a schema into a grammar, or raise what xgrammar raises for one that it can't read"
     from xgrammar import Grammar
-    properties, required = (schema.get("properties"), set(schema.get("required", ()))) if isinstance(schema, dict) else (None, set())
-    exact = properties and len(properties) <= MOST and schema.keys() <= _KNOWN and required <= properties.keys() and not schema.get("additionalProperties")
-    if not exact or '"$ref"' in json.dumps(schema):
-        return Grammar.from_json_schema(json.dumps(schema), any_order=True, max_whitespace_cnt=1)
-    return Grammar.from_lark(_states(list(properties), required), named_grammars={f"value_{place}": value_grammar(value) for place, value in enumerate(properties.values())})
+    if _has_states(schema):
+        parts = {f"value_{place}": Grammar.from_ebnf(value_grammar(value)) for place, value in enumerate(schema["properties"].values())}
+        grammar = Grammar.from_lark(_states(list(schema["properties"]), set(schema.get("required", ()))), named_grammars=parts)
+    else:
+        grammar = Grammar.from_json_schema(json.dumps(schema), any_order=True, max_whitespace_cnt=1)
+    # xgrammar writes ß as \\xdf, and would read a hexadecimal digit behind it as a part of it
+    return re.sub(r"(\\\\)|\\x([0-9a-fA-F]{2})", lambda found: found[1] or rf"\u00{found[2]}", str(grammar))
 
 
+def _has_states(schema: dict | bool) -> bool:
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object" or not schema.keys() <= _KNOWN or '"$ref"' in json.dumps(schema):
+        return False
+    keys, required = schema.get("properties"), schema.get("required", [])
+    return (isinstance(keys, dict) and 0 < len(keys) <= MOST and schema.get("additionalProperties", False) is False
+            and isinstance(required, list) and all(isinstance(key, str) and key in keys for key in required))
+
+# %% ../nbs/07a_structured.ipynb #a17b84ff
 def _states(keys: list[str], required: set[str]) -> str:
     "Rules in Lark's notation; the number of a rule tells which keys are left"
     rules, every = [], 2 ** len(keys) - 1
@@ -71,7 +83,7 @@ def _states(keys: list[str], required: set[str]) -> str:
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
-# %% ../nbs/07a_structured.ipynb #a0538458
+# %% ../nbs/07a_structured.ipynb #f0ef9a88
 class Grammars:
     "Compiles what a catalogue allows"
 
@@ -85,36 +97,29 @@ class Grammars:
         except ImportError:
             raise StructuredError("structured decoding needs xgrammar: pip install 'toolcall-tune[structured]'") from None
         self.frame, self.opening, self.closing = call_frame(renderer), *renderer.style.tags[:2]
-        self.compiler = GrammarCompiler(TokenizerInfo.from_huggingface(renderer.tokenizer, vocab_size=vocabulary, stop_token_ids=sorted(renderer.stops)))
-        self.compiled: dict[str, "CompiledGrammar"] = {}
+        info = TokenizerInfo.from_huggingface(renderer.tokenizer, vocab_size=vocabulary, stop_token_ids=sorted(renderer.stops))
+        self.compiler = GrammarCompiler(info, cache_enabled=False)
+        self._compiled = lru_cache(maxsize=32)(self._compile)  # a catalogue of many tools takes tens of MiB
 
     def of(
         self,
         tools: Sequence[dict],  # What is offered; nothing offered, nothing can be called
     ) -> "CompiledGrammar":
         "Compile a catalogue, or raise `StructuredError` that names the tool"
-        key = fingerprint(list(tools))
-        if key not in self.compiled:
-            try:
-                self.compiled[key] = self.compiler.compile_structural_tag(self._tag(tools))
-            except RuntimeError as error:
-                raise StructuredError(self._guilty(tools, error)) from None
-        return self.compiled[key]
+        return self._compiled(dumps(list(tools)))
 
-    def _tag(self, tools: Sequence[dict]) -> dict:
-        before, between, after = self.frame
-        calls = [{"type": "tag", "begin": f"{before}{_quoted(tool['function']['name'])[1:-1]}{between}", "end": after,
-                  "content": {"type": "grammar", "grammar": str(value_grammar(tool["function"].get("parameters", {"type": "object"})))}} for tool in tools]
+    def _compile(self, catalogue: str) -> "CompiledGrammar":
+        calls = [self._tag(tool["function"]) for tool in loads(catalogue)]
         text = {"type": "triggered_tags", "triggers": [self.opening], "tags": calls, "excludes": [self.closing]} if calls else {"type": "any_text", "excludes": [self.opening]}
-        return {"type": "structural_tag", "format": text}
+        return self.compiler.compile_structural_tag({"type": "structural_tag", "format": text})
 
-    def _guilty(self, tools: Sequence[dict], error: RuntimeError) -> str:
-        for tool in tools:
-            try:
-                self.compiler.compile_structural_tag(self._tag([tool]))
-            except RuntimeError as own:
-                return f"the schema of tool {tool['function']['name']!r} can't be turned into a grammar: {str(own)[-300:]}"
-        return f"the tools can't be turned into a grammar: {str(error)[-300:]}"
+    def _tag(self, function: dict) -> dict:
+        before, between, after = self.frame
+        try:
+            grammar = value_grammar((function.get("parameters") or {}) | {"type": "object"})
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+            raise StructuredError(f"the schema of tool {function['name']!r} can't be turned into a grammar: {str(error)[-300:]}") from None
+        return {"type": "tag", "begin": f"{before}{_quoted(function['name'])[1:-1]}{between}", "content": {"type": "grammar", "grammar": grammar}, "end": after}
 
 # %% ../nbs/07a_structured.ipynb #47630d4d
 class Constrained:

@@ -7,7 +7,7 @@ Examples go in; a checkpoint that plain `transformers` loads, a history and a lo
 # %% auto #0
 __all__ = ['DEFAULTS', 'training_arguments', 'build_trainer', 'last_checkpoint', 'Run', 'finetune']
 
-# %% ../nbs/06_train.ipynb #6db8b140
+# %% ../nbs/06_train.ipynb #2d6a731b
 import html
 import io
 import json
@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
 from .attention import TREE, refuses_trees
 from .chatml import Example
 from .conversation import fingerprint
 from .loss import PaddedCollator
-from .models import best_device, fast_dtype
+from .models import best_device, fast_dtype, find_model
 from .models import load_model as load_model
 from .packing import TreeCollator, Turns
 from .trainer import ToolTrainer, TrainError, check_room
@@ -52,7 +52,7 @@ def training_arguments(
     # batches carry keys of our own, which the Trainer would otherwise remove
     return TrainingArguments(output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen)
 
-# %% ../nbs/06_train.ipynb #635c5c40
+# %% ../nbs/06_train.ipynb #7e6c7a7d
 def build_trainer(
     model: PreTrainedModel,  # Weights in float32, or packed under `lora`; precision of the computation is in `args`
     tokenizer: PreTrainedTokenizerBase,  # Saved with each checkpoint
@@ -84,7 +84,8 @@ def build_trainer(
     if lora:
         from peft import get_peft_model, prepare_model_for_kbit_training
         if _packed(model):
-            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # norms to float32; checkpointing is up to `args`
+            model = _trainable(prepare_model_for_kbit_training(model, use_gradient_checkpointing=False))  # norms to float32; checkpointing is up to `args`
+        set_seed(args.seed)  # adapters start at random
         model = get_peft_model(model, lora)
     return ToolTrainer(
         model=model, args=args, train_dataset=Turns(train, weights), eval_dataset=Turns(validation) if validation else None,
@@ -93,6 +94,13 @@ def build_trainer(
 
 def _packed(model: PreTrainedModel) -> bool:
     return "quantization_config" in vars(model.config)
+
+
+def _trainable(model: PreTrainedModel) -> PreTrainedModel:
+    for part in model.modules():
+        if "support_avx512bf16_for_cpu" in vars(part):  # bitsandbytes would repack the weights at the first evaluation, and then give no gradient
+            part.support_avx512bf16_for_cpu = False
+    return model
 
 # %% ../nbs/06_train.ipynb #9af62490
 def last_checkpoint(
@@ -128,14 +136,14 @@ def _write_whole(file: Path, text: str) -> None:
     half.write_text(text, encoding="utf-8")
     half.replace(file)
 
-# %% ../nbs/06_train.ipynb #269cf9ef
+# %% ../nbs/06_train.ipynb #2e67280e
 def _identity(trainer: Trainer, train: Sequence[Example], adapted: bool) -> dict:
     "What two starts must share to be one run"
     args = trainer.args
     keys = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16", "weight_decay", "warmup_steps")
     data = fingerprint([[e.prompt_ids, e.completion_ids] for e in train])
-    packing = trainer.model.config.quantization_config.to_dict() if _packed(trainer.model) else None
-    return {key: getattr(args, key) for key in keys} | {"quantization": str(packing) if packing else None, "training_data": data, "scheduler": str(args.lr_scheduler_type),
+    quantization = str(trainer.model.config.quantization_config.to_dict()) if _packed(trainer.model) else None
+    return {key: getattr(args, key) for key in keys} | {"quantization": quantization, "training_data": data, "scheduler": str(args.lr_scheduler_type),
         "lora": str(sorted((key, sorted(value) if isinstance(value, set) else value) for key, value in trainer.model.active_peft_config.to_dict().items())) if adapted else None,
         "base_model": Path(trainer.model.name_or_path).name, "parameters": trainer.model.num_parameters(), "max_tokens": trainer.max_tokens, "weights": fingerprint(trainer.train_dataset.weights)}
 
@@ -188,18 +196,18 @@ class Run:
         _write_whole(Path(self.output_dir, "history.json"), json.dumps(asdict(self), indent=1))
         self.plot().savefig(Path(self.output_dir, "loss.svg"))
 
-# %% ../nbs/06_train.ipynb #e291fbcc
+# %% ../nbs/06_train.ipynb #463736a5
 def _merged(model: "PeftModel", adapter: Path) -> PreTrainedModel:
     "The base with its adapter, in full precision"
     if not _packed(model):
         return model.merge_and_unload()
     from peft import PeftModel
-    whole, _ = load_model(model.name_or_path)
+    whole = AutoModelForCausalLM.from_pretrained(find_model(model.name_or_path), dtype=torch.float32, use_safetensors=True)  # in the processor's memory
     return PeftModel.from_pretrained(whole, adapter).merge_and_unload()
 
-# %% ../nbs/06_train.ipynb #5e712438
+# %% ../nbs/06_train.ipynb #af821866
 def finetune(
-    model: PreTrainedModel,  # Weights in float32
+    model: PreTrainedModel,  # Weights in float32, or packed under `lora`
     tokenizer: PreTrainedTokenizerBase,  # Saved with the model
     train: Sequence[Example],  # What to learn
     *,
@@ -223,6 +231,7 @@ def finetune(
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if options.get("lora"):
         trainer.save_model(str(output_dir / "adapter"))
+        trainer.accelerator.wait_for_everyone()
         trainer.model = _merged(trainer.accelerator.unwrap_model(trainer.model), output_dir / "adapter")
     check_room(output_dir, trainer.model.parameters())
     trainer.save_model(str(output_dir))

@@ -17,7 +17,7 @@ from .chatml import ChatML, Example
 from .engine import HFEngine
 from .evaluate import evaluate
 
-# %% ../nbs/08h_watch.ipynb #0b895e29
+# %% ../nbs/08h_watch.ipynb #69a795db
 WATCHED = ("exact_match", "tool_selection_accuracy", "argument_accuracy", "parse_rate", "irrelevance_accuracy")
 
 
@@ -29,7 +29,7 @@ class Watch(TrainerCallback):
         trainer: Trainer,  # Gets the metrics in its log
         chatml: ChatML,  # Made the examples
         examples: Sequence[Example],  # Held-out turns
-        **engine,  # `batch_size` and `max_new_tokens` of `HFEngine`
+        **engine,  # `batch_size`, `max_new_tokens` and `structured` of `HFEngine`
     ):
         self.trainer, self.chatml, self.examples, self.engine = trainer, chatml, list(examples), engine
 
@@ -37,7 +37,8 @@ class Watch(TrainerCallback):
         "Answer the turns and log how right that was"
         plain = self.trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
         with torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
-            outputs = HFEngine(plain, self.chatml, **self.engine).generate([example.prompt_ids for example in self.examples], progress=False)
+            engine = HFEngine(plain, self.chatml, **self.engine)
+            outputs = engine.generate([engine.prompt(example) for example in self.examples], progress=False)
         result = evaluate(self.examples, outputs, parse=self.chatml.parse)
         self.trainer.log({f"eval_{name}": result.metrics[name].value for name in WATCHED if result.metrics[name].n} | {"eval_never_call": result.never_call.value, "eval_watched_turns": len(self.examples)})
 
@@ -46,7 +47,7 @@ def watch(
     trainer: Trainer,  # From `build_trainer`
     chatml: ChatML,  # Made the examples
     examples: Sequence[Example],  # Held-out turns; 16 of them take seconds
-    **engine,  # `batch_size` and `max_new_tokens` of `HFEngine`
+    **engine,  # `batch_size`, `max_new_tokens` and `structured` of `HFEngine`
 ) -> Watch:  # Added to the trainer's callbacks
     "Log metrics of generated calls at each evaluation of a trainer"
     callback = Watch(trainer, chatml, examples, **engine)
