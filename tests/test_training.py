@@ -185,6 +185,18 @@ with torch.compiler.set_stance("force_eager"):
     by_blocks = trainer.evaluate()["eval_loss"]
 assert type(trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))["attention_mask"]).__name__ == "BlockMask"
 assert abs(by_blocks - by_segments) < 1e-5, (by_blocks, by_segments)
+
+import torch.nn.attention.flex_attention as flex
+flex._validate_device = lambda *tensors: None  # refuses gradients on a CPU, where only the compiled kernel is missing
+batch, found = next(iter(trainer.get_train_dataloader())), []
+for attention in ("toolcall_tree", "sdpa", "flex_attention"):
+    trainer.model.set_attn_implementation(attention)
+    trainer.model.zero_grad()
+    with torch.compiler.set_stance("force_eager"):
+        trainer.compute_loss(trainer.model, trainer._prepare_inputs(dict(batch))).backward()
+    found.append(torch.cat([weight.grad.flatten() for weight in trainer.model.parameters()]))
+for other in found[1:]:
+    assert ((other - found[0]).norm() / found[0].norm()).item() < 1e-5
 """
 
 
