@@ -7,7 +7,7 @@ A model and prompts go in; one output a prompt comes out: its text, whether the 
 # %% auto #0
 __all__ = ['ROOM', 'GenerateError', 'Output', 'Sampler', 'Streaming', 'Prompt', 'Held', 'Batches', 'HFEngine']
 
-# %% ../nbs/07b_engine.ipynb #117a8838
+# %% ../nbs/07b_engine.ipynb #5efe181e
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from .attention import refuses_trees
 from .chatml import Example, Parsed, Renderer
 from .decoding import Emitted, decode, greedy
 from .packing import common
-from .structured import Constrained, Grammars
+from .structured import Books, Constrained, Grammars
 
 # %% ../nbs/07b_engine.ipynb #1cf0e790
 class GenerateError(ValueError):
@@ -72,7 +72,7 @@ class Sampler:
             self.generators[logits.device] = torch.Generator(logits.device).manual_seed(self.seed)
         return torch.multinomial(scores.softmax(-1), 1, generator=self.generators[logits.device])[:, 0]
 
-# %% ../nbs/07b_engine.ipynb #d15ace43
+# %% ../nbs/07b_engine.ipynb #a9be91b4
 class Streaming:
     "What every engine does with its stream"
 
@@ -85,7 +85,7 @@ class Streaming:
         outputs = dict(self.stream(prompts, **options))
         return [outputs[number] for number in range(len(prompts))]
 
-
+# %% ../nbs/07b_engine.ipynb #6f74ad70
 class Prompt(list):
     "Token ids, and the tools that they offer; a part of it is a plain list"
 
@@ -101,10 +101,15 @@ class Prompt(list):
 class Held(LogitsProcessor):
     "Lets a model's own `generate` follow grammars"
 
-    def __init__(self, rows: Constrained, width: int):
+    def __init__(
+        self,
+        rows: Books,  # One a row of the batch
+        width: int,  # Of the padded prompts
+    ):
         self.rows, self.width = rows, width
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        "Enter the last token of each row, and rule out what can't follow"
         every = range(len(scores))
         if input_ids.shape[1] > self.width:
             self.rows.enter(input_ids[:, -1].tolist(), every)

@@ -87,7 +87,7 @@ def describe(data: Data) -> str:
     "The reports of all steps, for a terminal"
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
-# %% ../nbs/10_pipeline.ipynb #c325de78
+# %% ../nbs/10_pipeline.ipynb #5d8ab9b1
 def write_train_data(
     renderer: "Renderer",  # Knows the style
     conversations: Sequence[Conversation],  # The training set
@@ -116,12 +116,20 @@ def _encoded(config: Config, data: Data, chatml: "ChatML", *, aloud: bool) -> di
     return {name: encoded.examples if encoded else [] for name, encoded in sets.items()}
 
 
+def _check_grammars(chatml: "ChatML", vocabulary: int, conversations: Sequence[Conversation]) -> None:
+    # what can't be turned into a grammar is told before training, not after
+    from toolcall.structured import Grammars
+    grammars = Grammars(chatml, vocabulary)
+    for conversation in conversations:
+        grammars.of(conversation.tools)
+
+
 def _quantization(config: Config) -> "BitsAndBytesConfig | None":
     from toolcall.models import fast_dtype
     from transformers import BitsAndBytesConfig
     return BitsAndBytesConfig(**{"bnb_4bit_compute_dtype": fast_dtype()} | config.quantization) if config.quantization else None
 
-# %% ../nbs/10_pipeline.ipynb #3d4f60ed
+# %% ../nbs/10_pipeline.ipynb #7bf91d21
 def train(
     config: Config,  # What to train, on what, and how
     *,
@@ -130,7 +138,6 @@ def train(
     "Read the log and fine-tune; goes on from the last checkpoint when there is one"
     from toolcall.chatml import ChatML
     from toolcall.rehearsal import rehearse
-    from toolcall.structured import Grammars
     from toolcall.train import finetune, load_model, training_arguments
     own = {"per_device_train_batch_size": config.batch_size, "num_train_epochs": config.num_train_epochs, "save_steps": config.save_steps, "logging_steps": config.logging_steps}
     args = training_arguments(config.output_dir, **(own | config.training))
@@ -142,10 +149,8 @@ def train(
         if config.packing["attention"] == "flex_attention":
             model.set_attn_implementation("flex_attention")
         chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
-        if config.generation["structured"]:  # what can't be turned into a grammar is told before training, not after
-            grammars = Grammars(chatml, model.config.get_text_config().vocab_size)
-            for conversation in [*data.splits.validation, *data.splits.test]:
-                grammars.of(conversation.tools)
+        if config.generation["structured"]:
+            _check_grammars(chatml, model.config.get_text_config().vocab_size, [*data.splits.validation, *data.splits.test])
         examples = _encoded(config, data, chatml, aloud=first)
     options = {"max_tokens": config.packing["max_tokens"], "weights": config.packing["weights"] or None}
     if config.lora:

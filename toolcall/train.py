@@ -52,7 +52,18 @@ def training_arguments(
     # batches carry keys of our own, which the Trainer would otherwise remove
     return TrainingArguments(output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen)
 
-# %% ../nbs/06_train.ipynb #7e6c7a7d
+# %% ../nbs/06_train.ipynb #c15ee629
+def _packed(model: PreTrainedModel) -> bool:
+    return "quantization_config" in vars(model.config)
+
+
+def _trainable(model: PreTrainedModel) -> PreTrainedModel:
+    for part in model.modules():
+        if "support_avx512bf16_for_cpu" in vars(part):  # bitsandbytes would repack the weights at the first evaluation, and then give no gradient
+            part.support_avx512bf16_for_cpu = False
+    return model
+
+# %% ../nbs/06_train.ipynb #203d96b1
 def build_trainer(
     model: PreTrainedModel,  # Weights in float32, or packed under `lora`; precision of the computation is in `args`
     tokenizer: PreTrainedTokenizerBase,  # Saved with each checkpoint
@@ -90,17 +101,6 @@ def build_trainer(
     return ToolTrainer(
         model=model, args=args, train_dataset=Turns(train, weights), eval_dataset=Turns(validation) if validation else None,
         processing_class=tokenizer, data_collator=collator, max_tokens=max_tokens)
-
-
-def _packed(model: PreTrainedModel) -> bool:
-    return "quantization_config" in vars(model.config)
-
-
-def _trainable(model: PreTrainedModel) -> PreTrainedModel:
-    for part in model.modules():
-        if "support_avx512bf16_for_cpu" in vars(part):  # bitsandbytes would repack the weights at the first evaluation, and then give no gradient
-            part.support_avx512bf16_for_cpu = False
-    return model
 
 # %% ../nbs/06_train.ipynb #9af62490
 def last_checkpoint(

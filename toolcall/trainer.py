@@ -91,7 +91,7 @@ def peak_memory() -> float:  # GiB, of the GPU where there is one, else of the p
     "Measure the most memory that was in use"
     return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
-# %% ../nbs/05c_trainer.ipynb #5ef2fd63
+# %% ../nbs/05c_trainer.ipynb #a83b25a0
 class CountingTrainer(TreeLoaders):
     "Logs tokens, speed and memory beside the loss"
 
@@ -105,6 +105,11 @@ class CountingTrainer(TreeLoaders):
                 self.sums[epoch] = np.cumsum([(row.logical, row.computed) for row in sampler.rows(epoch)], axis=0)
             total += self.sums[epoch][-1 if epoch < epochs else rest * many - 1]
         return total
+
+    def _prepare_inputs(self, inputs):
+        "Tell a model that attends by `flex_attention` in blocks who sees whom"
+        inputs = super()._prepare_inputs(inputs)
+        return with_blocks(inputs) if self.trees and self.model.config._attn_implementation == "flex_attention" else inputs
 
     def training_step(self, *args, **options):
         "Start the clock at the first batch"
@@ -140,14 +145,9 @@ def check_room(
         raise TrainError(f"no room on the disk of {folder}: {needed / 2**20:,.0f} MiB are needed and {free / 2**20:,.0f} MiB are free; nothing was written, and the last checkpoint is whole. "
                          "Make room and start again: training goes on from there")
 
-# %% ../nbs/05c_trainer.ipynb #9403c34a
+# %% ../nbs/05c_trainer.ipynb #92fa1385
 class ToolTrainer(CountingTrainer):
     "A `Trainer` whose loss falls on completions, each supervised token counting the same"
-
-    def _prepare_inputs(self, inputs):
-        "Tell a model that attends by `flex_attention` in blocks who sees whom"
-        inputs = super()._prepare_inputs(inputs)
-        return with_blocks(inputs) if self.trees and self.model.config._attn_implementation == "flex_attention" else inputs
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         "The mean over supervised tokens"
