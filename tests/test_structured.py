@@ -66,13 +66,13 @@ def test_padded_generation_follows_the_same_grammar(chatml):
     tokenizer, grammar = chatml.tokenizer, Grammars(chatml, len(chatml.tokenizer)).of(TOOLS)
     ids, width = completion(chatml, RIGHT[1]), 3
     held = Held(Constrained(greedy, [grammar, grammar]), width)
-    history = torch.zeros((2, width), dtype=torch.long)
+    history = torch.full((2, width), min(chatml.stops))  # a prompt is not entered; if it were, this token would end the row
     other = tokenizer("Hello")["input_ids"] + [min(chatml.stops)]
     for place, token in enumerate(ids):
         scores = held(history, torch.zeros(2, len(tokenizer)))
         assert scores[0, token] == 0
-        if place == len(ids) - 2:
-            assert torch.isinf(scores[0]).any() or chatml.parse(tokenizer.decode(ids[: place + 1]), TOOLS).outcome == "call"
+        if place == len(ids) - 2:  # inside the tag that ends the call, few tokens can follow; the other row has ended
+            assert torch.isinf(scores[0]).sum() > 0.99 * len(tokenizer) and not torch.isinf(scores[1]).any()
         second = other[place] if place < len(other) else 0  # what comes after a row's end is padding, and not entered
         history = torch.cat([history, torch.tensor([[token], [second]])], 1)
 
