@@ -1,10 +1,12 @@
 "A config with the plain nine keys and a log of four Chinese records, end to end; the simple file byte for byte"
 import json
 
+import pytest
 import yaml
 
 from toolcall.chatml import SYSTEM_TEXT, build_chatml_entry, generate_data, parse_log_to_chatml
 from toolcall.commands import main
+from toolcall.conversation import ConversationError
 
 RECORDS = [
     {"user": "北京今天天气怎么样？", "tool_name": "get_weather", "arguments": {"city": "北京", "date": "今天"}},
@@ -40,16 +42,39 @@ def test_function_call_style_trains_the_simple_file(tmp_path, tiny_folder):
     assert SYSTEM_TEXT in text and "<function_call>" in text and "\\u" not in text
 
 
-def test_the_entry_byte_for_byte():
-    expected = (f"<|im_start|>system\n{SYSTEM_TEXT}<|im_end|>\n<|im_start|>user\n北京今天天气怎么样？<|im_end|>\n<|im_start|>assistant\n"
-                '<function_call>\n{"name": "get_weather", "arguments": {"city": "北京", "date": "今天"}}\n</function_call><|im_end|>')
-    assert build_chatml_entry("北京今天天气怎么样？", "get_weather", {"city": "北京", "date": "今天"}) == {"input": expected}
-    assert generate_data(RECORDS)[0] == {"input": expected}
+SAMPLE = [
+    {"user": "今天适合出门吗?", "tool_name": "get_weather", "arguments": {"city": "广州"}},
+    {"user": "帮我找一下附近的餐厅", "tool_name": "search_restaurants", "arguments": {"location": "广州", "sort_by": "rating"}},
+    {"user": "查一下北京的天气", "tool_name": "get_weather", "arguments": {"city": "北京"}},
+    {"user": "推荐一些好玩的景点", "tool_name": "search_tourist_spots", "arguments": {"location": "北京"}},
+]
+FIRST_ROW = (
+    r'{"input": "<|im_start|>system\n你是一个可以调用工具的智能助手，帮助用户查询信息。<|im_end|>\n<|im_start|>user\n今天适合出门吗?<|im_end|>\n'
+    r'<|im_start|>assistant\n<function_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"广州\"}}</function_call><|im_end|>"}'
+)
+
+
+def test_the_sample_byte_for_byte(tmp_path, monkeypatch):
+    assert json.dumps(build_chatml_entry(SAMPLE[0]), ensure_ascii=False) == FIRST_ROW
+    monkeypatch.chdir(tmp_path)
+    generate_data(SAMPLE)
+    lines = (tmp_path / "toolcall_train.jsonl").read_bytes().decode("utf-8").split("\n")
+    assert lines[0] == FIRST_ROW and len(lines) == 5 and lines[4] == ""
+
+
+def test_a_refused_record_is_told(tmp_path):
+    bad = {"user": "x", "tool_name": "f", "arguments": ["x"]}
+    (tmp_path / "logs.json").write_text(json.dumps([*SAMPLE, *RECORDS, bad], ensure_ascii=False), encoding="utf-8")
+    with pytest.warns(UserWarning, match="1 of 9 records are not in"):
+        assert len(parse_log_to_chatml(tmp_path / "logs.json", tmp_path / "out.jsonl")) == 8
+    with pytest.raises(ConversationError):
+        generate_data([*SAMPLE, bad], tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
 
 
 def test_all_four_parts_and_several_turns(tmp_path):
     two = {"turns": [RECORDS[3], RECORDS[0]]}
-    [row] = generate_data([two])
+    [row] = generate_data([two], tmp_path / "rows.jsonl")
     order = ["广州明天会下雨吗", "<function_call>", '<|im_start|>tool\n{"weather": "小雨"}', "广州明天有小雨。", "北京今天天气", '"city": "北京"']
     places = [row["input"].index(part) for part in order]
     assert places == sorted(places)

@@ -8,6 +8,7 @@ A conversation and a tokenizer go in; one example per assistant turn comes out: 
 __all__ = ['build_chatml_entry', 'generate_data', 'parse_log_to_chatml']
 
 # %% ../nbs/04_chatml.ipynb #e19e3e3e
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,35 +26,38 @@ from .views import SideBySide as SideBySide, view_tokens as view_tokens
 
 # %% ../nbs/04_chatml.ipynb #c74f17b5
 def build_chatml_entry(
-    user: str,  # What the user said
-    tool_name: str | None = None,  # The tool that was called; None for a turn without a call
-    arguments: dict | str | None = None,  # Its arguments, an object or JSON text
-    *,
-    tool_response: object = None,  # What came back
-    final_answer: str | None = None,  # What the assistant answered
+    log: dict,  # `{"user", "tool_name", "arguments"}`, optionally with result, answer and further turns
 ) -> dict:  # `{"input": ChatML text}`
-    "Write one exchange as a ChatML row, or raise `ConversationError`"
-    parts = {"user": user, "tool_name": tool_name, "arguments": arguments, "tool_response": tool_response, "final_answer": final_answer}
-    return _entry(from_simple({name: part for name, part in parts.items() if part is not None}))
+    "Write one record as a ChatML row, or raise `ConversationError`"
+    return _entry(from_simple(log))
 
 
 def _entry(conversation: Conversation) -> dict:
-    return {"input": render_template(FUNCTION_CALL_TEMPLATE, conversation.messages, conversation.tools).removesuffix("\n")}
+    text = render_template(FUNCTION_CALL_TEMPLATE, conversation.messages, conversation.tools)
+    return {"input": text.removesuffix("\n")}
 
 
 def generate_data(
-    records: Iterable[dict],  # Decoded records of the simple shape
-) -> list[dict]:  # Rows `{"input": ChatML text}`
-    "Write records as ChatML rows, or raise `ConversationError` at the first that can't be"
-    return [_entry(from_simple(record)) for record in records]
+    logs: Iterable[dict],  # Records as `build_chatml_entry` takes them
+    output_file: str | Path = "toolcall_train.jsonl",  # Where the rows are written as JSON Lines
+) -> list[dict]:  # The rows
+    "Write records as ChatML rows, or raise `ConversationError` at the first that can't be, before anything is written"
+    rows = [build_chatml_entry(log) for log in logs]
+    write_lines(output_file, map(dumps, rows))
+    return rows
 
 
 def parse_log_to_chatml(
-    log_path: str | Path,  # A log of any known format
-    train_data_path: str | Path | None = None,  # Where to write the rows as JSON Lines
-) -> list[dict]:  # Rows `{"input": ChatML text}`
-    "Read a log and write each conversation as a ChatML row, or raise `LogError`"
-    rows = [_entry(conversation) for conversation in read_logs(log_path).conversations]
-    if train_data_path:
-        write_lines(train_data_path, map(dumps, rows))
+    input_log_path: str | Path,  # A log of any known format
+    output_jsonl_path: str | Path,  # Where the rows are written as JSON Lines
+) -> list[dict]:  # The rows
+    "Read a log and write each conversation as a ChatML row, warn of refused records, or raise `LogError`"
+    log = read_logs(input_log_path)
+    if log.rejects:
+        first = log.rejects[0]
+        warnings.warn(
+            f"{len(log.rejects)} of {log.report.records} records are not in {output_jsonl_path}; the first: {first.source}: {first.message}", stacklevel=2
+        )
+    rows = [_entry(conversation) for conversation in log.conversations]
+    write_lines(output_jsonl_path, map(dumps, rows))
     return rows

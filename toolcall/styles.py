@@ -46,7 +46,7 @@ FUNCTION_CALL_TEMPLATE = """\
 {%- for message in messages %}
 {%- if message.role != 'system' or not loop.first %}{{ '<|im_start|>' + message.role + '\\n' + message.content }}
 {%- for call in message.tool_calls or [] %}
-{{- ('\\n' if message.content or not loop.first else '') + '<function_call>\\n{"name": ' + (call.function.name | tojson) + ', "arguments": ' + (call.function.arguments | tojson) + '}\\n</function_call>' }}
+{{- ('\\n' if message.content or not loop.first else '') + '<function_call>{"name": ' + (call.function.name | tojson) + ', "arguments": ' + (call.function.arguments | tojson) + '}</function_call>' }}
 {%- endfor %}{{ '<|im_end|>\\n' }}{% endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
