@@ -27,9 +27,9 @@ from toolcall.chatml import ChatML, encode
 from toolcall.curate import curate
 from toolcall.logs import read_logs
 from toolcall.models import load_model
-from toolcall.rehearsal import StepClock
+from toolcall.train.estimate import StepClock
 from toolcall.train import build_trainer, training_arguments
-from toolcall.trainer import peak_memory
+from toolcall.train.trainer import peak_memory
 
 WAYS = ("toolcall", "checkpointed", "trl", "padded")
 

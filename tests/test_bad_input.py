@@ -4,7 +4,7 @@ import json
 import pytest
 import yaml
 
-from toolcall.commands import main
+from toolcall.pipeline.commands import main
 
 GOOD = [{"user": f"Weather in {city}?", "tool_name": "get_weather", "arguments": {"city": city}} for city in ("Paris", "Rome", "Oslo", "Bonn")]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from toolcall.bfcl import bfcl_verdict
+from toolcall.evaluate.bfcl import bfcl_verdict
 from toolcall.conversation import ToolCall
 
 CATEGORIES = ("simple_python", "multiple", "parallel", "parallel_multiple", "live_simple", "live_multiple", "live_parallel", "live_parallel_multiple")

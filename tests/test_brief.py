@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from toolcall.chatml import SYSTEM_TEXT, build_chatml_entry, generate_data, parse_log_to_chatml
-from toolcall.commands import main
+from toolcall.pipeline.commands import main
 from toolcall.conversation import ConversationError
 
 RECORDS = [

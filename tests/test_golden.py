@@ -8,11 +8,11 @@ from goldens import GOLDENS, TOOL
 from test_traces import GOLDEN as TRACE_GOLDENS
 from test_training_sets import RECORDS as TRAINING_GOLDENS
 
-from toolcall.codes import CODES, MERGED, WARNINGS
+from toolcall.logs.codes import CODES, MERGED, WARNINGS
 from toolcall.conversation import Conversation, check_messages, dumps, loads
 from toolcall.formats import FORMATS, expand, find_adapter, find_format
 from toolcall.logs import Merge, Reject, iter_logs
-from toolcall.reading import LogError
+from toolcall.logs.reading import LogError
 
 EVERYTHING = [record for _, record, _ in GOLDENS.values()] + list(TRACE_GOLDENS.values()) + list(TRAINING_GOLDENS.values())
 

@@ -6,7 +6,7 @@ from conftest import TEMPLATES, make_tokenizer
 
 from toolcall.chatml import ChatML, Example
 from toolcall.conversation import Conversation, ToolCall, make_tool
-from toolcall.syntaxes import SYNTAXES
+from toolcall.chatml.syntaxes import SYNTAXES
 
 TAGS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>", "<tools>", "</tools>", "<function=f>", "</function>", "<parameter=x>", "</parameter>",
         "<arg_key>", "</arg_value>", "[TOOL_CALLS]", "[ARGS]", "<function_call>", "</function_call>", "/nothink", "{{ messages }}", "{% raw %}"]

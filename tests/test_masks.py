@@ -50,7 +50,7 @@ def test_supervised_tokens_are_the_emitted_text(name, smollm, qwen_by_template):
 def test_the_loss_sees_what_the_mask_says(smollm):
     "Targets are the completions and nothing else, and each is predicted from the token before it in its own example"
     from toolcall.packing import TreeCollator, Turns
-    from toolcall.loss import PaddedCollator
+    from toolcall.packing.loss import PaddedCollator
     examples = list(ChatML(smollm).examples(CONVERSATION))
     turns = Turns(examples)
     rows = [turns[0], turns[1]]
@@ -65,7 +65,7 @@ def test_the_loss_sees_what_the_mask_says(smollm):
 def test_pad_is_eos_and_the_stop_token_is_still_supervised(smollm):
     assert smollm.pad_token_id == smollm.eos_token_id
     from toolcall.packing import Turns
-    from toolcall.loss import PaddedCollator
+    from toolcall.packing.loss import PaddedCollator
     turns = Turns(examples := list(ChatML(smollm).examples(CONVERSATION)))
     labels = PaddedCollator(smollm.pad_token_id)([turns[0], turns[1]])["labels"]
     assert labels.eq(smollm.eos_token_id).sum(1).eq(1).all()

@@ -9,7 +9,7 @@ from toolcall.chatml import Example, parse_calls
 from toolcall.conversation import Conversation, ToolCall, dumps, make_tool
 from toolcall.evaluate import DEFINITIONS, EvaluateError, compare, evaluate, match_calls
 from toolcall.generate import Output
-from toolcall.metrics import FEWER_IS_BETTER
+from toolcall.evaluate.metrics import FEWER_IS_BETTER
 from toolcall.report import Report, last_messages
 
 TOOLS = [make_tool("weather", parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}), make_tool("alarm", parameters={"type": "object", "properties": {"time": {"type": "string"}}})]
@@ -91,7 +91,7 @@ def test_fault_8_trained_rows_and_few_rows_without_an_interval(tmp_path):
 def test_fault_9_a_cut_call_is_named_as_cut():
     cut = evaluate([turn([ROME])], [Output(says(ROME)[:30], False, 1, 64, 0.1)], parse=parse_calls)
     assert cut.cut == 1 and cut.metrics["cut_rate"].value == 1 and cut.metrics["parse_rate"].value == 0
-    from toolcall.scores import error_kind
+    from toolcall.evaluate.scores import error_kind
     assert error_kind(cut.scores[0]) == "cut"
 
 

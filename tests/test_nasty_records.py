@@ -10,7 +10,7 @@ from toolcall.schemas import argument_errors
 from toolcall.curate import curate, save_conversations, split
 from toolcall.formats import find_adapter
 from toolcall.logs import iter_logs, read_logs
-from toolcall.commands import main
+from toolcall.pipeline.commands import main
 
 ODD = [None, True, 0, -1.5, "", " ", "x", "{", "[]", "[" * 5000, [], {}, [[]], [{}], {"x": 1}, [None], {"role": []}, "\u0000"]
 KEYS = ["role", "content", "tool_calls", "tool_call_id", "name", "function_call"]

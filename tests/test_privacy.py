@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings, strategies as st
 
 from toolcall.conversation import Conversation, ConversationError, ToolCall, dumps, fingerprint, loads, make_tool
 from toolcall.schemas import argument_errors
-from toolcall.privacy import Span, find_private, redact, surrogate
+from toolcall.curate.pii import Span, find_private
+from toolcall.curate.privacy import redact, surrogate
 
 
 def conversation(said, arguments, result=None, **more):

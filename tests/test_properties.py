@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from toolcall.chatml import ChatML, TurnReject, parse_calls
 from toolcall.conversation import Conversation, ToolCall, dumps, fingerprint, loads, make_tool
 from toolcall.evaluate import values_equal
-from toolcall.fields import REDACTED
+from toolcall.formats.fields import REDACTED
 from toolcall.logs import iter_logs, read_logs
 from toolcall.samples import sample_records
 from toolcall.saving import from_datasets, load_conversations, save_conversations, to_datasets

@@ -8,10 +8,10 @@ import pytest
 from goldens import GOLDENS
 from hypothesis import given, settings, strategies as st
 
-from toolcall import reading
+from toolcall.logs import reading
 from toolcall.conversation import Conversation
 from toolcall.logs import LogError, iter_logs, read_logs
-from toolcall.commands import main
+from toolcall.pipeline.commands import main
 
 ROWS = [{"user": f"question {n}", "final_answer": "é"} for n in range(5)]
 TEXT = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS).encode()

@@ -12,8 +12,8 @@ from toolcall.curate import curate, split
 from toolcall.diagnose import diagnose
 from toolcall.logs import read_logs
 from toolcall.saving import load_conversations, save_conversations
-from toolcall.splits import find_leaks
-from toolcall.structured import Grammars
+from toolcall.curate.splits import find_leaks
+from toolcall.generate.structured import Grammars
 
 LOGS = {"airline.trajectories.json.gz": (200, "trajectory"), "bookings.anthropic.jsonl.gz": (1722, "anthropic"), "coffee.openai_requests.jsonl.gz": (6331, "requests"),
         "phone_zh.responses.jsonl.gz": (6191, "responses"), "sealtools.messages.jsonl.gz": (1400, "messages"), "voice_assistant.simple.json.gz": (6892, "simple")}

@@ -19,19 +19,19 @@ from toolcall.curate import curate
 from toolcall.logs import read_logs
 from toolcall.models import load_tokenizer
 from toolcall.samples import sample_log
-from toolcall import train
+from toolcall.train import finetuning
 
 class Kill(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         if state.global_step == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-build = train.build_trainer
+build = finetuning.build_trainer
 def with_kill(*args, **kwargs):
     trainer = build(*args, **kwargs)
     trainer.add_callback(Kill())
     return trainer
-train.build_trainer = with_kill
+finetuning.build_trainer = with_kill
 
 tokenizer = load_tokenizer("SmolLM2-135M-Instruct")
 conversations = curate(read_logs(sample_log()).conversations).conversations[:14]

@@ -6,8 +6,8 @@ from hypothesis import given, settings, strategies as st
 
 from toolcall.conversation import Conversation, ToolCall
 from toolcall.curate import curate, split
-from toolcall.similar import pieces, user_text
-from toolcall.splits import find_leaks
+from toolcall.curate.similar import pieces, user_text
+from toolcall.curate.splits import find_leaks
 
 WORDS = "red green blue black white pink gold grey lime teal navy plum rose sand mint ruby jade onyx opal pearl".split()
 

@@ -7,9 +7,9 @@ from conftest import make_tokenizer
 
 from toolcall.chatml import ChatML, encode
 from toolcall.conversation import Conversation, make_tool
-from toolcall.decoding import greedy
-from toolcall.engine import Held
-from toolcall.structured import Constrained, Grammars, StructuredError, value_grammar
+from toolcall.generate.decoding import greedy
+from toolcall.generate.engine import Held
+from toolcall.generate.structured import Constrained, Grammars, StructuredError, value_grammar
 
 TOOLS = [make_tool("search", "Find", parameters={"type": "object", "properties": {
              "q": {"type": "string"}, "limit": {"type": "integer"}, "where": {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "null"}}},

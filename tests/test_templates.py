@@ -8,7 +8,7 @@ from toolcall.chatml import ChatML, ChatMLError, Example, TurnReject, encode
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate import curate
 from toolcall.logs import read_logs
-from toolcall.turns import SureWriter
+from toolcall.chatml.fast_render import SureWriter
 
 KINDS = {"text": {"type": "string"}, "count": {"type": "integer"}, "ratio": {"type": "number"}, "flag": {"type": "boolean"}, "items": {"type": "array"}, "inner": {"type": "object"}}
 TOOLS = [make_tool(name, f"What {name} does, in “words” & <b>", parameters={"type": "object", "properties": KINDS, "required": ["text"]}) for name in ("get_weather", "book.table", "send-mail")]
@@ -183,11 +183,11 @@ def test_transformers_own_parser_reads_the_same_calls(name):
 
 def test_forgetting_bounds_memory_and_changes_nothing(monkeypatch):
     "Batches that overlap, much forgotten between them, and batches one by one give the same examples"
-    from toolcall import encoding, tokens
+    from toolcall.chatml import encoding, segments
     from toolcall.samples import sample_log
     conversations = curate(read_logs(sample_log()).conversations).conversations[:120]
     whole = encode(ChatML(make_tokenizer("qwen2_5"), "native"), conversations).examples
-    monkeypatch.setattr(tokens, "LIMIT", 4_000)
+    monkeypatch.setattr(segments, "LIMIT", 4_000)
     monkeypatch.setattr(encoding, "BATCH", 7)
     chatml = ChatML(make_tokenizer("qwen2_5"), "native")
     assert encode(chatml, conversations).examples == whole and chatml.tokens.age > 5

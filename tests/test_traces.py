@@ -5,9 +5,9 @@ import random
 import pytest
 
 from toolcall.conversation import Conversation, ConversationError, dumps
-from toolcall.messages import PartOfAnother
-from toolcall.platforms import PLATFORMS, mcp_tools
-from toolcall.traces import TRACES
+from toolcall.formats.normalise import PartOfAnother
+from toolcall.formats.platforms import PLATFORMS, mcp_tools
+from toolcall.formats.traces import TRACES
 
 FORMATS = [*TRACES, *PLATFORMS]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}

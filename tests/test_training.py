@@ -58,21 +58,21 @@ def as_accelerators(self, *args, **options):
         self.distributed_type = state.DistributedType.MULTI_GPU
 
 state.PartialState.__init__ = as_accelerators
-import toolcall.train
+from toolcall.train import finetuning
 
 class Sharded(TrainerCallback):
     def on_step_end(self, args, state, control, model, **_):
         assert all(isinstance(parameter, DTensor) and parameter.to_local().numel() < parameter.numel() for parameter in model.parameters() if parameter.numel() > 1)
         print("SHARDED", flush=True)
 
-build = toolcall.train.build_trainer
+build = finetuning.build_trainer
 
 def watched(*args, **options):
     trainer = build(*args, **options)
     trainer.add_callback(Sharded())
     return trainer
 
-toolcall.train.build_trainer = watched
+finetuning.build_trainer = watched
 """
 def launch(config: str) -> list:
     "Two processes, by a file of the tutorial"

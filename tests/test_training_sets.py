@@ -6,9 +6,8 @@ import random
 import pytest
 
 from toolcall.conversation import ConversationError
-from toolcall.training_sets import (
-    TRAINING_SETS, from_atif, from_glaive, from_hermes, from_sharegpt, from_swift, from_toolace, from_trajectory, from_xlam,
-)
+from toolcall.formats.chat_datasets import TRAINING_SETS, from_atif, from_hermes, from_sharegpt, from_swift, from_trajectory, from_xlam
+from toolcall.formats.text_calls import from_glaive, from_toolace
 
 ASK = {"from": "human", "value": "?"}
 CALL = '{"name": "f", "arguments": {"a": 1.0, "b": null}}'

@@ -13,8 +13,8 @@ from toolcall.curate import curate, split
 from toolcall.formats import find_adapter
 from toolcall.logs import Log, Reject, iter_logs, read_logs
 from toolcall.saving import from_datasets, to_datasets
-from toolcall.selection import collapse_prefixes, tool_versions
-from toolcall.splits import after, find_leaks
+from toolcall.curate.selection import collapse_prefixes, tool_versions
+from toolcall.curate.splits import after, find_leaks
 
 adapt = find_adapter()
 ASK = {"role": "user", "content": "?"}
