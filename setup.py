@@ -1,4 +1,5 @@
 "Hand setuptools what `settings.ini` says; everything else stands in `pyproject.toml`"
+
 from configparser import ConfigParser
 from pathlib import Path
 

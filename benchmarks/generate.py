@@ -5,6 +5,7 @@
 All three answer the same held-out prompts of the log with the same model and stop at the same tokens, in turn, in one process. The first two are the
 model's own `generate`. Outputs are compared token by token with those of the first way: in float32 they must be equal. Ratios are of medians.
 """
+
 import argparse
 import os
 import statistics
@@ -28,13 +29,17 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--model", default="SmolLM2-135M-Instruct", help="a folder, or the embedded model's name")
+    parser.add_argument(
+        "--model", default="SmolLM2-135M-Instruct", help="a folder, or the embedded model's name"
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     options = parser.parse_args()
     model, tokenizer = load_model(options.model, dtype=getattr(torch, options.dtype))
     chatml = ChatML(tokenizer)
     held_out = split(curate(read_logs(options.log).conversations).conversations).test
-    prompts = [example.prompt_ids for example in encode(chatml, held_out).examples][: options.prompts]
+    prompts = [example.prompt_ids for example in encode(chatml, held_out).examples][
+        : options.prompts
+    ]
     stops = sorted(chatml.stops)
     engine = HFEngine(model, chatml, batch_size=len(prompts), max_new_tokens=options.max_new_tokens)
 
@@ -43,14 +48,39 @@ def main() -> None:
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
             width = max(map(len, part))
-            ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in part], device=model.device)
-            mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in part], device=model.device)
+            ids = torch.tensor(
+                [[pad] * (width - len(prompt)) + prompt for prompt in part], device=model.device
+            )
+            mask = torch.tensor(
+                [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in part],
+                device=model.device,
+            )
             with torch.inference_mode():
-                rows = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=options.max_new_tokens, eos_token_id=stops, pad_token_id=pad)[:, width:].tolist()
-            found += [row[: next((place + 1 for place, token in enumerate(row) if token in stops), len(row))] for row in rows]
+                rows = model.generate(
+                    ids,
+                    attention_mask=mask,
+                    do_sample=False,
+                    max_new_tokens=options.max_new_tokens,
+                    eos_token_id=stops,
+                    pad_token_id=pad,
+                )[:, width:].tolist()
+            found += [
+                row[
+                    : next(
+                        (place + 1 for place, token in enumerate(row) if token in stops), len(row)
+                    )
+                ]
+                for row in rows
+            ]
         return found
 
-    ways = {"one at a time": lambda: batched(1), "batches": lambda: batched(len(prompts)), "toolcall": lambda: [list(output.ids) for output in engine.generate(prompts, progress=False)]}
+    ways = {
+        "one at a time": lambda: batched(1),
+        "batches": lambda: batched(len(prompts)),
+        "toolcall": lambda: [
+            list(output.ids) for output in engine.generate(prompts, progress=False)
+        ],
+    }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     outputs: dict[str, list[list[int]]] = {}
     ways["toolcall"]()  # warm up
@@ -60,13 +90,19 @@ def main() -> None:
             outputs[way] = answer()
             seconds[way].append(time.perf_counter() - started)
     tokens = sum(map(len, outputs["one at a time"]))
-    print(f"{len(prompts)} prompts of {statistics.median(map(len, prompts)):.0f} tokens, {tokens} new tokens, {options.dtype}, {best_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds")
-    print(f"{'way':<15} {'calls/s':>8} {'range':>14} {'x first':>8} {'x second':>9} {'equal outputs':>14}")
+    print(
+        f"{len(prompts)} prompts of {statistics.median(map(len, prompts)):.0f} tokens, {tokens} new tokens, {options.dtype}, {best_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds"
+    )
+    print(
+        f"{'way':<15} {'calls/s':>8} {'range':>14} {'x first':>8} {'x second':>9} {'equal outputs':>14}"
+    )
     middle = {way: statistics.median(found) for way, found in seconds.items()}
     for way, found in seconds.items():
         equal = sum(a == b for a, b in zip(outputs[way], outputs["one at a time"]))
         spread = f"{len(prompts) / max(found):.2f}–{len(prompts) / min(found):.2f}"
-        print(f"{way:<15} {len(prompts) / middle[way]:>8.2f} {spread:>14} {middle['one at a time'] / middle[way]:>8.1f} {middle['batches'] / middle[way]:>9.1f} {equal:>9}/{len(prompts)}")
+        print(
+            f"{way:<15} {len(prompts) / middle[way]:>8.2f} {spread:>14} {middle['one at a time'] / middle[way]:>8.1f} {middle['batches'] / middle[way]:>9.1f} {equal:>9}/{len(prompts)}"
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Writes a log of OpenAI requests and responses (20 tools, a system prompt, conver
 turns, each request with its whole history), then reads it in turns with each reader, every time in a
 process of its own. Reports the median speed, its ratio to the bare loop, and the highest resident memory.
 """
+
 import argparse
 import json
 import random
@@ -15,10 +16,26 @@ import sys
 import tempfile
 from pathlib import Path
 
-VERBS, NOUNS = ("get", "list", "create", "update", "cancel"), ("order", "invoice", "customer", "shipment")
-FIELDS = ("id", "status", "region", "date_from", "date_to", "limit", "currency", "note", "priority", "channel")
-SYSTEM = ("You are the support assistant of a shop for kitchen goods. Look things up before you answer, and never promise what a tool has not confirmed. "
-          "Ask for the order number when the customer has not given one. Prices are in euro and include tax. Cancel nothing without an explicit yes. ") * 3
+VERBS, NOUNS = (
+    ("get", "list", "create", "update", "cancel"),
+    ("order", "invoice", "customer", "shipment"),
+)
+FIELDS = (
+    "id",
+    "status",
+    "region",
+    "date_from",
+    "date_to",
+    "limit",
+    "currency",
+    "note",
+    "priority",
+    "channel",
+)
+SYSTEM = (
+    "You are the support assistant of a shop for kitchen goods. Look things up before you answer, and never promise what a tool has not confirmed. "
+    "Ask for the order number when the customer has not given one. Prices are in euro and include tax. Cancel nothing without an explicit yes. "
+) * 3
 READERS = {
     "json.loads loop": "import json\nfor line in open(path, 'rb'): json.loads(line); n += 1",
     "toolcall": "sys.modules['msgspec'] = None\nfrom toolcall.logs import iter_logs\nfrom toolcall.conversation import Conversation\nfor c in iter_logs(path): n += isinstance(c, Conversation)",
@@ -38,9 +55,24 @@ def make_tools(draw: random.Random) -> list[dict]:
     tools = []
     for name in (f"{verb}_{noun}" for verb in VERBS for noun in NOUNS):
         fields = draw.sample(FIELDS, 4)
-        properties = {field: {"type": draw.choice(["string", "integer"]), "description": f"The {field.replace('_', ' ')} of the {name.split('_')[1]}."} for field in fields}
+        properties = {
+            field: {
+                "type": draw.choice(["string", "integer"]),
+                "description": f"The {field.replace('_', ' ')} of the {name.split('_')[1]}.",
+            }
+            for field in fields
+        }
         schema = {"type": "object", "properties": properties, "required": fields[:1]}
-        tools.append({"type": "function", "function": {"name": name, "description": f"{name.replace('_', ' ').capitalize()} by its fields.", "parameters": schema}})
+        tools.append(
+            {
+                "type": "function",
+                "function": {
+                    "name": name,
+                    "description": f"{name.replace('_', ' ').capitalize()} by its fields.",
+                    "parameters": schema,
+                },
+            }
+        )
     return tools
 
 
@@ -49,17 +81,58 @@ def requests(draw: random.Random, tools: list[dict], number: int):
     messages = [{"role": "system", "content": SYSTEM}]
     for turn in range(draw.randint(1, 4)):
         tool = draw.choice(tools)["function"]
-        arguments = {field: draw.choice(["open", "EU", 7, "2026-01-31"]) for field in list(tool["parameters"]["properties"])[: draw.randint(1, 4)]}
-        call = {"id": f"call_{number}_{turn}", "type": "function", "function": {"name": tool["name"], "arguments": json.dumps(arguments)}}
-        messages.append({"role": "user", "content": f"Please {tool['name'].replace('_', ' ')} number {draw.randrange(10**6)}, and tell me what you find. " * draw.randint(1, 3)})
-        for answer in ({"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "assistant", "content": f"Done: {draw.randrange(10**9)} is open, and nothing else has to be done today."}):
+        arguments = {
+            field: draw.choice(["open", "EU", 7, "2026-01-31"])
+            for field in list(tool["parameters"]["properties"])[: draw.randint(1, 4)]
+        }
+        call = {
+            "id": f"call_{number}_{turn}",
+            "type": "function",
+            "function": {"name": tool["name"], "arguments": json.dumps(arguments)},
+        }
+        messages.append(
+            {
+                "role": "user",
+                "content": f"Please {tool['name'].replace('_', ' ')} number {draw.randrange(10**6)}, and tell me what you find. "
+                * draw.randint(1, 3),
+            }
+        )
+        for answer in (
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {
+                "role": "assistant",
+                "content": f"Done: {draw.randrange(10**9)} is open, and nothing else has to be done today.",
+            },
+        ):
             finish = "tool_calls" if "tool_calls" in answer else "stop"
-            yield {"timestamp": 1_767_000_000 + number, "workload_id": "support", "client_id": f"client-{number}",
-                   "request": {"model": "prod-large", "temperature": 0, "messages": messages, "tools": tools},
-                   "response": {"id": f"chatcmpl-{number}-{len(messages)}", "object": "chat.completion", "choices": [{"index": 0, "finish_reason": finish, "message": answer}], "usage": {"total_tokens": 2000}}}
+            yield {
+                "timestamp": 1_767_000_000 + number,
+                "workload_id": "support",
+                "client_id": f"client-{number}",
+                "request": {
+                    "model": "prod-large",
+                    "temperature": 0,
+                    "messages": messages,
+                    "tools": tools,
+                },
+                "response": {
+                    "id": f"chatcmpl-{number}-{len(messages)}",
+                    "object": "chat.completion",
+                    "choices": [{"index": 0, "finish_reason": finish, "message": answer}],
+                    "usage": {"total_tokens": 2000},
+                },
+            }
             messages.append(answer)
             if "tool_calls" in answer:
-                messages.append({"role": "tool", "tool_call_id": call["id"], "content": json.dumps({"status": "open", "items": [draw.randrange(100) for _ in range(6)]})})
+                messages.append(
+                    {
+                        "role": "tool",
+                        "tool_call_id": call["id"],
+                        "content": json.dumps(
+                            {"status": "open", "items": [draw.randrange(100) for _ in range(6)]}
+                        ),
+                    }
+                )
 
 
 def write_log(path: Path, size: int) -> int:
@@ -75,13 +148,20 @@ def write_log(path: Path, size: int) -> int:
 
 
 def measure(name: str, path: Path, cache: str) -> tuple[int, float, float]:
-    run = subprocess.run([sys.executable, "-c", CHILD.format(body=READERS[name]), str(path), cache], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", CHILD.format(body=READERS[name]), str(path), cache],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     n, seconds, peak = run.stdout.split()[-3:]
     return int(n), float(seconds), float(peak)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mb", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-datasets", action="store_true")
@@ -106,7 +186,9 @@ def main() -> None:
         for name, runs in times.items():
             if runs:
                 middle = statistics.median(runs)
-                print(f"{name:<16} {size / middle:>7.0f} {bare / middle:>6.2f} {peaks[name]:>8.0f}   {', '.join(f'{s:.1f}' for s in runs)}")
+                print(
+                    f"{name:<16} {size / middle:>7.0f} {bare / middle:>6.2f} {peaks[name]:>8.0f}   {', '.join(f'{s:.1f}' for s in runs)}"
+                )
 
 
 if __name__ == "__main__":

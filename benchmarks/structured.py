@@ -4,6 +4,7 @@
 
 RUN is the output folder of a finished run. Its model answers the same held-out turns both ways, in turn, in one process.
 """
+
 import argparse
 import json
 import os
@@ -22,7 +23,15 @@ from toolcall.evaluate import evaluate
 from toolcall.generate import HFEngine
 from toolcall.models import best_device, fast_dtype, load_model
 
-SHOWN = ("exact_match", "tool_selection_accuracy", "parse_rate", "schema_valid_rate", "hallucinated_tool_rate", "irrelevance_accuracy", "cut_rate")
+SHOWN = (
+    "exact_match",
+    "tool_selection_accuracy",
+    "parse_rate",
+    "schema_valid_rate",
+    "hallucinated_tool_rate",
+    "irrelevance_accuracy",
+    "cut_rate",
+)
 
 
 def main() -> None:
@@ -34,9 +43,18 @@ def main() -> None:
     options = parser.parse_args()
     model, tokenizer = load_model(options.run, dtype=fast_dtype())
     chatml = ChatML(tokenizer)
-    examples = encode(chatml, load_conversations(options.run / "data" / "test.jsonl")).examples[: options.turns]
-    engines = {way: HFEngine(model, chatml, max_new_tokens=options.max_new_tokens, structured=way == "on") for way in ("off", "on")}
-    prompts, seconds, outputs = [engines["on"].prompt(example) for example in examples], {"off": [], "on": []}, {}
+    examples = encode(chatml, load_conversations(options.run / "data" / "test.jsonl")).examples[
+        : options.turns
+    ]
+    engines = {
+        way: HFEngine(model, chatml, max_new_tokens=options.max_new_tokens, structured=way == "on")
+        for way in ("off", "on")
+    }
+    prompts, seconds, outputs = (
+        [engines["on"].prompt(example) for example in examples],
+        {"off": [], "on": []},
+        {},
+    )
     for engine in engines.values():
         engine.generate(prompts, progress=False)  # warm up, and compile the catalogues
     for _ in range(options.rounds):
@@ -44,14 +62,20 @@ def main() -> None:
             started = time.perf_counter()
             outputs[way] = engine.generate(prompts, progress=False)
             seconds[way].append(time.perf_counter() - started)
-    scores = {way: evaluate(examples, found, parse=chatml.parse).metrics for way, found in outputs.items()}
-    print(f"{len(examples)} turns, {len({json.dumps(example.conversation.tools) for example in examples})} catalogues, {model.dtype}, {best_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds")
+    scores = {
+        way: evaluate(examples, found, parse=chatml.parse).metrics for way, found in outputs.items()
+    }
+    print(
+        f"{len(examples)} turns, {len({json.dumps(example.conversation.tools) for example in examples})} catalogues, {model.dtype}, {best_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds"
+    )
     print(f"{'structured':<26} {'off':>32} {'on':>32}")
     for metric in SHOWN:
         print(f"{metric:<26} {str(scores['off'][metric]):>32} {str(scores['on'][metric]):>32}")
     for way, found in seconds.items():
         tokens = sum(output.new_tokens for output in outputs[way])
-        print(f"{way}: {len(prompts) / statistics.median(found):.2f} answers/s ({len(prompts) / max(found):.2f}–{len(prompts) / min(found):.2f}), {tokens:,} new tokens")
+        print(
+            f"{way}: {len(prompts) / statistics.median(found):.2f} answers/s ({len(prompts) / max(found):.2f}–{len(prompts) / min(found):.2f}), {tokens:,} new tokens"
+        )
     print(f"on / off: {statistics.median(seconds['off']) / statistics.median(seconds['on']):.2f}")
 
 

@@ -1,4 +1,5 @@
 "Write `README.md` from `nbs/index.ipynb`: markdown as it is, code with its stored text output"
+
 import json
 import sys
 from pathlib import Path
@@ -30,5 +31,9 @@ def _output(output: dict) -> str:
 if __name__ == "__main__":
     text = readme(json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8")))
     if "--check" in sys.argv:
-        sys.exit(0 if (ROOT / "README.md").read_text(encoding="utf-8") == text else "README.md is not what nbs/index.ipynb gives; run scripts/make_readme.py")
+        sys.exit(
+            0
+            if (ROOT / "README.md").read_text(encoding="utf-8") == text
+            else "README.md is not what nbs/index.ipynb gives; run scripts/make_readme.py"
+        )
     (ROOT / "README.md").write_text(text, encoding="utf-8")

@@ -1,4 +1,5 @@
 "What several tests share: tokenizers, a tiny model, the folder of real logs"
+
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("fixed", derandomize=True)  # the same cases each time; `--hypothesis-profile=default` looks for new ones
+settings.register_profile(
+    "fixed", derandomize=True
+)  # the same cases each time; `--hypothesis-profile=default` looks for new ones
 settings.load_profile("fixed")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def smollm():
     from toolcall.models import load_tokenizer
+
     return load_tokenizer("SmolLM2-135M-Instruct")
 
 
@@ -29,11 +33,35 @@ def packaged_file(package: str, ending: str) -> Path:
 
 
 TEMPLATES = {  # of TRL, and the control tokens that each needs beside Qwen's
-    "qwen2_5": [], "qwen3": [], "qwen3_instruct_2507": [], "qwen3_5_think": [], "qwen3_5_nothink": [],
-    "llama3_1": ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>"],
-    "llama3_2": ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>"],
+    "qwen2_5": [],
+    "qwen3": [],
+    "qwen3_instruct_2507": [],
+    "qwen3_5_think": [],
+    "qwen3_5_nothink": [],
+    "llama3_1": [
+        "<|begin_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<|python_tag|>",
+    ],
+    "llama3_2": [
+        "<|begin_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<|python_tag|>",
+    ],
     "glm4moe": ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"],
-    "gptoss": ["<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|call|>", "<|return|>", "<|constrain|>"],
+    "gptoss": [
+        "<|start|>",
+        "<|end|>",
+        "<|message|>",
+        "<|channel|>",
+        "<|call|>",
+        "<|return|>",
+        "<|constrain|>",
+    ],
 }
 
 
@@ -46,11 +74,22 @@ def qwen_with(tokens: tuple[str, ...]):
 
     pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    backend = TikTokenConverter(str(packaged_file("dashscope", "qwen.tiktoken")), pattern=pattern, extra_special_tokens=special).converted()
+    backend = TikTokenConverter(
+        str(packaged_file("dashscope", "qwen.tiktoken")),
+        pattern=pattern,
+        extra_special_tokens=special,
+    ).converted()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
     tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
-    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<tool_call>", "</tool_call>", "<think>", "</think>")])
-    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)}, replace_extra_special_tokens=False)
+    tokenizer.add_tokens(
+        [
+            AddedToken(tag, special=False, normalized=False)
+            for tag in ("<tool_call>", "</tool_call>", "<think>", "</think>")
+        ]
+    )
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": list(tokens)}, replace_extra_special_tokens=False
+    )
     return tokenizer
 
 
@@ -58,7 +97,9 @@ def make_tokenizer(template: str, tokens: tuple[str, ...] | None = None):
     "Qwen's vocabulary under a chat template of trl, with the control tokens that the template needs; its tokens are shared, its template is its own"
     needed = TEMPLATES.get(template.removesuffix("_training"), []) if tokens is None else tokens
     tokenizer = copy(qwen_with(tuple(needed)))
-    tokenizer.chat_template = packaged_file("trl", f"chat_templates/{template}.jinja").read_text(encoding="utf-8")
+    tokenizer.chat_template = packaged_file("trl", f"chat_templates/{template}.jinja").read_text(
+        encoding="utf-8"
+    )
     return tokenizer
 
 
@@ -70,9 +111,18 @@ def qwen_by_template():
 def make_tiny_model(tokenizer, seed: int = 0):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2))
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+        )
+    )
 
 
 @pytest.fixture(scope="session")

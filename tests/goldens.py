@@ -4,24 +4,71 @@ The shapes follow the types of the SDKs openai 3.54 (chat completions, chunks, R
 anthropic 2.12 (Messages) and google-genai 3.4 (contents), NVIDIA's data flywheel (docs/data-logging.md), OpenPipe's log
 export and LiteLLM's StandardLoggingPayload. Formats of traces and of training sets have theirs in their own tests.
 """
-TOOL = {"type": "function", "function": {"name": "get_weather", "description": "Weather of a city", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
 FLAT = {"type": "function", **TOOL["function"]}
 USER = {"role": "user", "content": "Weather in Paris and Rome?"}
-CALLS = [{"id": f"call_{n}", "type": "function", "function": {"name": "get_weather", "arguments": {"city": city}}} for n, city in enumerate(("Paris", "Rome"))]
-RESULTS = [{"role": "tool", "tool_call_id": f"call_{n}", "name": "get_weather", "content": text} for n, text in enumerate(("12 °C", "19 °C"))]
+CALLS = [
+    {
+        "id": f"call_{n}",
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": {"city": city}},
+    }
+    for n, city in enumerate(("Paris", "Rome"))
+]
+RESULTS = [
+    {"role": "tool", "tool_call_id": f"call_{n}", "name": "get_weather", "content": text}
+    for n, text in enumerate(("12 °C", "19 °C"))
+]
 ANSWER = {"role": "assistant", "content": "Paris 12 °C, Rome 19 °C."}
 CALLED = {"role": "assistant", "content": "", "tool_calls": CALLS}
 WHOLE = [USER, CALLED, *RESULTS, ANSWER]
 
-WIRE_CALLS = [call | {"function": {"name": "get_weather", "arguments": f'{{"city": "{city}"}}'}} for call, city in zip(CALLS, ("Paris", "Rome"))]
-WIRE = [USER, {"role": "assistant", "content": None, "tool_calls": WIRE_CALLS}, *({k: v for k, v in m.items() if k != "name"} for m in RESULTS)]
+WIRE_CALLS = [
+    call | {"function": {"name": "get_weather", "arguments": f'{{"city": "{city}"}}'}}
+    for call, city in zip(CALLS, ("Paris", "Rome"))
+]
+WIRE = [
+    USER,
+    {"role": "assistant", "content": None, "tool_calls": WIRE_CALLS},
+    *({k: v for k, v in m.items() if k != "name"} for m in RESULTS),
+]
 REQUEST = {"model": "gpt-x", "messages": WIRE, "tools": [TOOL]}
-RESPONSE = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1732000604, "model": "gpt-x", "choices": [
-    {"index": 0, "finish_reason": "stop", "logprobs": None, "message": {"role": "assistant", "content": ANSWER["content"], "refusal": None}}]}
+RESPONSE = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1732000604,
+    "model": "gpt-x",
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "logprobs": None,
+            "message": {"role": "assistant", "content": ANSWER["content"], "refusal": None},
+        }
+    ],
+}
 
 
 def chunk(delta: dict, finish: str | None = None) -> dict:
-    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1732000604, "model": "gpt-x", "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1732000604,
+        "model": "gpt-x",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}],
+    }
 
 
 def piece(index: int, arguments: str, **head: str) -> dict:
@@ -29,43 +76,305 @@ def piece(index: int, arguments: str, **head: str) -> dict:
     return {"tool_calls": [{"index": index, **head, "function": {**name, "arguments": arguments}}]}
 
 
-CHUNKS = [chunk({"role": "assistant", "content": None}),
-          chunk(piece(0, "", id="call_0", type="function", name="get_weather")), chunk(piece(0, '{"city": ')), chunk(piece(0, '"Paris"}')),
-          chunk(piece(1, "", id="call_1", type="function", name="get_weather")), chunk(piece(1, '{"city": "Rome"}')), chunk({}, "tool_calls")]
+CHUNKS = [
+    chunk({"role": "assistant", "content": None}),
+    chunk(piece(0, "", id="call_0", type="function", name="get_weather")),
+    chunk(piece(0, '{"city": ')),
+    chunk(piece(0, '"Paris"}')),
+    chunk(piece(1, "", id="call_1", type="function", name="get_weather")),
+    chunk(piece(1, '{"city": "Rome"}')),
+    chunk({}, "tool_calls"),
+]
 
-ITEMS = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": USER["content"]}]},
-         *({"type": "function_call", "call_id": call["id"], "name": "get_weather", "arguments": call["function"]["arguments"], "id": f"fc_{n}", "status": "completed"} for n, call in enumerate(WIRE_CALLS)),
-         *({"type": "function_call_output", "call_id": m["tool_call_id"], "output": m["content"]} for m in RESULTS)]
-OUTPUT = [{"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": [{"type": "output_text", "text": ANSWER["content"], "annotations": []}]}]
+ITEMS = [
+    {
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": USER["content"]}],
+    },
+    *(
+        {
+            "type": "function_call",
+            "call_id": call["id"],
+            "name": "get_weather",
+            "arguments": call["function"]["arguments"],
+            "id": f"fc_{n}",
+            "status": "completed",
+        }
+        for n, call in enumerate(WIRE_CALLS)
+    ),
+    *(
+        {"type": "function_call_output", "call_id": m["tool_call_id"], "output": m["content"]}
+        for m in RESULTS
+    ),
+]
+OUTPUT = [
+    {
+        "type": "message",
+        "id": "msg_1",
+        "status": "completed",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": ANSWER["content"], "annotations": []}],
+    }
+]
 
-BLOCKS = [USER, {"role": "assistant", "content": [{"type": "tool_use", "id": call["id"], "name": "get_weather", "input": call["function"]["arguments"]} for call in CALLS]},
-          {"role": "user", "content": [{"type": "tool_result", "tool_use_id": m["tool_call_id"], "content": m["content"]} for m in RESULTS]}]
-CLAUDE_TOOL = {"name": "get_weather", "description": "Weather of a city", "input_schema": TOOL["function"]["parameters"]}
+BLOCKS = [
+    USER,
+    {
+        "role": "assistant",
+        "content": [
+            {
+                "type": "tool_use",
+                "id": call["id"],
+                "name": "get_weather",
+                "input": call["function"]["arguments"],
+            }
+            for call in CALLS
+        ],
+    },
+    {
+        "role": "user",
+        "content": [
+            {"type": "tool_result", "tool_use_id": m["tool_call_id"], "content": m["content"]}
+            for m in RESULTS
+        ],
+    },
+]
+CLAUDE_TOOL = {
+    "name": "get_weather",
+    "description": "Weather of a city",
+    "input_schema": TOOL["function"]["parameters"],
+}
 
-PARTS = [{"role": "user", "parts": [{"text": USER["content"]}]},
-         {"role": "model", "parts": [{"functionCall": {"id": call["id"], "name": "get_weather", "args": call["function"]["arguments"]}} for call in CALLS]},
-         {"role": "user", "parts": [{"functionResponse": {"id": m["tool_call_id"], "name": "get_weather", "response": {"output": m["content"]}}} for m in RESULTS]}]
-GEMINI_TOOL = {"functionDeclarations": [{"name": "get_weather", "description": "Weather of a city", "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]}}]}
+PARTS = [
+    {"role": "user", "parts": [{"text": USER["content"]}]},
+    {
+        "role": "model",
+        "parts": [
+            {
+                "functionCall": {
+                    "id": call["id"],
+                    "name": "get_weather",
+                    "args": call["function"]["arguments"],
+                }
+            }
+            for call in CALLS
+        ],
+    },
+    {
+        "role": "user",
+        "parts": [
+            {
+                "functionResponse": {
+                    "id": m["tool_call_id"],
+                    "name": "get_weather",
+                    "response": {"output": m["content"]},
+                }
+            }
+            for m in RESULTS
+        ],
+    },
+]
+GEMINI_TOOL = {
+    "functionDeclarations": [
+        {
+            "name": "get_weather",
+            "description": "Weather of a city",
+            "parameters": {
+                "type": "OBJECT",
+                "properties": {"city": {"type": "STRING"}},
+                "required": ["city"],
+            },
+        }
+    ]
+}
 
 # name → (format, record, messages)
 GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
-    "simple": ("simple", {"user": "Weather in Paris?", "tool_name": "get_weather", "arguments": {"city": "Paris"}, "tool_response": {"t": 12}, "final_answer": "12 °C."}, [
-        {"role": "user", "content": "Weather in Paris?"}, {"role": "assistant", "content": "", "tool_calls": CALLS[:1]},
-        {"role": "tool", "tool_call_id": "call_0", "name": "get_weather", "content": '{"t": 12}'}, {"role": "assistant", "content": "12 °C."}]),
-    "flywheel": ("requests", {"timestamp": 1732000604, "workload_id": "w", "client_id": "c", "request": REQUEST, "response": RESPONSE}, WHOLE),
-    "openpipe": ("requests", {"input": REQUEST, "output": RESPONSE, "tags": {"prompt_id": "weather"}}, WHOLE),
-    "batch": ("requests", {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": REQUEST, "response": {"status_code": 200, "request_id": "q", "body": RESPONSE}, "error": None}, WHOLE),
-    "litellm": ("litellm", {"id": "l1", "call_type": "acompletion", "status": "success", "messages": WIRE, "model_parameters": {"tools": [TOOL]}, "response": RESPONSE, "end_user": "u", "startTime": 1732000604.5}, WHOLE),
-    "chunks": ("requests", {"request": {"model": "gpt-x", "messages": [USER], "tools": [TOOL], "stream": True}, "response": CHUNKS}, [USER, CALLED]),
-    "legacy": ("messages", {"functions": [TOOL["function"]], "messages": [USER, {"role": "assistant", "content": None, "function_call": WIRE_CALLS[0]["function"]}, {"role": "function", "name": "get_weather", "content": "12 °C"}]}, [
-        USER, {"role": "assistant", "content": "", "tool_calls": [CALLS[0] | {"id": "call_1_0"}]}, RESULTS[0] | {"tool_call_id": "call_1_0"}]),
-    "fine-tuning": ("messages", {"messages": [*WIRE, ANSWER], "tools": [TOOL], "parallel_tool_calls": True}, WHOLE),
-    "hugging face": ("messages", {"messages": [USER, {"role": "assistant", "tool_calls": [{"type": "function", "function": call["function"]} for call in CALLS]},
-                                               *({"role": "tool", "name": "get_weather", "content": m["content"]} for m in RESULTS), ANSWER], "tools": [TOOL]}, [
-        USER, {"role": "assistant", "content": "", "tool_calls": [call | {"id": f"call_1_{n}"} for n, call in enumerate(CALLS)]}, *(m | {"tool_call_id": f"call_1_{n}"} for n, m in enumerate(RESULTS)), ANSWER]),
-    "responses": ("responses", {"id": "resp_1", "object": "response", "status": "completed", "model": "gpt-x", "instructions": "Be brief.", "input": ITEMS, "output": OUTPUT, "tools": [FLAT | {"strict": True}]}, [{"role": "system", "content": "Be brief."}, *WHOLE]),
-    "anthropic": ("anthropic", {"model": "claude-x", "system": "Be brief.", "max_tokens": 99, "messages": [*BLOCKS, {"role": "assistant", "content": [{"type": "text", "text": ANSWER["content"]}]}], "tools": [CLAUDE_TOOL]}, [{"role": "system", "content": "Be brief."}, *WHOLE]),
-    "anthropic pair": ("requests", {"request": {"model": "claude-x", "messages": BLOCKS, "max_tokens": 99, "tools": [CLAUDE_TOOL]}, "response": {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": [{"type": "text", "text": ANSWER["content"]}], "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 9, "output_tokens": 9}}}, WHOLE),
-    "gemini": ("gemini", {"contents": PARTS, "tools": [GEMINI_TOOL], "candidates": [{"content": {"role": "model", "parts": [{"text": ANSWER["content"]}]}, "finishReason": "STOP"}]}, WHOLE),
+    "simple": (
+        "simple",
+        {
+            "user": "Weather in Paris?",
+            "tool_name": "get_weather",
+            "arguments": {"city": "Paris"},
+            "tool_response": {"t": 12},
+            "final_answer": "12 °C.",
+        },
+        [
+            {"role": "user", "content": "Weather in Paris?"},
+            {"role": "assistant", "content": "", "tool_calls": CALLS[:1]},
+            {
+                "role": "tool",
+                "tool_call_id": "call_0",
+                "name": "get_weather",
+                "content": '{"t": 12}',
+            },
+            {"role": "assistant", "content": "12 °C."},
+        ],
+    ),
+    "flywheel": (
+        "requests",
+        {
+            "timestamp": 1732000604,
+            "workload_id": "w",
+            "client_id": "c",
+            "request": REQUEST,
+            "response": RESPONSE,
+        },
+        WHOLE,
+    ),
+    "openpipe": (
+        "requests",
+        {"input": REQUEST, "output": RESPONSE, "tags": {"prompt_id": "weather"}},
+        WHOLE,
+    ),
+    "batch": (
+        "requests",
+        {
+            "custom_id": "r1",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": REQUEST,
+            "response": {"status_code": 200, "request_id": "q", "body": RESPONSE},
+            "error": None,
+        },
+        WHOLE,
+    ),
+    "litellm": (
+        "litellm",
+        {
+            "id": "l1",
+            "call_type": "acompletion",
+            "status": "success",
+            "messages": WIRE,
+            "model_parameters": {"tools": [TOOL]},
+            "response": RESPONSE,
+            "end_user": "u",
+            "startTime": 1732000604.5,
+        },
+        WHOLE,
+    ),
+    "chunks": (
+        "requests",
+        {
+            "request": {"model": "gpt-x", "messages": [USER], "tools": [TOOL], "stream": True},
+            "response": CHUNKS,
+        },
+        [USER, CALLED],
+    ),
+    "legacy": (
+        "messages",
+        {
+            "functions": [TOOL["function"]],
+            "messages": [
+                USER,
+                {"role": "assistant", "content": None, "function_call": WIRE_CALLS[0]["function"]},
+                {"role": "function", "name": "get_weather", "content": "12 °C"},
+            ],
+        },
+        [
+            USER,
+            {"role": "assistant", "content": "", "tool_calls": [CALLS[0] | {"id": "call_1_0"}]},
+            RESULTS[0] | {"tool_call_id": "call_1_0"},
+        ],
+    ),
+    "fine-tuning": (
+        "messages",
+        {"messages": [*WIRE, ANSWER], "tools": [TOOL], "parallel_tool_calls": True},
+        WHOLE,
+    ),
+    "hugging face": (
+        "messages",
+        {
+            "messages": [
+                USER,
+                {
+                    "role": "assistant",
+                    "tool_calls": [
+                        {"type": "function", "function": call["function"]} for call in CALLS
+                    ],
+                },
+                *(
+                    {"role": "tool", "name": "get_weather", "content": m["content"]}
+                    for m in RESULTS
+                ),
+                ANSWER,
+            ],
+            "tools": [TOOL],
+        },
+        [
+            USER,
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [call | {"id": f"call_1_{n}"} for n, call in enumerate(CALLS)],
+            },
+            *(m | {"tool_call_id": f"call_1_{n}"} for n, m in enumerate(RESULTS)),
+            ANSWER,
+        ],
+    ),
+    "responses": (
+        "responses",
+        {
+            "id": "resp_1",
+            "object": "response",
+            "status": "completed",
+            "model": "gpt-x",
+            "instructions": "Be brief.",
+            "input": ITEMS,
+            "output": OUTPUT,
+            "tools": [FLAT | {"strict": True}],
+        },
+        [{"role": "system", "content": "Be brief."}, *WHOLE],
+    ),
+    "anthropic": (
+        "anthropic",
+        {
+            "model": "claude-x",
+            "system": "Be brief.",
+            "max_tokens": 99,
+            "messages": [
+                *BLOCKS,
+                {"role": "assistant", "content": [{"type": "text", "text": ANSWER["content"]}]},
+            ],
+            "tools": [CLAUDE_TOOL],
+        },
+        [{"role": "system", "content": "Be brief."}, *WHOLE],
+    ),
+    "anthropic pair": (
+        "requests",
+        {
+            "request": {
+                "model": "claude-x",
+                "messages": BLOCKS,
+                "max_tokens": 99,
+                "tools": [CLAUDE_TOOL],
+            },
+            "response": {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "model": "claude-x",
+                "content": [{"type": "text", "text": ANSWER["content"]}],
+                "stop_reason": "end_turn",
+                "stop_sequence": None,
+                "usage": {"input_tokens": 9, "output_tokens": 9},
+            },
+        },
+        WHOLE,
+    ),
+    "gemini": (
+        "gemini",
+        {
+            "contents": PARTS,
+            "tools": [GEMINI_TOOL],
+            "candidates": [
+                {
+                    "content": {"role": "model", "parts": [{"text": ANSWER["content"]}]},
+                    "finishReason": "STOP",
+                }
+            ],
+        },
+        WHOLE,
+    ),
 }

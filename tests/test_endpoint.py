@@ -1,4 +1,5 @@
 "A real server gives the metrics of the local engine, and loses nothing when it dies"
+
 import os
 import socket
 import subprocess
@@ -37,7 +38,9 @@ def checkpoint(tmp_path_factory):
 def local(checkpoint):
     model, tokenizer = load_model(checkpoint, dtype=torch.float32)
     chatml = ChatML(tokenizer)
-    examples = encode(chatml, split(curate(read_logs(sample_log()).conversations).conversations).test).examples[:20]
+    examples = encode(
+        chatml, split(curate(read_logs(sample_log()).conversations).conversations).test
+    ).examples[:20]
     return HFEngine(model, chatml, max_new_tokens=64), examples, chatml
 
 
@@ -49,8 +52,27 @@ class Server:
         self.url, self.checkpoint = f"http://127.0.0.1:{self.port}", checkpoint
 
     def __enter__(self):
-        command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", str(self.checkpoint), "--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(self.port)]
-        self.process = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            sys.executable,
+            "-c",
+            "from transformers.cli.transformers import main; main()",
+            "serve",
+            str(self.checkpoint),
+            "--device",
+            "cpu",
+            "--dtype",
+            "float32",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
@@ -72,9 +94,16 @@ def test_a_served_checkpoint_has_the_metrics_of_the_local_one(checkpoint, local)
         remote = EndpointEngine(f"{server.url}/v1", str(checkpoint), concurrency=1, max_tokens=64)
         outputs = predict(remote, examples, progress=False)
     there = evaluate(examples, outputs, parse=chatml.parse)
-    assert {name: metric.value for name, metric in there.metrics.items()} == {name: metric.value for name, metric in here.metrics.items()}
-    assert [(score.outcome, score.predicted, score.cut) for score in there.scores] == [(score.outcome, score.predicted, score.cut) for score in here.scores]
-    assert all(output.prompt_tokens == len(example.prompt_ids) for output, example in zip(outputs, examples))
+    assert {name: metric.value for name, metric in there.metrics.items()} == {
+        name: metric.value for name, metric in here.metrics.items()
+    }
+    assert [(score.outcome, score.predicted, score.cut) for score in there.scores] == [
+        (score.outcome, score.predicted, score.cut) for score in here.scores
+    ]
+    assert all(
+        output.prompt_tokens == len(example.prompt_ids)
+        for output, example in zip(outputs, examples)
+    )
 
 
 def test_a_server_that_dies_loses_no_finished_row(checkpoint, local, tmp_path):
@@ -82,14 +111,18 @@ def test_a_server_that_dies_loses_no_finished_row(checkpoint, local, tmp_path):
     examples = examples[:10]
     file = tmp_path / "outputs.jsonl"
     with Server(checkpoint) as server:
-        remote = EndpointEngine(f"{server.url}/v1", str(checkpoint), concurrency=1, max_tokens=4, retries=0)
+        remote = EndpointEngine(
+            f"{server.url}/v1", str(checkpoint), concurrency=1, max_tokens=4, retries=0
+        )
         threading.Thread(target=kill_after, args=(server, file, 3), daemon=True).start()
         with pytest.raises(GenerateError, match="of 10 prompts, then failed"):
             predict(remote, examples, path=file, progress=False)
     kept = file.read_text(encoding="utf-8").splitlines()
     assert 3 <= len(kept) < 10
     with Server(checkpoint) as again:
-        remote.client = EndpointEngine(f"{again.url}/v1", str(checkpoint)).client  # the same engine, at another port
+        remote.client = EndpointEngine(
+            f"{again.url}/v1", str(checkpoint)
+        ).client  # the same engine, at another port
         asked = []
         ask = remote._ask
         remote._ask = lambda *prompt: asked.append(prompt) or ask(*prompt)

@@ -1,4 +1,5 @@
 "One golden record a format, in and out literally; and records that are broken at random"
+
 import copy
 import json
 import random
@@ -8,13 +9,18 @@ from goldens import GOLDENS, TOOL
 from test_traces import GOLDEN as TRACE_GOLDENS
 from test_training_sets import RECORDS as TRAINING_GOLDENS
 
-from toolcall.logs.codes import CODES, MERGED, WARNINGS
-from toolcall.conversation import Conversation, check_messages, dumps, loads
+from toolcall.conversation import Conversation, check_messages
+from toolcall.errors import LogError
 from toolcall.formats import FORMATS, expand, find_adapter, find_format
 from toolcall.logs import Merge, Reject, iter_logs
-from toolcall.logs.reading import LogError
+from toolcall.logs.codes import CODES, MERGED, WARNINGS
+from toolcall.text import dumps, loads
 
-EVERYTHING = [record for _, record, _ in GOLDENS.values()] + list(TRACE_GOLDENS.values()) + list(TRAINING_GOLDENS.values())
+EVERYTHING = (
+    [record for _, record, _ in GOLDENS.values()]
+    + list(TRACE_GOLDENS.values())
+    + list(TRAINING_GOLDENS.values())
+)
 
 
 @pytest.mark.parametrize("name", GOLDENS)
@@ -23,14 +29,26 @@ def test_golden_record(name):
     assert find_format(record).name == format
     conversation = find_adapter()(record)
     assert dumps(conversation.messages) == dumps(messages)
-    assert name == "simple" or conversation.tools == [TOOL] or conversation.tools == [{"type": "function", "function": TOOL["function"] | {"strict": True}}]
+    assert (
+        name == "simple"
+        or conversation.tools == [TOOL]
+        or conversation.tools
+        == [{"type": "function", "function": TOOL["function"] | {"strict": True}}]
+    )
     assert Conversation.from_dict(loads(dumps(conversation.to_dict()))) == conversation
     assert find_adapter(format)(record) == conversation
 
 
 def test_every_format_has_a_golden_record():
-    parts = [part for record in EVERYTHING for _, part in [("", record), *expand(record)] if isinstance(part, dict)]
-    assert {format.name for format in FORMATS} - {find_format(part).name for part in parts if find_format(part)} == {"answer"}
+    parts = [
+        part
+        for record in EVERYTHING
+        for _, part in [("", record), *expand(record)]
+        if isinstance(part, dict)
+    ]
+    assert {format.name for format in FORMATS} - {
+        find_format(part).name for part in parts if find_format(part)
+    } == {"answer"}
 
 
 def test_the_shortcut_finds_what_the_full_search_finds():
@@ -39,11 +57,37 @@ def test_the_shortcut_finds_what_the_full_search_finds():
         record = draw.choice(EVERYTHING)
         if draw.random() < 0.7:
             other = draw.choice(EVERYTHING)
-            record = {key: value for key, value in {**record, **other}.items() if draw.random() < 0.7}
-        assert find_format(record) == next((format for format in FORMATS if format.detect(record)), None), list(record)
+            record = {
+                key: value for key, value in {**record, **other}.items() if draw.random() < 0.7
+            }
+        assert find_format(record) == next(
+            (format for format in FORMATS if format.detect(record)), None
+        ), list(record)
 
 
-ODD = [None, True, 0, 1.5, 10**30, "", " ", "x", "{", "[]", [], {}, [[]], [{}], {"x": None}, ["x"], "REDACTED", "\x00", {"type": {}}, [{"type": []}], "é" * 9]
+ODD = [
+    None,
+    True,
+    0,
+    1.5,
+    10**30,
+    "",
+    " ",
+    "x",
+    "{",
+    "[]",
+    [],
+    {},
+    [[]],
+    [{}],
+    {"x": None},
+    ["x"],
+    "REDACTED",
+    "\x00",
+    {"type": {}},
+    [{"type": []}],
+    "é" * 9,
+]
 
 
 def mutate(value: object, draw: random.Random) -> object:
@@ -73,8 +117,28 @@ def mutate(value: object, draw: random.Random) -> object:
 
 def break_bytes(line: bytes, draw: random.Random) -> bytes:
     at = draw.randrange(len(line))
-    junk = draw.choice([b"", b"\xff", b"\xed\xa0\x80", b'"', b"{", b"]", b"null", b"\\", b"\\ud800", b"1e999", b"NaN", b"[" * 5000, b'{"a":' * 2000, b"\n", b"\r", b"\x00", b"\xe2\x80\xa8"])
-    return line[:at] + junk + line[at + draw.choice([0, 1, 9, 10**6]):]
+    junk = draw.choice(
+        [
+            b"",
+            b"\xff",
+            b"\xed\xa0\x80",
+            b'"',
+            b"{",
+            b"]",
+            b"null",
+            b"\\",
+            b"\\ud800",
+            b"1e999",
+            b"NaN",
+            b"[" * 5000,
+            b'{"a":' * 2000,
+            b"\n",
+            b"\r",
+            b"\x00",
+            b"\xe2\x80\xa8",
+        ]
+    )
+    return line[:at] + junk + line[at + draw.choice([0, 1, 9, 10**6]) :]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -98,7 +162,10 @@ def test_ten_thousand_broken_records_never_crash_the_reader(seed, tmp_path):
         items = list(iter_logs(path))
     except LogError as error:
         pytest.fail(f"the whole file was refused: {error}")
-    found = {kind: sum(isinstance(item, kind) for item in items) for kind in (Conversation, Reject, Merge)}
+    found = {
+        kind: sum(isinstance(item, kind) for item in items)
+        for kind in (Conversation, Reject, Merge)
+    }
     assert sum(found.values()) == len(items) >= (0.9 * len(lines) if shape < 2 else 100)
     assert all(found.values())
     for item in items:
@@ -110,7 +177,11 @@ def test_ten_thousand_broken_records_never_crash_the_reader(seed, tmp_path):
             assert item.code in MERGED
         elif isinstance(item, Reject):
             assert item.code in CODES
-            assert len(item.excerpt) <= 80 and item.source.startswith("broken.jsonl:") and dumps(vars(item)).encode()
+            assert (
+                len(item.excerpt) <= 80
+                and item.source.startswith("broken.jsonl:")
+                and dumps(vars(item)).encode()
+            )
 
 
 def is_json(line: bytes) -> bool:

@@ -1,4 +1,5 @@
 "Every notebook is a test case; modules and README are what the notebooks give"
+
 import ast
 import json
 import re
@@ -8,21 +9,30 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from nbdev.test import test_nb as run_notebook
 
-from conftest import ROOT
+NOTEBOOKS = sorted(
+    path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+)
 
-NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix())
+@pytest.mark.parametrize(
+    "notebook",
+    NOTEBOOKS,
+    ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix(),
+)
 def test_notebook_runs(notebook, monkeypatch):
     monkeypatch.chdir(notebook.parent)
     success, _ = run_notebook(notebook, skip_flags=["gpu", "slow"])
     assert success, f"{notebook.name} fails; run: nbdev-test {notebook.relative_to(ROOT)}"
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix())
+@pytest.mark.parametrize(
+    "notebook",
+    NOTEBOOKS,
+    ids=lambda path: path.relative_to(ROOT / "nbs").with_suffix("").as_posix(),
+)
 def test_notebook_is_tidy(notebook):
     assert notebook.stat().st_size <= 150_000
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -36,37 +46,74 @@ def test_notebook_is_tidy(notebook):
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drift")
     for name in ("nbs", "toolcall"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+        shutil.copytree(
+            ROOT / name,
+            folder / name,
+            ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
+        )
     for name in ("pyproject.toml", "settings.ini", "README.md"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 
 
 def texts(folder: Path, pattern: str) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in sorted(folder.rglob(pattern))}
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob(pattern))
+    }
 
 
 @pytest.mark.parametrize("command, pattern", [("nbdev-export", "*.py"), ("nbdev-clean", "*.ipynb")])
 def test_nothing_drifts(copy, command, pattern):
     before = texts(copy / "toolcall" if pattern == "*.py" else copy / "nbs", pattern)
-    subprocess.run([Path(sys.executable).with_name(command)], cwd=copy, check=True, capture_output=True)
+    subprocess.run(
+        [Path(sys.executable).with_name(command)], cwd=copy, check=True, capture_output=True
+    )
     after = texts(copy / "toolcall" if pattern == "*.py" else copy / "nbs", pattern)
     assert before and [name for name in after if before.get(name) != after[name]] == []
 
 
 def imported(notebook: Path) -> set[str]:
     "Modules of the package that a notebook's cells import when they run"
-    code = ["".join(cell["source"]) for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    nodes = [node for source in code for node in ast.walk(ast.parse(re.sub(r"(?m)^[%!].*", "", source)))]
-    return {node.module for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("toolcall.")}
+    code = [
+        "".join(cell["source"])
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    nodes = [
+        node for source in code for node in ast.walk(ast.parse(re.sub(r"(?m)^[%!].*", "", source)))
+    ]
+    return {
+        node.module
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("toolcall.")
+    }
 
 
 def test_no_page_imports_a_later_one():
-    pages = [path for path in NOTEBOOKS if path.parent.parent == ROOT / "nbs" and path.parent.name[0].isdigit()]
-    exports = {path: re.search(r"#\| default_exp (\S+?)(?:\.__init__)?\\?[\"\n]", path.read_text(encoding="utf-8")) for path in pages}
-    place = {f"toolcall.{found[1]}": number for number, (path, found) in enumerate(exports.items()) if found}
+    pages = [
+        path
+        for path in NOTEBOOKS
+        if path.parent.parent == ROOT / "nbs" and path.parent.name[0].isdigit()
+    ]
+    exports = {
+        path: re.search(
+            r"#\| default_exp (\S+?)(?:\.__init__)?\\?[\"\n]", path.read_text(encoding="utf-8")
+        )
+        for path in pages
+    }
+    place = {
+        f"toolcall.{found[1]}": number
+        for number, (path, found) in enumerate(exports.items())
+        if found
+    }
     assert len(place) > 70
-    later = [(path.name, module) for number, path in enumerate(pages) for module in imported(path) if place.get(module, -1) > number]
+    later = [
+        (path.name, module)
+        for number, path in enumerate(pages)
+        for module in imported(path)
+        if place.get(module, -1) > number
+    ]
     assert not later
 
 

@@ -1,4 +1,5 @@
 "The wheel works, and the light chapters stay light"
+
 import subprocess
 import sys
 import zipfile
@@ -7,7 +8,13 @@ from conftest import ROOT
 
 
 def python(code: str, **environment) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment or None).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment or None,
+    ).stdout
 
 
 def test_light_chapters_do_not_import_torch():
@@ -18,7 +25,21 @@ def test_light_chapters_do_not_import_torch():
 def test_the_wheel_holds_the_package_and_imports(tmp_path):
     source = tmp_path / "source"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(tmp_path),
+            str(source),
+        ],
+        check=True,
+    )
     [wheel] = tmp_path.glob("toolcall_tune-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -26,13 +47,17 @@ def test_the_wheel_holds_the_package_and_imports(tmp_path):
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
         archive.extractall(tmp_path / "site")
     assert "Requires-Dist: torch" in metadata and "Provides-Extra: dev" in metadata
-    out = python(f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import toolcall.logs, toolcall.samples; print(toolcall.__file__); print(toolcall.logs.read_logs(toolcall.samples.sample_log()).report.records)")
+    out = python(
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import toolcall.logs, toolcall.samples; print(toolcall.__file__); print(toolcall.logs.read_logs(toolcall.samples.sample_log()).report.records)"
+    )
     assert str(tmp_path / "site") in out and int(out.split()[-1]) > 500
 
 
 def test_every_key_of_the_readme_is_known():
-    from toolcall.pipeline import make_config
     import yaml
+
+    from toolcall.pipeline import make_config
+
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = readme.split("```yaml\n")[1].split("```")[0]
     assert make_config(yaml.safe_load(block)).log_path == "log.json"

@@ -1,4 +1,5 @@
 "A run that is killed goes on from its last checkpoint and ends with the same losses"
+
 import json
 import signal
 import subprocess
@@ -6,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT
 
 SCRIPT = """
@@ -42,7 +42,10 @@ train.finetune(make_tiny_model(tokenizer), tokenizer, examples, args=args)
 
 
 def start(folder: Path, kill_at: int) -> int:
-    return subprocess.run([sys.executable, "-c", SCRIPT, str(ROOT / "tests"), str(folder), str(kill_at)], capture_output=True).returncode
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(ROOT / "tests"), str(folder), str(kill_at)],
+        capture_output=True,
+    ).returncode
 
 
 def losses(folder: Path) -> list[float]:

@@ -1,8 +1,10 @@
 "Nothing is on two sides of a split, and more data moves nothing"
+
 import random
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from toolcall.conversation import Conversation, ToolCall
 from toolcall.curate import curate, split
@@ -20,7 +22,11 @@ def make_log(size: int, seed: int) -> list[Conversation]:
         if said and draw.random() < 0.15:
             text = draw.choice(said).replace("please", draw.choice(["Please", "pleas", "please "]))
         said.append(text)
-        call = {"role": "assistant", "content": "", "tool_calls": [ToolCall("play", {"n": n}, "c").to_message()]}
+        call = {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [ToolCall("play", {"n": n}, "c").to_message()],
+        }
         meta = {"user_id": f"u{draw.randrange(size)}"} if draw.random() < 0.5 else {}
         meta |= {"conversation_id": f"s{draw.randrange(size)}"} if draw.random() < 0.3 else {}
         log.append(Conversation(f"r{n}", [{"role": "user", "content": text}, call], [], meta))
@@ -42,7 +48,12 @@ def test_nothing_is_on_two_sides(seed):
     assert not shared(splits, lambda c: c.meta.get("user_id"))
     assert not shared(splits, lambda c: c.meta.get("conversation_id"))
     assert find_leaks(splits) == []
-    near = [(a.id, b.id) for a in splits.train for b in splits.test + splits.validation if jaccard(user_text(a), user_text(b)) >= 0.8]
+    near = [
+        (a.id, b.id)
+        for a in splits.train
+        for b in splits.test + splits.validation
+        if jaccard(user_text(a), user_text(b)) >= 0.8
+    ]
     assert near == []  # every pair, without the index
     assert len(splits.bridges) < 40
 
@@ -65,7 +76,16 @@ def test_curation_of_more_data_moves_no_record():
 
 
 def test_order_does_not_matter_without_ties():
-    log = [Conversation(str(n), [{"role": "user", "content": f"{WORDS[n % 20]} {n * 7919} {WORDS[n // 20]} " * 3}, {"role": "assistant", "content": "ok"}]) for n in range(200)]
+    log = [
+        Conversation(
+            str(n),
+            [
+                {"role": "user", "content": f"{WORDS[n % 20]} {n * 7919} {WORDS[n // 20]} " * 3},
+                {"role": "assistant", "content": "ok"},
+            ],
+        )
+        for n in range(200)
+    ]
     side = {c.id: name for name, part in split(log).parts.items() for c in part}
     shuffled = random.Random(0).sample(log, len(log))
     assert {c.id: name for name, part in split(shuffled).parts.items() for c in part} == side
@@ -73,14 +93,28 @@ def test_order_does_not_matter_without_ties():
 
 def test_a_small_log_of_one_user_can_be_split_when_the_user_ties_nothing():
     for seed in range(8):
-        log = [Conversation(str(n), [{"role": "user", "content": WORDS[n] * 5}, {"role": "assistant", "content": "ok"}], [], {"user_id": "app"}) for n in range(3)]
+        log = [
+            Conversation(
+                str(n),
+                [{"role": "user", "content": WORDS[n] * 5}, {"role": "assistant", "content": "ok"}],
+                [],
+                {"user_id": "app"},
+            )
+            for n in range(3)
+        ]
         splits = split(log, seed=seed, by_user=False)
         assert splits.train and splits.test
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 7])
 def test_small_logs_have_something_to_train_on_and_to_test(size):
-    log = [Conversation(str(n), [{"role": "user", "content": WORDS[n] * 5}, {"role": "assistant", "content": "ok"}]) for n in range(size)]
+    log = [
+        Conversation(
+            str(n),
+            [{"role": "user", "content": WORDS[n] * 5}, {"role": "assistant", "content": "ok"}],
+        )
+        for n in range(size)
+    ]
     for seed in range(6):
         splits = split(log, seed=seed)
         assert splits.train and splits.test and find_leaks(splits) == []

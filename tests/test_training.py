@@ -1,4 +1,5 @@
 "Many processes train as one does, a killed run ends as if it had not been killed, and a dry run leaves nothing behind"
+
 import json
 import os
 import random
@@ -42,7 +43,11 @@ def script(tmp_path: Path, more: str) -> Path:
 
 def curve(folder: Path) -> list[tuple]:
     history = json.loads((folder / "history.json").read_text(encoding="utf-8"))["history"]
-    return [(entry["step"], entry.get("loss", entry.get("eval_loss"))) for entry in history if "loss" in entry or "eval_loss" in entry]
+    return [
+        (entry["step"], entry.get("loss", entry.get("eval_loss")))
+        for entry in history
+        if "loss" in entry or "eval_loss" in entry
+    ]
 
 
 # accelerate shards on accelerators alone: told that the two CPU processes are such, it runs FSDP2 over gloo
@@ -74,9 +79,19 @@ def watched(*args, **options):
 
 finetuning.build_trainer = watched
 """
+
+
 def launch(config: str) -> list:
     "Two processes, by a file of the tutorial"
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", ROOT / "nbs" / "tutorials" / f"{config}.yaml", "--main_process_port", "0"]
+    return [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        ROOT / "nbs" / "tutorials" / f"{config}.yaml",
+        "--main_process_port",
+        "0",
+    ]
 
 
 CALL = "train(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]))"
@@ -86,14 +101,24 @@ CALL = "train(sys.argv[1], gradient_accumulation_steps=int(sys.argv[2]))"
 def one(tmp_path_factory):
     "A run of one process, two rows a step"
     folder = tmp_path_factory.mktemp("one")
-    subprocess.run([sys.executable, script(folder, CALL), folder, "2"], check=True, capture_output=True, env=ENVIRONMENT)
+    subprocess.run(
+        [sys.executable, script(folder, CALL), folder, "2"],
+        check=True,
+        capture_output=True,
+        env=ENVIRONMENT,
+    )
     return folder
 
 
 @pytest.mark.parametrize("config, before", [("ddp", ""), ("fsdp2", SHARDED)])
 def test_two_processes_train_as_one_does(tmp_path, one, config, before):
     two = tmp_path / "two"
-    done = subprocess.run([*launch(config), script(tmp_path, before + CALL), two, "1"], capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(
+        [*launch(config), script(tmp_path, before + CALL), two, "1"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert ("SHARDED" in done.stdout) == bool(before)
     single, double = curve(one), curve(two)
@@ -101,7 +126,9 @@ def test_two_processes_train_as_one_does(tmp_path, one, config, before):
     assert max(abs(a - b) for (_, a), (_, b) in zip(single, double)) < 1e-4
     weights = [load_file(folder / "model.safetensors") for folder in (one, two)]
     assert weights[0].keys() == weights[1].keys()
-    assert max((weights[0][name] - weights[1][name]).abs().max().item() for name in weights[0]) < 1e-3
+    assert (
+        max((weights[0][name] - weights[1][name]).abs().max().item() for name in weights[0]) < 1e-3
+    )
 
 
 KILLED = """
@@ -140,7 +167,12 @@ for number, moment in enumerate(map(float, sys.argv[2:])):
 
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
     moments = [random.Random(7).uniform(0.05, 0.98) for _ in range(10)]
-    done = subprocess.run([sys.executable, script(tmp_path, KILLED), tmp_path, *map(str, moments)], capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(
+        [sys.executable, script(tmp_path, KILLED), tmp_path, *map(str, moments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
     results = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     assert len(results) == len(moments), done.stderr[-3000:]
     assert all(float(line.split()[-1]) < 1e-6 for line in results), results
@@ -149,30 +181,63 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
 
 def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
     from toolcall.samples import sample_log
+
     config = tmp_path / "config.yaml"
-    config.write_text(f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\nsave_steps: 100000\n"
-                      "training: {bf16: false, use_cpu: true, disable_tqdm: true}\n", encoding="utf-8")
-    command = [sys.executable, "-c", "from toolcall.commands import main; raise SystemExit(main())", "train", config, "--dry-run"]
+    config.write_text(
+        f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\nsave_steps: 100000\n"
+        "training: {bf16: false, use_cpu: true, disable_tqdm: true}\n",
+        encoding="utf-8",
+    )
+    command = [
+        sys.executable,
+        "-c",
+        "from toolcall.commands import main; raise SystemExit(main())",
+        "train",
+        config,
+        "--dry-run",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-2000:]
-    for word in ("computed tokens", "saving", "optimizer steps", "GiB at the largest batch", "doubt: save_steps is"):
+    for word in (
+        "computed tokens",
+        "saving",
+        "optimizer steps",
+        "GiB at the largest batch",
+        "doubt: save_steps is",
+    ):
         assert word in done.stdout, done.stdout
-    assert not (tmp_path / "train.jsonl").exists() and not list((tmp_path / "run").glob("checkpoint-*"))
+    assert not (tmp_path / "train.jsonl").exists() and not list(
+        (tmp_path / "run").glob("checkpoint-*")
+    )
 
 
 def test_the_command_trains_with_two_processes(tmp_path, tiny_folder):
     from toolcall.samples import sample_log
+
     file = tmp_path / "command.py"
-    file.write_text("import torch; torch.set_num_threads(1)\nfrom toolcall.commands import main\nraise SystemExit(main())", encoding="utf-8")
+    file.write_text(
+        "import torch; torch.set_num_threads(1)\nfrom toolcall.commands import main\nraise SystemExit(main())",
+        encoding="utf-8",
+    )
     config = tmp_path / "config.yaml"
-    config.write_text(f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\n"
-                      "training: {bf16: false, use_cpu: true, disable_tqdm: true, max_steps: 3, logging_steps: 1}\nevaluation: {watch_turns: 2}\ngeneration: {max_new_tokens: 2}\n", encoding="utf-8")
-    done = subprocess.run([*launch("ddp"), file, "train", config], capture_output=True, text=True, env=ENVIRONMENT)
+    config.write_text(
+        f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\n"
+        "training: {bf16: false, use_cpu: true, disable_tqdm: true, max_steps: 3, logging_steps: 1}\nevaluation: {watch_turns: 2}\ngeneration: {max_new_tokens: 2}\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [*launch("ddp"), file, "train", config], capture_output=True, text=True, env=ENVIRONMENT
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("== training") == 1 and "2 processes" in done.stdout
-    assert (tmp_path / "run" / "model.safetensors").exists() and (tmp_path / "run" / "data" / "test.jsonl").exists()
+    assert (tmp_path / "run" / "model.safetensors").exists() and (
+        tmp_path / "run" / "data" / "test.jsonl"
+    ).exists()
     assert len(curve(tmp_path / "run")) >= 3
-    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert rows and all(row["input"].startswith("<|im_start|>") for row in rows)
 
 
@@ -201,7 +266,13 @@ for other in found[1:]:
 
 
 def test_a_model_that_attends_by_flex_attention_is_given_blocks(tmp_path):
-    run = subprocess.run([sys.executable, script(tmp_path, FLEX.format(folder=str(tmp_path / "run")))], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, script(tmp_path, FLEX.format(folder=str(tmp_path / "run")))],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
 
 
@@ -216,7 +287,13 @@ for name, settings in {{"plain": {{}}, "compiled": {{"torch_compile": True}}}}.i
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="PyTorch compiles for a CPU with g++")
 def test_a_compiled_model_learns_the_same(tmp_path):
-    run = subprocess.run([sys.executable, script(tmp_path, COMPILED.format(folder=str(tmp_path)))], env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    run = subprocess.run(
+        [sys.executable, script(tmp_path, COMPILED.format(folder=str(tmp_path)))],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     plain, compiled = curve(tmp_path / "plain"), curve(tmp_path / "compiled")
     assert len(plain) > 6
@@ -248,5 +325,11 @@ assert before.abs().sum() > 0 and torch.allclose(gradients(), before, atol=1e-7)
 
 
 def test_an_evaluation_leaves_the_gradients_of_a_packed_model_as_they_were(tmp_path):
-    run = subprocess.run([sys.executable, script(tmp_path, PACKED.format(folder=str(tmp_path / "packed")))], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, script(tmp_path, PACKED.format(folder=str(tmp_path / "packed")))],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert run.returncode == 0, run.stderr[-2000:]

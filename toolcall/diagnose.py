@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .conversation import Conversation, ToolCall, dumps, excerpt, fingerprint
-from .schemas import argument_errors
+from .conversation import Conversation, ToolCall
 from .curate.chain import Curated, curate
-from .logs.log import Log, LogPath, read_logs
-from .pages import Page, Table, count
 from .curate.pii import find_private
 from .curate.selection import complete_tools, failed_turns, prefix_keys, tool_versions
 from .curate.summary import Stats, conversation_tokens, measure
+from .logs.log import Log, LogPath, read_logs
+from .pages import Page, Table
+from .schemas import argument_errors
+from .text import count, dumps, excerpt, fingerprint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +54,9 @@ def tool_uses(
             uses[tool["function"]["name"]].offered += 1
         sure, guessed = failed_turns(c), failed_turns(c, guess_errors=True)
         answered = {m.get("tool_call_id") for m in c.messages if m["role"] == "tool"}
-        before: list[ToolCall] = []  # the calls of the assistant's turn before, until the user speaks
+        before: list[
+            ToolCall
+        ] = []  # the calls of the assistant's turn before, until the user speaks
         bad = False  # whether that turn failed
         for i, message in enumerate(c.messages):
             if message["role"] == "user":
@@ -67,7 +70,10 @@ def tool_uses(
                 use.unanswered += call.id not in answered and i < len(c.messages) - 1
                 use.failed += sure.get(i) == "failed_call"
                 use.suspected += i in guessed and i not in sure
-                use.retries += any(call.name == old.name and (bad or call.arguments == old.arguments) for old in before)
+                use.retries += any(
+                    call.name == old.name and (bad or call.arguments == old.arguments)
+                    for old in before
+                )
                 broken = bool(argument_errors(call, c.tools))
                 use.broken += broken
                 use.troubled += broken or i in guessed
@@ -88,7 +94,16 @@ def violations(
                 values[kind][_offending(call, problem)] += 1
                 places.setdefault(kind, str(c.meta.get("source", c.id)))
     ranked = sorted(values.items(), key=lambda item: (-sum(item[1].values()), item[0]))
-    return [(tool, problem, f"{sum(seen.values()):,}", "; ".join(value for value, _ in seen.most_common(3)), places[tool, problem]) for (tool, problem), seen in ranked]
+    return [
+        (
+            tool,
+            problem,
+            f"{sum(seen.values()):,}",
+            "; ".join(value for value, _ in seen.most_common(3)),
+            places[tool, problem],
+        )
+        for (tool, problem), seen in ranked
+    ]
 
 
 def _offending(call: ToolCall, problem: str) -> str:
@@ -114,15 +129,26 @@ class Diagnosis:
         calls = sum(use.calls for use in self.uses.values())
         troubled = sum(use.troubled for use in self.uses.values())
         left, rejected = self.curated.report, sum(report.rejected.values())
-        refused = " That is more than the default max_reject=0.2 allows: reading it for training will stop." if rejected > 0.2 * (rejected + report.conversations) else ""
-        return (f"{count(report.records, 'record')}: {count(report.conversations, 'conversation')} with {count(s.calls, 'call')} of {count(sum(use.calls > 0 for use in self.uses.values()), 'tool')}, {rejected:,} rejected.{refused} "
-                f"{troubled:,} of {count(calls, 'call')} failed, seem to have failed, or break their schema. "
-                f"Curation leaves {count(left['conversations']['out'], 'conversation')} with {count(left['turns']['out'], 'turn')} to learn from.")
+        refused = (
+            " That is more than the default max_reject=0.2 allows: reading it for training will stop."
+            if rejected > 0.2 * (rejected + report.conversations)
+            else ""
+        )
+        return (
+            f"{count(report.records, 'record')}: {count(report.conversations, 'conversation')} with {count(s.calls, 'call')} of {count(sum(use.calls > 0 for use in self.uses.values()), 'tool')}, {rejected:,} rejected.{refused} "
+            f"{troubled:,} of {count(calls, 'call')} failed, seem to have failed, or break their schema. "
+            f"Curation leaves {count(left['conversations']['out'], 'conversation')} with {count(left['turns']['out'], 'turn')} to learn from."
+        )
 
     @property
     def page(self) -> Page:
         "The diagnosis as a page"
-        return Page(f"What is in {self.log.report.source}", self.lead, self.tables, [plot_tools(self.uses), plot_sizes(self.log.conversations)])
+        return Page(
+            f"What is in {self.log.report.source}",
+            self.lead,
+            self.tables,
+            [plot_tools(self.uses), plot_sizes(self.log.conversations)],
+        )
 
     def __repr__(self) -> str:
         return "\n\n".join([self.lead, *(table.to_text() for table in self.tables)])
@@ -138,14 +164,23 @@ def plot_tools(
 ) -> "Figure":
     "Draw how often each tool is called, and how often that goes wrong"
     from matplotlib.figure import Figure
+
     shown = [(name, use) for name, use in uses.items() if use.calls][:most][::-1]
     figure = Figure(figsize=(8, 1.2 + 0.24 * max(1, len(shown))), layout="constrained")
     axes = figure.subplots()
     names = [name if len(name) <= 40 else name[:39] + "…" for name, _ in shown]
     bad = [use.troubled for _, use in shown]
     places = range(len(shown))
-    axes.barh(places, [use.calls - n for (_, use), n in zip(shown, bad)], color="#2563eb", label="calls")
-    axes.barh(places, bad, left=[use.calls - n for (_, use), n in zip(shown, bad)], color="#dc2626", label="failed, suspected or breaking the schema")
+    axes.barh(
+        places, [use.calls - n for (_, use), n in zip(shown, bad)], color="#2563eb", label="calls"
+    )
+    axes.barh(
+        places,
+        bad,
+        left=[use.calls - n for (_, use), n in zip(shown, bad)],
+        color="#dc2626",
+        label="failed, suspected or breaking the schema",
+    )
     axes.set_yticks(places, [name.replace("$", r"\$") for name in names], fontsize=8)
     axes.set_xlabel("calls in the log as it is")
     axes.set_title(f"Calls of the {len(shown)} most called tools", fontsize=10)
@@ -159,6 +194,7 @@ def plot_sizes(
 ) -> "Figure":
     "Draw how long conversations are, in assistant turns and in estimated tokens"
     from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 2.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     turns = [sum(m["role"] == "assistant" for m in c.messages) for c in conversations]
@@ -171,18 +207,68 @@ def plot_sizes(
 
 # %% ../nbs/03_curate/09_diagnose.ipynb #79a40388
 def _tool_table(uses: dict[str, ToolUse], limit: int = 40) -> Table:
-    rows = [(name, *(f"{n:,}" for n in (use.offered, use.calls, use.failed, use.suspected, use.retries, use.unanswered, use.broken, use.versions))) for name, use in list(uses.items())[:limit]]
+    rows = [
+        (
+            name,
+            *(
+                f"{n:,}"
+                for n in (
+                    use.offered,
+                    use.calls,
+                    use.failed,
+                    use.suspected,
+                    use.retries,
+                    use.unanswered,
+                    use.broken,
+                    use.versions,
+                )
+            ),
+        )
+        for name, use in list(uses.items())[:limit]
+    ]
     never = sum(not use.calls for use in uses.values())
-    note = f"{len(uses):,} tools; {never:,} of them are never called." + (f" The {limit} most called are shown." if len(uses) > limit else "")
-    return Table("Tools", ("tool", "declared in", "calls", "failed", "suspected", "retries", "unanswered", "break schema", "schemas"), rows, note)
+    note = f"{len(uses):,} tools; {never:,} of them are never called." + (
+        f" The {limit} most called are shown." if len(uses) > limit else ""
+    )
+    return Table(
+        "Tools",
+        (
+            "tool",
+            "declared in",
+            "calls",
+            "failed",
+            "suspected",
+            "retries",
+            "unanswered",
+            "break schema",
+            "schemas",
+        ),
+        rows,
+        note,
+    )
 
 
 def _repetition_table(log: Log, curated: Curated) -> Table:
-    keys = [key for c in log.conversations for key, message in zip(prefix_keys(c), c.messages) if message["role"] == "assistant"]
-    texts = Counter(fingerprint([m["content"] for m in c.messages if m["role"] == "user"]) for c in log.conversations)
-    rows = [("assistant turns in the log", len(keys)), ("… that an earlier record holds with the same history", len(keys) - len(set(keys))),
-            ("records whose history another record goes on from", curated.report["conversations"].get("prefix_of", 0)),
-            ("records equal to an earlier one", curated.report["conversations"].get("duplicate", 0)), ("records whose user says what an earlier one said", len(log.conversations) - len(texts))]
+    keys = [
+        key
+        for c in log.conversations
+        for key, message in zip(prefix_keys(c), c.messages)
+        if message["role"] == "assistant"
+    ]
+    texts = Counter(
+        fingerprint([m["content"] for m in c.messages if m["role"] == "user"])
+        for c in log.conversations
+    )
+    rows = [
+        ("assistant turns in the log", len(keys)),
+        ("… that an earlier record holds with the same history", len(keys) - len(set(keys))),
+        (
+            "records whose history another record goes on from",
+            curated.report["conversations"].get("prefix_of", 0),
+        ),
+        ("records equal to an earlier one", curated.report["conversations"].get("duplicate", 0)),
+        ("records whose user says what an earlier one said", len(log.conversations) - len(texts)),
+    ]
     return Table("Repetition", ("what", "n"), [(label, f"{n:,}") for label, n in rows])
 
 
@@ -195,7 +281,12 @@ def _private_table(conversations: Sequence[Conversation]) -> Table:
         kinds.update(found)
         holders.update(set(found))
     rows = [(kind, f"{n:,}", f"{holders[kind]:,}") for kind, n in kinds.most_common()]
-    return Table("Private data and secrets", ("kind", "places", "conversations"), rows, "Found by pattern after curation; names and addresses are not looked for. curate(…, redact=True) replaces them.")
+    return Table(
+        "Private data and secrets",
+        ("kind", "places", "conversations"),
+        rows,
+        "Found by pattern after curation; names and addresses are not looked for. curate(…, redact=True) replaces them.",
+    )
 
 # %% ../nbs/03_curate/09_diagnose.ipynb #3479705a
 def diagnose(
@@ -207,10 +298,38 @@ def diagnose(
     curated = curate(log.conversations)
     whole = complete_tools(log.conversations).conversations
     uses, stats, broken = tool_uses(whole), measure(log.conversations), violations(whole)
-    rejects = [(reject.source, reject.code, reject.path, reject.message, reject.excerpt) for reject in log.rejects[:20]]
-    tables = [Table("Records", ("what", "n"), [(label, f"{n:,}") for label, n in log.report.rows() if not label.startswith("calls of")]),
-              Table("Rejected records", ("place", "code", "path", "why", "excerpt"), rejects, f"{len(log.rejects):,} in all; the first {len(rejects):,} are shown." if rejects else ""),
-              Table("Conversations", ("what", "n"), stats.rows(), "As logged, before curation."), _tool_table(uses),
-              Table("Arguments that break their schema", ("tool", "problem", "calls", "values", "first at"), broken[:15], f"{len(broken):,} kinds; the first {min(15, len(broken))} are shown." if broken else ""),
-              _repetition_table(log, curated), _private_table(curated.conversations), curated.table]
+    rejects = [
+        (reject.source, reject.code, reject.path, reject.message, reject.excerpt)
+        for reject in log.rejects[:20]
+    ]
+    tables = [
+        Table(
+            "Records",
+            ("what", "n"),
+            [
+                (label, f"{n:,}")
+                for label, n in log.report.rows()
+                if not label.startswith("calls of")
+            ],
+        ),
+        Table(
+            "Rejected records",
+            ("place", "code", "path", "why", "excerpt"),
+            rejects,
+            f"{len(log.rejects):,} in all; the first {len(rejects):,} are shown."
+            if rejects
+            else "",
+        ),
+        Table("Conversations", ("what", "n"), stats.rows(), "As logged, before curation."),
+        _tool_table(uses),
+        Table(
+            "Arguments that break their schema",
+            ("tool", "problem", "calls", "values", "first at"),
+            broken[:15],
+            f"{len(broken):,} kinds; the first {min(15, len(broken))} are shown." if broken else "",
+        ),
+        _repetition_table(log, curated),
+        _private_table(curated.conversations),
+        curated.table,
+    ]
     return Diagnosis(log, curated, stats, uses, tables)

@@ -17,12 +17,14 @@ from typing import Protocol
 
 from tqdm.auto import tqdm
 
-from .conversation import Conversation, ToolCall, dumps
-from .generate.engine import Output
+from .conversation import Conversation, ToolCall
+from .errors import EvaluateError
 from .evaluate.intervals import Metric, ratio
 from .evaluate.matching import match_calls
+from .evaluate.values import Rule, values_equal
 from .generate.tools import Replies, Toolbox, ToolCaller
-from .evaluate.values import EvaluateError, Rule, values_equal
+from .text import dumps
+from .turn import Output
 
 # %% ../nbs/08_evaluate/09_replay.ipynb #9a10528c
 UNKNOWN = {"error": "not in the log: nobody made this call, so its result is not known"}
@@ -40,7 +42,9 @@ class LoggedResults:
         self.known: list[tuple[ToolCall, dict | None]] = []
         for turn in range(len(conversation.messages)):
             # ids may be used again in a later turn, so only the results right behind a turn are its own
-            behind = takewhile(lambda message: message["role"] == "tool", conversation.messages[turn + 1 :])
+            behind = takewhile(
+                lambda message: message["role"] == "tool", conversation.messages[turn + 1 :]
+            )
             contents = {message.get("tool_call_id"): message for message in behind}
             self.known += [(call, contents.get(call.id)) for call in conversation.calls(turn)]
         self.given: Counter[int] = Counter()
@@ -50,7 +54,14 @@ class LoggedResults:
         call: ToolCall,  # What the model wants
     ) -> dict:  # A tool message
         "Answer a call from the log"
-        same = [number for number, (logged, _) in enumerate(self.known) if any(pair.exact for pair in match_calls([logged], [call], tools=self.tools, **self.comparison))]
+        same = [
+            number
+            for number, (logged, _) in enumerate(self.known)
+            if any(
+                pair.exact
+                for pair in match_calls([logged], [call], tools=self.tools, **self.comparison)
+            )
+        ]
         answer = {"role": "tool", "tool_call_id": call.id, "name": call.name}
         if not same or self.known[same[0]][1] is None:
             return answer | {"content": dumps(UNKNOWN), "is_error": True}
@@ -76,20 +87,38 @@ def replay_one(
     engine: Replies,  # `HFEngine`, `EndpointEngine` or your own
     conversation: Conversation,  # A logged one
     *,
-    max_steps: int | None = None,  # Most turns of the model; default: twice as many as were logged, and four
+    max_steps: int
+    | None = None,  # Most turns of the model; default: twice as many as were logged, and four
     mode: str = "normalized",  # How values compare
     rules: Mapping[str, Rule] | None = None,  # See `Equality`
 ) -> Trajectory:
     "Let a model have a logged conversation by itself"
-    results, starts = LoggedResults(conversation, mode=mode, rules=rules), [number for number, message in enumerate(conversation.messages) if message["role"] == "assistant"]
+    results, starts = (
+        LoggedResults(conversation, mode=mode, rules=rules),
+        [
+            number
+            for number, message in enumerate(conversation.messages)
+            if message["role"] == "assistant"
+        ],
+    )
     if not starts:
         raise EvaluateError(f"conversation {conversation.id} has no assistant turn to replay")
     said = [message for message in conversation.messages[starts[0] :] if message["role"] == "user"]
     messages, steps, outputs = conversation.messages[: starts[0]], [], []
-    first, most = sum(message["role"] == "user" for message in messages), max_steps or 2 * len(starts) + 4
+    first, most = (
+        sum(message["role"] == "user" for message in messages),
+        max_steps or 2 * len(starts) + 4,
+    )
 
     def end(how: str) -> Trajectory:
-        return Trajectory(conversation, messages, steps, outputs, how, first + sum(message["role"] == "user" for message in messages[starts[0] :]))
+        return Trajectory(
+            conversation,
+            messages,
+            steps,
+            outputs,
+            how,
+            first + sum(message["role"] == "user" for message in messages[starts[0] :]),
+        )
 
     while len(outputs) < most:
         outputs.append(output := engine.reply(messages, conversation.tools))
@@ -97,8 +126,15 @@ def replay_one(
         if parsed.outcome == "malformed" or not output.stopped:
             messages = [*messages, {"role": "assistant", "content": output.text}]
             return end("malformed" if output.stopped else "cut")
-        made = [ToolCall(call.name, call.arguments, f"call_{len(messages)}_{number}") for number, call in enumerate(parsed.calls)]
-        messages = [*messages, {"role": "assistant", "content": parsed.text} | ({"tool_calls": [call.to_message() for call in made]} if made else {})]
+        made = [
+            ToolCall(call.name, call.arguments, f"call_{len(messages)}_{number}")
+            for number, call in enumerate(parsed.calls)
+        ]
+        messages = [
+            *messages,
+            {"role": "assistant", "content": parsed.text}
+            | ({"tool_calls": [call.to_message() for call in made]} if made else {}),
+        ]
         if made:
             steps.append(made)
             messages = [*messages, *map(results, made)]
@@ -126,18 +162,38 @@ def trajectory_counts(
 ) -> dict[str, tuple[float, float]]:  # Named as in `TRAJECTORIES`: hits, and of how many
     "Compare a free run with its log"
     talk, tools = run.conversation, run.conversation.tools
-    logged, made = [step for turn in range(len(talk.messages)) if (step := talk.calls(turn))], run.steps
+    logged, made = (
+        [step for turn in range(len(talk.messages)) if (step := talk.calls(turn))],
+        run.steps,
+    )
 
     def exact(expected: Sequence[ToolCall], predicted: Sequence[ToolCall]) -> int:
-        return sum(pair.exact for pair in match_calls(expected, predicted, tools=tools, **comparison))
+        return sum(
+            pair.exact for pair in match_calls(expected, predicted, tools=tools, **comparison)
+        )
 
-    wanted, got = [call for step in logged for call in step], [call for step in made for call in step]
+    wanted, got = (
+        [call for step in logged for call in step],
+        [call for step in made for call in step],
+    )
     right = exact(wanted, got)
     names = (Counter(call.name for call in wanted) & Counter(call.name for call in got)).total()
-    same_steps = len(logged) == len(made) and all(exact(step, other) == len(step) == len(other) for step, other in zip(logged, made))
+    same_steps = len(logged) == len(made) and all(
+        exact(step, other) == len(step) == len(other) for step, other in zip(logged, made)
+    )
     users = sum(message["role"] == "user" for message in talk.messages)
     ratios = (same_steps, right == len(wanted) == len(got), right == len(got), right == len(wanted))
-    return dict(zip(TRAJECTORIES, [*((float(one), 1.0) for one in ratios), (names, len(wanted)), (right, len(wanted)), (float(run.ended == "answer" and run.reached == users), 1.0)]))
+    return dict(
+        zip(
+            TRAJECTORIES,
+            [
+                *((float(one), 1.0) for one in ratios),
+                (names, len(wanted)),
+                (right, len(wanted)),
+                (float(run.ended == "answer" and run.reached == users), 1.0),
+            ],
+        )
+    )
 
 # %% ../nbs/08_evaluate/09_replay.ipynb #a9cf5d54
 @dataclass(frozen=True)
@@ -149,11 +205,17 @@ class Replay:
     ended: dict[str, int]  # How the runs ended
 
     def __repr__(self) -> str:
-        return "\n".join([*(f"{name:24} {metric}" for name, metric in self.metrics.items()), f"{'ended':24} {', '.join(f'{how} {many}' for how, many in self.ended.items())}"])
+        return "\n".join(
+            [
+                *(f"{name:24} {metric}" for name, metric in self.metrics.items()),
+                f"{'ended':24} {', '.join(f'{how} {many}' for how, many in self.ended.items())}",
+            ]
+        )
 
 
 def replay(
-    engine: Replies | Callable[[Conversation], Replies],  # An engine, or what makes one for each conversation
+    engine: Replies
+    | Callable[[Conversation], Replies],  # An engine, or what makes one for each conversation
     conversations: Sequence[Conversation],  # Held-out ones
     *,
     max_steps: int | None = None,  # Most turns of the model in one conversation
@@ -165,11 +227,21 @@ def replay(
     if not conversations:
         raise EvaluateError("no conversations to replay")
     runs = []
-    for conversation in tqdm(conversations, desc="replay", unit="conversation", disable=not progress):
+    for conversation in tqdm(
+        conversations, desc="replay", unit="conversation", disable=not progress
+    ):
         answering = engine(conversation) if callable(engine) else engine
-        runs.append(replay_one(answering, conversation, max_steps=max_steps, mode=mode, rules=rules))
-    counts, ids = [trajectory_counts(run, mode=mode, rules=rules) for run in runs], [run.conversation.id for run in runs]
-    metrics = {name: ratio([count[name][0] for count in counts], [count[name][1] for count in counts], ids) for name in TRAJECTORIES}
+        runs.append(
+            replay_one(answering, conversation, max_steps=max_steps, mode=mode, rules=rules)
+        )
+    counts, ids = (
+        [trajectory_counts(run, mode=mode, rules=rules) for run in runs],
+        [run.conversation.id for run in runs],
+    )
+    metrics = {
+        name: ratio([count[name][0] for count in counts], [count[name][1] for count in counts], ids)
+        for name in TRAJECTORIES
+    }
     return Replay(runs, metrics, dict(Counter(run.ended for run in runs).most_common()))
 
 # %% ../nbs/08_evaluate/09_replay.ipynb #466f4175
@@ -193,7 +265,9 @@ def states_match(
     real, free = environment(), environment()
     logged = Toolbox(real.functions, conversation.tools)
     model = ToolCaller(engine, free.functions, schemas=conversation.tools, max_steps=max_steps)
-    starts = [number for number, message in enumerate(conversation.messages) if message["role"] == "user"]
+    starts = [
+        number for number, message in enumerate(conversation.messages) if message["role"] == "user"
+    ]
     if not starts:
         raise EvaluateError(f"conversation {conversation.id} has no user turn to play")
     messages, found = list(conversation.messages[: starts[0]]), []

@@ -16,39 +16,69 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from .conversation import ToolCall, dumps, make_tool
+from .conversation import ToolCall, make_tool
+from .text import dumps
 
 # %% ../nbs/02_logs/04_samples.ipynb #bcb91ef9
 def _schema(required: str, **properties: dict | str) -> dict:
-    typed = {name: {"type": kind} if isinstance(kind, str) else kind for name, kind in properties.items()}
+    typed = {
+        name: {"type": kind} if isinstance(kind, str) else kind for name, kind in properties.items()
+    }
     return {"type": "object", "properties": typed, "required": required.split()}
 
 
 SAMPLE_TOOLS = [
     make_tool("get_weather", "Weather right now", parameters=_schema("city", city="string")),
-    make_tool("get_weather_forecast", "Weather of the next days", parameters=_schema("city days", city="string", days="integer")),
-    make_tool("find_restaurants", "Restaurants by cuisine", parameters=_schema("city cuisine", city="string", cuisine="string")),
+    make_tool(
+        "get_weather_forecast",
+        "Weather of the next days",
+        parameters=_schema("city days", city="string", days="integer"),
+    ),
+    make_tool(
+        "find_restaurants",
+        "Restaurants by cuisine",
+        parameters=_schema("city cuisine", city="string", cuisine="string"),
+    ),
     make_tool("find_sights", "Sights of a city", parameters=_schema("city", city="string")),
-    make_tool("convert_currency", "Convert money", parameters=_schema("amount source target", amount="number", source="string", target="string")),
+    make_tool(
+        "convert_currency",
+        "Convert money",
+        parameters=_schema(
+            "amount source target", amount="number", source="string", target="string"
+        ),
+    ),
     make_tool("set_alarm", "Set an alarm", parameters=_schema("time", time="string")),
-    make_tool("book_table", "Book a restaurant table", parameters=_schema("restaurant people", restaurant="string", people="integer")),
+    make_tool(
+        "book_table",
+        "Book a restaurant table",
+        parameters=_schema("restaurant people", restaurant="string", people="integer"),
+    ),
 ]
 
 # %% ../nbs/02_logs/04_samples.ipynb #5ebca112
 CITIES = {
-    "en": ("Paris London Berlin Madrid Rome Vienna Lisbon Dublin Oslo Helsinki Stockholm Prague Warsaw Athens Budapest Brussels Amsterdam "
-           "Copenhagen Zurich Geneva Milan Naples Venice Turin Seville Valencia Porto Lyon Nice Bordeaux Hamburg Munich Cologne Dresden Leipzig "
-           "Krakow Gdansk Riga Tallinn Vilnius Sofia Bucharest Belgrade Zagreb Split Istanbul Ankara Cairo Tunis Nairobi Lagos Accra Dakar "
-           "Toronto Montreal Vancouver Boston Chicago Seattle Denver Austin Houston Miami Atlanta Phoenix Lima Quito Bogota Santiago Havana "
-           "Tokyo Osaka Kyoto Seoul Busan Manila Bangkok Hanoi Jakarta Delhi Mumbai Kolkata Sydney Perth Auckland").split(),
-    "zh": ("北京 上海 广州 深圳 杭州 南京 苏州 成都 重庆 武汉 西安 长沙 厦门 青岛 大连 天津 昆明 桂林 三亚 拉萨 兰州 哈尔滨 沈阳 郑州 济南 合肥 "
-           "福州 南昌 贵阳 太原 洛阳 大理 丽江 珠海 宁波 无锡 扬州 绍兴").split(),
+    "en": (
+        "Paris London Berlin Madrid Rome Vienna Lisbon Dublin Oslo Helsinki Stockholm Prague Warsaw Athens Budapest Brussels Amsterdam "
+        "Copenhagen Zurich Geneva Milan Naples Venice Turin Seville Valencia Porto Lyon Nice Bordeaux Hamburg Munich Cologne Dresden Leipzig "
+        "Krakow Gdansk Riga Tallinn Vilnius Sofia Bucharest Belgrade Zagreb Split Istanbul Ankara Cairo Tunis Nairobi Lagos Accra Dakar "
+        "Toronto Montreal Vancouver Boston Chicago Seattle Denver Austin Houston Miami Atlanta Phoenix Lima Quito Bogota Santiago Havana "
+        "Tokyo Osaka Kyoto Seoul Busan Manila Bangkok Hanoi Jakarta Delhi Mumbai Kolkata Sydney Perth Auckland"
+    ).split(),
+    "zh": (
+        "北京 上海 广州 深圳 杭州 南京 苏州 成都 重庆 武汉 西安 长沙 厦门 青岛 大连 天津 昆明 桂林 三亚 拉萨 兰州 哈尔滨 沈阳 郑州 济南 合肥 "
+        "福州 南昌 贵阳 太原 洛阳 大理 丽江 珠海 宁波 无锡 扬州 绍兴"
+    ).split(),
 }
-CUISINES = {"en": "Italian Thai Indian Mexican Greek French Japanese Korean Turkish Spanish Lebanese Vietnamese vegan seafood".split(),
-            "zh": "川菜 粤菜 湘菜 火锅 烧烤 日料 韩餐 素食 海鲜 面食".split()}
+CUISINES = {
+    "en": "Italian Thai Indian Mexican Greek French Japanese Korean Turkish Spanish Lebanese Vietnamese vegan seafood".split(),
+    "zh": "川菜 粤菜 湘菜 火锅 烧烤 日料 韩餐 素食 海鲜 面食".split(),
+}
 SKIES = {"en": "sunny cloudy rainy windy foggy".split(), "zh": "晴 多云 小雨 大风 有雾".split()}
 CURRENCIES = "USD EUR GBP JPY CNY CHF SEK".split()
-FIRST, SECOND = "Blue Golden Old Green Silver Little Royal Red".split(), "Lotus Harbor Garden Lantern Kitchen Dragon Terrace Olive".split()
+FIRST, SECOND = (
+    "Blue Golden Old Green Silver Little Royal Red".split(),
+    "Lotus Harbor Garden Lantern Kitchen Dragon Terrace Olive".split(),
+)
 
 # %% ../nbs/02_logs/04_samples.ipynb #dcfbf086
 class _Talk:
@@ -82,19 +112,63 @@ class _Talk:
 
 # %% ../nbs/02_logs/04_samples.ipynb #73d03d07
 ASK = {
-    "get_weather": {"en": ["What's the weather in {city}?", "How is the weather in {city} right now?", "Is it raining in {city} at the moment?", "Weather in {city} please"],
-                    "zh": ["{city}现在天气怎么样？", "{city}天气如何", "帮我查一下{city}现在的天气"]},
-    "get_weather_forecast": {"en": ["What will the weather be like in {city} over the next {days} days?", "{days}-day forecast for {city}", "Give me the forecast for {city}, {days} days"],
-                             "zh": ["{city}未来{days}天天气怎么样？", "查一下{city}接下来{days}天的天气预报"]},
-    "find_restaurants": {"en": ["Find a {cuisine} restaurant in {city}", "Where can I eat {cuisine} food in {city}?", "I'd like {cuisine} food in {city}"],
-                         "zh": ["{city}有什么好吃的{cuisine}？", "在{city}找一家{cuisine}餐厅", "推荐{city}的{cuisine}"]},
-    "find_sights": {"en": ["What should I see in {city}?", "Top sights in {city}", "I'm visiting {city}, what is worth seeing?"],
-                    "zh": ["{city}有哪些景点？", "推荐几个{city}的景点", "去{city}玩什么好？"]},
-    "convert_currency": {"en": ["Convert {amount} {source} to {target}", "How much is {amount} {source} in {target}?", "What are {amount} {source} worth in {target}?"],
-                         "zh": ["{amount} {source} 等于多少 {target}？", "把{amount} {source}换成{target}"]},
-    "set_alarm": {"en": ["Wake me at {time}", "Set an alarm for {time}", "Alarm at {time} please"], "zh": ["{time}叫我起床", "定一个{time}的闹钟"]},
-    "book_table": {"en": ["Book a table for {people} at {restaurant}", "Reserve {restaurant} for {people} people", "I need a table at {restaurant}, {people} of us"],
-                   "zh": ["在{restaurant}订一张{people}人的桌子", "帮我订{restaurant}，{people}个人"]},
+    "get_weather": {
+        "en": [
+            "What's the weather in {city}?",
+            "How is the weather in {city} right now?",
+            "Is it raining in {city} at the moment?",
+            "Weather in {city} please",
+        ],
+        "zh": ["{city}现在天气怎么样？", "{city}天气如何", "帮我查一下{city}现在的天气"],
+    },
+    "get_weather_forecast": {
+        "en": [
+            "What will the weather be like in {city} over the next {days} days?",
+            "{days}-day forecast for {city}",
+            "Give me the forecast for {city}, {days} days",
+        ],
+        "zh": ["{city}未来{days}天天气怎么样？", "查一下{city}接下来{days}天的天气预报"],
+    },
+    "find_restaurants": {
+        "en": [
+            "Find a {cuisine} restaurant in {city}",
+            "Where can I eat {cuisine} food in {city}?",
+            "I'd like {cuisine} food in {city}",
+        ],
+        "zh": [
+            "{city}有什么好吃的{cuisine}？",
+            "在{city}找一家{cuisine}餐厅",
+            "推荐{city}的{cuisine}",
+        ],
+    },
+    "find_sights": {
+        "en": [
+            "What should I see in {city}?",
+            "Top sights in {city}",
+            "I'm visiting {city}, what is worth seeing?",
+        ],
+        "zh": ["{city}有哪些景点？", "推荐几个{city}的景点", "去{city}玩什么好？"],
+    },
+    "convert_currency": {
+        "en": [
+            "Convert {amount} {source} to {target}",
+            "How much is {amount} {source} in {target}?",
+            "What are {amount} {source} worth in {target}?",
+        ],
+        "zh": ["{amount} {source} 等于多少 {target}？", "把{amount} {source}换成{target}"],
+    },
+    "set_alarm": {
+        "en": ["Wake me at {time}", "Set an alarm for {time}", "Alarm at {time} please"],
+        "zh": ["{time}叫我起床", "定一个{time}的闹钟"],
+    },
+    "book_table": {
+        "en": [
+            "Book a table for {people} at {restaurant}",
+            "Reserve {restaurant} for {people} people",
+            "I need a table at {restaurant}, {people} of us",
+        ],
+        "zh": ["在{restaurant}订一张{people}人的桌子", "帮我订{restaurant}，{people}个人"],
+    },
 }
 
 # %% ../nbs/02_logs/04_samples.ipynb #f8d69820
@@ -105,11 +179,19 @@ def _arguments(talk: _Talk, name: str) -> dict:
         source, target = rng.sample(CURRENCIES, 2)
         amount = rng.choice([rng.randint(2, 999), round(rng.uniform(1, 99), 1)])
         return {"amount": amount, "source": source, "target": target}
-    extra = {"get_weather_forecast": {"days": rng.randint(2, 9)}, "find_restaurants": {"cuisine": talk.pick(CUISINES[language])}}
+    extra = {
+        "get_weather_forecast": {"days": rng.randint(2, 9)},
+        "find_restaurants": {"cuisine": talk.pick(CUISINES[language])},
+    }
     if name == "set_alarm":
-        return {"time": f"{rng.randint(4, 23):02d}:{rng.choice([0, 5, 10, 15, 20, 25, 30, 40, 45, 50]):02d}"}
+        return {
+            "time": f"{rng.randint(4, 23):02d}:{rng.choice([0, 5, 10, 15, 20, 25, 30, 40, 45, 50]):02d}"
+        }
     if name == "book_table":
-        return {"restaurant": f"{talk.pick(FIRST)} {talk.pick(SECOND)}", "people": rng.randint(2, 9)}
+        return {
+            "restaurant": f"{talk.pick(FIRST)} {talk.pick(SECOND)}",
+            "people": rng.randint(2, 9),
+        }
     return {"city": city} | extra.get(name, {})
 
 
@@ -118,7 +200,12 @@ def _reply(talk: _Talk, name: str, arguments: dict) -> tuple[dict, str]:
     zh, rng = talk.language == "zh", talk.rng
     if name in ("get_weather", "get_weather_forecast"):
         sky, celsius = talk.pick(SKIES[talk.language]), rng.randint(-5, 35)
-        return {"sky": sky, "celsius": celsius}, f"{arguments['city']}：{sky}，{celsius} 度。" if zh else f"{arguments['city']}: {sky}, {celsius} °C."
+        return (
+            {"sky": sky, "celsius": celsius},
+            f"{arguments['city']}：{sky}，{celsius} 度。"
+            if zh
+            else f"{arguments['city']}: {sky}, {celsius} °C.",
+        )
     if name == "find_restaurants":
         found = f"{talk.pick(FIRST)} {talk.pick(SECOND)}"
         return {"name": found}, f"推荐 {found}。" if zh else f"Try {found}."
@@ -162,8 +249,16 @@ def parallel(talk: _Talk) -> None:
     "Two cities in one question: two calls in one turn"
     name = talk.pick(["get_weather", "find_sights"])
     first, second = talk.rng.sample(CITIES[talk.language], 2)
-    forms = {"get_weather": {"en": ["Weather in {} and {}?", "How is the weather in {} and in {}?"], "zh": ["{}和{}现在天气怎么样？"]},
-             "find_sights": {"en": ["What should I see in {} and {}?", "Top sights in {} and {}"], "zh": ["{}和{}有哪些景点？"]}}
+    forms = {
+        "get_weather": {
+            "en": ["Weather in {} and {}?", "How is the weather in {} and in {}?"],
+            "zh": ["{}和{}现在天气怎么样？"],
+        },
+        "find_sights": {
+            "en": ["What should I see in {} and {}?", "Top sights in {} and {}"],
+            "zh": ["{}和{}有哪些景点？"],
+        },
+    }
     talk.user(talk.pick(forms[name][talk.language]).format(first, second))
     calls = [(name, {"city": first}), (name, {"city": second})]
     ids = talk.call(*calls)
@@ -177,7 +272,11 @@ def follow_up(talk: _Talk) -> None:
     arguments = _ask(talk, name)
     _finish(talk, talk.call((name, arguments)), [(name, arguments)])
     city = talk.pick([c for c in CITIES[talk.language] if c != arguments["city"]])
-    talk.user(talk.pick({"en": ["And in {}?", "What about {}?"], "zh": ["那{}呢？"]}[talk.language]).format(city))
+    talk.user(
+        talk.pick(
+            {"en": ["And in {}?", "What about {}?"], "zh": ["那{}呢？"]}[talk.language]
+        ).format(city)
+    )
     talk.call((name, {"city": city}))
 
 # %% ../nbs/02_logs/04_samples.ipynb #9d2159bc
@@ -189,16 +288,31 @@ def book_what_was_found(talk: _Talk) -> None:
     talk.result(id, content)
     talk.say(answer)
     people = talk.rng.randint(2, 9)
-    talk.user({"en": "Book it for {} people", "zh": "帮我订{}个人的桌"}[talk.language].format(people))
+    talk.user(
+        {"en": "Book it for {} people", "zh": "帮我订{}个人的桌"}[talk.language].format(people)
+    )
     talk.call(("book_table", {"restaurant": content["name"], "people": people}))
 
 
 def missing_argument(talk: _Talk) -> None:
     "A question without the argument that the tool needs: ask back, then call"
     zh = talk.language == "zh"
-    name, ask, back = talk.pick([
-        ("get_weather", ["今天天气怎么样？", "外面天气如何？"] if zh else ["What's the weather like?", "How is the weather?"], "哪个城市？" if zh else "In which city?"),
-        ("set_alarm", ["定个闹钟", "叫我起床"] if zh else ["Set an alarm", "Wake me up tomorrow"], "几点？" if zh else "At what time?")])
+    name, ask, back = talk.pick(
+        [
+            (
+                "get_weather",
+                ["今天天气怎么样？", "外面天气如何？"]
+                if zh
+                else ["What's the weather like?", "How is the weather?"],
+                "哪个城市？" if zh else "In which city?",
+            ),
+            (
+                "set_alarm",
+                ["定个闹钟", "叫我起床"] if zh else ["Set an alarm", "Wake me up tomorrow"],
+                "几点？" if zh else "At what time?",
+            ),
+        ]
+    )
     talk.user(talk.pick(ask))
     talk.say(back)
     arguments = _arguments(talk, name)
@@ -220,16 +334,48 @@ def retry(talk: _Talk) -> None:
 # %% ../nbs/02_logs/04_samples.ipynb #dd6a0c2d
 def chat(talk: _Talk) -> None:
     "Talk that needs no tool"
-    pairs = {"en": [("Hello", "Hello! How can I help?"), ("Thanks a lot", "You're welcome."), ("Who are you?", "I'm your travel assistant."), ("Good morning", "Good morning!"),
-                    ("What is the capital of {}?", "I only help with travel plans."), ("Write a poem about {}", "I only help with travel plans."), ("Tell me a joke about {}", "I only help with travel plans."),
-                    ("Translate {} into French", "I only help with travel plans."), ("How many people live near {}?", "I only help with travel plans.")],
-             "zh": [("你好", "你好！有什么可以帮您？"), ("谢谢", "不客气。"), ("你是谁？", "我是您的旅行助手。"), ("写一首关于{}的诗", "我只能帮忙安排旅行。"), ("讲一个关于{}的笑话", "我只能帮忙安排旅行。")]}
+    pairs = {
+        "en": [
+            ("Hello", "Hello! How can I help?"),
+            ("Thanks a lot", "You're welcome."),
+            ("Who are you?", "I'm your travel assistant."),
+            ("Good morning", "Good morning!"),
+            ("What is the capital of {}?", "I only help with travel plans."),
+            ("Write a poem about {}", "I only help with travel plans."),
+            ("Tell me a joke about {}", "I only help with travel plans."),
+            ("Translate {} into French", "I only help with travel plans."),
+            ("How many people live near {}?", "I only help with travel plans."),
+        ],
+        "zh": [
+            ("你好", "你好！有什么可以帮您？"),
+            ("谢谢", "不客气。"),
+            ("你是谁？", "我是您的旅行助手。"),
+            ("写一首关于{}的诗", "我只能帮忙安排旅行。"),
+            ("讲一个关于{}的笑话", "我只能帮忙安排旅行。"),
+        ],
+    }
     ask, answer = talk.pick(pairs[talk.language])
-    talk.user(ask.format(talk.pick(["Peru", "Kenya", "winter", "the sea", "cats", "Iceland", "mountains", "Brazil"] if talk.language == "en" else ["冬天", "大海", "猫", "月亮", "高山"])))
+    talk.user(
+        ask.format(
+            talk.pick(
+                ["Peru", "Kenya", "winter", "the sea", "cats", "Iceland", "mountains", "Brazil"]
+                if talk.language == "en"
+                else ["冬天", "大海", "猫", "月亮", "高山"]
+            )
+        )
+    )
     talk.say(answer)
 
 # %% ../nbs/02_logs/04_samples.ipynb #fa70f205
-KINDS = {plain: 52, parallel: 8, follow_up: 7, book_what_was_found: 5, missing_argument: 7, retry: 4, chat: 17}
+KINDS = {
+    plain: 52,
+    parallel: 8,
+    follow_up: 7,
+    book_what_was_found: 5,
+    missing_argument: 7,
+    retry: 4,
+    chat: 17,
+}
 
 
 def sample_records(
@@ -243,7 +389,11 @@ def sample_records(
         talk = _Talk(rng, "zh" if rng.random() < 0.3 else "en")
         [kind] = rng.choices(list(KINDS), weights=list(KINDS.values()))
         kind(talk)
-        record = {"conversation_id": f"s{seed}-{i:04d}", "messages": talk.messages, "tools": SAMPLE_TOOLS}
+        record = {
+            "conversation_id": f"s{seed}-{i:04d}",
+            "messages": talk.messages,
+            "tools": SAMPLE_TOOLS,
+        }
         yield record
         if i % 50 == 49:
             yield record | {"conversation_id": f"s{seed}-{i:04d}-again"}
@@ -257,7 +407,11 @@ def write_sample_logs(
 ) -> Path:  # The file written
     "Write the sample log, broken lines included"
     lines = [dumps(record) for record in sample_records(conversations, seed=seed)]
-    broken = {3: lines[3][:120], 40: '{"conversation_id": "no-messages"}', 77: lines[77].replace('"role": "user"', '"role": "wizard"', 1)}
+    broken = {
+        3: lines[3][:120],
+        40: '{"conversation_id": "no-messages"}',
+        77: lines[77].replace('"role": "user"', '"role": "wizard"', 1),
+    }
     for at, line in broken.items():
         if at < len(lines):
             lines.insert(at, line)
@@ -281,6 +435,7 @@ def sample_functions(
     def make(name: str) -> Callable[..., dict]:
         def function(**arguments: object) -> dict:
             return _reply(talk, name, arguments)[0]
+
         function.__name__ = name
         return function
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .conversation import Conversation, ConversationError, dumps, loads
-from .formats.fields import write_lines
+from .conversation import Conversation
+from .errors import ConversationError
+from .text import dumps, loads, write_atomic
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -25,7 +26,7 @@ def save_conversations(
     path: str | Path,  # A `.jsonl` file; missing folders are made
 ) -> None:
     "Write conversations as JSON Lines"
-    write_lines(path, (dumps(c.to_dict()) for c in conversations))
+    write_atomic(path, (dumps(c.to_dict()) for c in conversations))
 
 
 def load_conversations(
@@ -38,7 +39,11 @@ def load_conversations(
             try:
                 found.append(Conversation.from_dict(loads(line)))
             except (KeyError, TypeError, ValueError) as error:
-                raise ConversationError(f"{Path(path).name}:{number} is no saved conversation: {error}", "not_json", f"{number}") from None
+                raise ConversationError(
+                    f"{Path(path).name}:{number} is no saved conversation: {error}",
+                    "not_json",
+                    f"{number}",
+                ) from None
     return found
 
 # %% ../nbs/03_curate/05_saving.ipynb #b48c3ab3
@@ -50,17 +55,30 @@ def to_datasets(
 ) -> "DatasetDict":  # Columns id, messages, tools, meta; the last three are JSON text
     "Make a `DatasetDict` that gives back exactly what went in"
     from datasets import Dataset, DatasetDict, Features, Value
+
     features = Features({key: Value("string") for key in ("id", *_TEXTS)})
     rows = {name: [c.to_dict() for c in part] for name, part in sets.items() if part}
-    columns = {name: {"id": [row["id"] for row in part]} | {key: [dumps(row[key]) for row in part] for key in _TEXTS} for name, part in rows.items()}
-    return DatasetDict({name: Dataset.from_dict(column, features=features) for name, column in columns.items()})
+    columns = {
+        name: {"id": [row["id"] for row in part]}
+        | {key: [dumps(row[key]) for row in part] for key in _TEXTS}
+        for name, part in rows.items()
+    }
+    return DatasetDict(
+        {name: Dataset.from_dict(column, features=features) for name, column in columns.items()}
+    )
 
 
 def from_datasets(
     data: Mapping[str, Iterable[dict]],  # What `to_datasets` made, from memory or from disk
 ) -> dict[str, list[Conversation]]:  # The same sets
     "Read conversations back from a `DatasetDict`"
-    return {name: [Conversation.from_dict({"id": row["id"]} | {key: loads(row[key]) for key in _TEXTS}) for row in part] for name, part in data.items()}
+    return {
+        name: [
+            Conversation.from_dict({"id": row["id"]} | {key: loads(row[key]) for key in _TEXTS})
+            for row in part
+        ]
+        for name, part in data.items()
+    }
 
 # %% ../nbs/03_curate/05_saving.ipynb #d2c0514f
 def to_trl(
@@ -70,17 +88,34 @@ def to_trl(
 ) -> "Dataset":  # Columns prompt, completion, tools, of `datasets.Json`
     "Make a prompt-completion dataset for TRL, or raise `ConversationError` for values that its columns change"
     from datasets import Dataset, Features, Json, List
+
     features = Features({key: List(Json()) for key in ("prompt", "completion", "tools")})
     rows, places = [], []
     for c in conversations:
         for turn in c.turns:
-            rows.append({"prompt": c.messages[:turn], "completion": [c.messages[turn]], "tools": c.tools})
+            rows.append(
+                {"prompt": c.messages[:turn], "completion": [c.messages[turn]], "tools": c.tools}
+            )
             places.append(f"{c.id}, turn {turn}")
-    data = Dataset.from_dict({key: [row[key] for row in rows] for key in features}, features=features)
-    changed = [place for place, row, back in zip(places, rows, data) if json.dumps(row) != json.dumps(back)] if exact else []
+    data = Dataset.from_dict(
+        {key: [row[key] for row in rows] for key in features}, features=features
+    )
+    changed = (
+        [
+            place
+            for place, row, back in zip(places, rows, data)
+            if json.dumps(row) != json.dumps(back)
+        ]
+        if exact
+        else []
+    )
     if changed:
-        raise ConversationError(f"datasets.Json changes a value in {len(changed)} of {len(rows)} rows, the first is {changed[0]}: a float of more than 10 decimals, or an integer of more than 64 bits; "
-                                "round it, or accept the change with exact=False", "not_exact", changed[0])
+        raise ConversationError(
+            f"datasets.Json changes a value in {len(changed)} of {len(rows)} rows, the first is {changed[0]}: a float of more than 10 decimals, or an integer of more than 64 bits; "
+            "round it, or accept the change with exact=False",
+            "not_exact",
+            changed[0],
+        )
     return data
 
 # %% ../nbs/03_curate/05_saving.ipynb #c3840856
@@ -89,17 +124,30 @@ def save_openai(
     path: str | Path,  # A `.jsonl` file
 ) -> None:
     "Write OpenAI's fine-tuning format"
-    write_lines(path, (dumps(_openai_row(c)) for c in conversations))
+    write_atomic(path, (dumps(_openai_row(c)) for c in conversations))
 
 
 def _openai_row(conversation: Conversation) -> dict:
     messages, turns = [], set(conversation.turns)
     for i, message in enumerate(conversation.messages):
-        bare = {key: value for key, value in message.items() if key not in ("is_error", "reasoning_content", "name")}
+        bare = {
+            key: value
+            for key, value in message.items()
+            if key not in ("is_error", "reasoning_content", "name")
+        }
         if "tool_calls" in message:
-            bare["tool_calls"] = [call | {"function": call["function"] | {"arguments": dumps(call["function"]["arguments"])}} for call in message["tool_calls"]]
+            bare["tool_calls"] = [
+                call
+                | {
+                    "function": call["function"]
+                    | {"arguments": dumps(call["function"]["arguments"])}
+                }
+                for call in message["tool_calls"]
+            ]
         if message["role"] == "assistant" and i not in turns:
             bare["weight"] = 0
         messages.append(bare)
     parallel = any(len(message.get("tool_calls", [])) > 1 for message in messages)
-    return {"messages": messages} | ({"tools": conversation.tools, "parallel_tool_calls": parallel} if conversation.tools else {})
+    return {"messages": messages} | (
+        {"tools": conversation.tools, "parallel_tool_calls": parallel} if conversation.tools else {}
+    )

@@ -9,13 +9,16 @@ __all__ = ['argument_errors', 'infer_tools']
 
 # %% ../nbs/00_record/04_schemas.ipynb #e8e24d3a
 import copy
-import fastjsonschema
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+
+import fastjsonschema
 from genson import SchemaBuilder
 
-from .conversation import ConversationError, ToolCall, dumps, excerpt, loads, make_tool
+from .conversation import ToolCall, make_tool
+from .errors import ConversationError
+from .text import dumps, excerpt, loads
 
 # %% ../nbs/00_record/04_schemas.ipynb #9934f9f8
 def argument_errors(
@@ -23,15 +26,21 @@ def argument_errors(
     tools: list[dict],  # The tools that were offered
 ) -> list[str]:  # What is wrong with it; empty when nothing is
     "List what breaks the schema of the called tool: an unknown tool or the first broken rule"
-    function = next((tool["function"] for tool in tools if tool["function"]["name"] == call.name), None)
+    function = next(
+        (tool["function"] for tool in tools if tool["function"]["name"] == call.name), None
+    )
     if function is None:
-        return [f"unknown tool {call.name}; offered: {', '.join(tool['function']['name'] for tool in tools) or 'none'}"]
+        return [
+            f"unknown tool {call.name}; offered: {', '.join(tool['function']['name'] for tool in tools) or 'none'}"
+        ]
     try:
         _validator(dumps(function.get("parameters") or {}))(copy.deepcopy(call.arguments))
     except fastjsonschema.JsonSchemaValueException as error:
         return [error.message.replace("data", "arguments", 1)]
     except _BROKEN_SCHEMA as error:
-        return [f"schema of {call.name} {error if isinstance(error, ConversationError) else f'is not valid JSON Schema: {error}'}"]
+        return [
+            f"schema of {call.name} {error if isinstance(error, ConversationError) else f'is not valid JSON Schema: {error}'}"
+        ]
     return []
 
 
@@ -43,7 +52,9 @@ def _validator(schema: str) -> Callable[[dict], object]:
             raise ConversationError(f"refers to {value}, which is not followed")
         for pattern in value if isinstance(value, dict) else [value]:
             if key.startswith("pattern") and _may_hang(str(pattern)):
-                raise ConversationError(f"has the pattern {excerpt(pattern)}, which may take forever to match")
+                raise ConversationError(
+                    f"has the pattern {excerpt(pattern)}, which may take forever to match"
+                )
     return fastjsonschema.compile(parameters, use_default=False)
 
 
@@ -54,14 +65,27 @@ def _may_hang(pattern: str) -> bool:
         if match[1] == "(":
             opened.append(match.end())
         elif match[1] == ")" and opened:
-            inside = pattern[opened.pop():match.start()]
-            if pattern[match.end():match.end() + 1] in ("+", "*", "{") and re.search(r"[+*|{]", inside):
+            inside = pattern[opened.pop() : match.start()]
+            if pattern[match.end() : match.end() + 1] in ("+", "*", "{") and re.search(
+                r"[+*|{]", inside
+            ):
                 return True
     return False
 
 
 # what compiling a malformed schema raises
-_BROKEN_SCHEMA = (fastjsonschema.JsonSchemaDefinitionException, re.error, ArithmeticError, AttributeError, LookupError, NameError, RecursionError, SyntaxError, TypeError, ValueError)
+_BROKEN_SCHEMA = (
+    fastjsonschema.JsonSchemaDefinitionException,
+    re.error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 # %% ../nbs/00_record/04_schemas.ipynb #bcc7badb
 def _named(schema: object, keys: tuple[str, ...]) -> list[tuple[str, object]]:
@@ -70,7 +94,9 @@ def _named(schema: object, keys: tuple[str, ...]) -> list[tuple[str, object]]:
         return [found for item in schema for found in _named(item, keys)]
     if not isinstance(schema, dict):
         return []
-    return [(k, v) for k, v in schema.items() if k in keys] + [found for value in schema.values() for found in _named(value, keys)]
+    return [(k, v) for k, v in schema.items() if k in keys] + [
+        found for value in schema.values() for found in _named(value, keys)
+    ]
 
 # %% ../nbs/00_record/04_schemas.ipynb #f99065da
 def infer_tools(
@@ -80,4 +106,7 @@ def infer_tools(
     builders: dict[str, SchemaBuilder] = {}
     for call in calls:
         builders.setdefault(call.name, SchemaBuilder(schema_uri=None)).add_object(call.arguments)
-    return [make_tool(name, parameters={"properties": {}} | builder.to_schema()) for name, builder in builders.items()]
+    return [
+        make_tool(name, parameters={"properties": {}} | builder.to_schema())
+        for name, builder in builders.items()
+    ]

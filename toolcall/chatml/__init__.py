@@ -11,24 +11,41 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
-    from toolcall.chatml.encoding import Encoded as Encoded, encode as encode, encode_cached as encode_cached
-    from toolcall.chatml.examples import ChatML as ChatML, Example as Example, TurnReject as TurnReject
-    from toolcall.chatml.parsing import Parsed as Parsed, parse_calls as parse_calls
+    from toolcall.chatml.encoding import Encoded as Encoded
+    from toolcall.chatml.encoding import encode as encode
+    from toolcall.chatml.encoding import encode_cached as encode_cached
+    from toolcall.chatml.examples import ChatML as ChatML
+    from toolcall.chatml.parsing import parse_calls as parse_calls
     from toolcall.chatml.renderer import Renderer as Renderer
-    from toolcall.chatml.simple_file import build_chatml_entry as build_chatml_entry, generate_data as generate_data, parse_log_to_chatml as parse_log_to_chatml
-    from toolcall.chatml.templates import ChatMLError as ChatMLError, STYLES as STYLES, SYSTEM_TEXT as SYSTEM_TEXT, Style as Style
-    from toolcall.chatml.views import SideBySide as SideBySide, view_tokens as view_tokens
+    from toolcall.chatml.simple_file import build_chatml_entry as build_chatml_entry
+    from toolcall.chatml.simple_file import generate_data as generate_data
+    from toolcall.chatml.simple_file import parse_log_to_chatml as parse_log_to_chatml
+    from toolcall.chatml.templates import STYLES as STYLES
+    from toolcall.chatml.templates import SYSTEM_TEXT as SYSTEM_TEXT
+    from toolcall.chatml.templates import Style as Style
+    from toolcall.chatml.views import SideBySide as SideBySide
+    from toolcall.chatml.views import view_tokens as view_tokens
+    from toolcall.errors import ChatMLError as ChatMLError
+    from toolcall.turn import Example as Example
+    from toolcall.turn import Parsed as Parsed
+    from toolcall.turn import TurnReject as TurnReject
 
 # %% ../../nbs/04_chatml/index.ipynb #11c1aa03
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.chatml",
     {
         "toolcall.chatml.encoding": ["Encoded", "encode", "encode_cached"],
-        "toolcall.chatml.examples": ["ChatML", "Example", "TurnReject"],
-        "toolcall.chatml.parsing": ["Parsed", "parse_calls"],
+        "toolcall.chatml.examples": ["ChatML"],
+        "toolcall.chatml.parsing": ["parse_calls"],
         "toolcall.chatml.renderer": ["Renderer"],
-        "toolcall.chatml.simple_file": ["build_chatml_entry", "generate_data", "parse_log_to_chatml"],
-        "toolcall.chatml.templates": ["ChatMLError", "STYLES", "SYSTEM_TEXT", "Style"],
-        "toolcall.chatml.views": ["SideBySide", "view_tokens"]
+        "toolcall.chatml.simple_file": [
+            "build_chatml_entry",
+            "generate_data",
+            "parse_log_to_chatml",
+        ],
+        "toolcall.chatml.templates": ["STYLES", "SYSTEM_TEXT", "Style"],
+        "toolcall.chatml.views": ["SideBySide", "view_tokens"],
+        "toolcall.errors": ["ChatMLError"],
+        "toolcall.turn": ["Example", "TurnReject", "Parsed"],
     },
 )

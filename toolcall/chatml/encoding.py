@@ -19,20 +19,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from datetime import date
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from .. import __version__
-from ..conversation import Conversation, dumps, loads
-from .examples import NOTES, ChatML, Example, TurnReject
+from .examples import ChatML
 from .shortening import check_policy
-from .templates import STYLES, ChatMLError
 from .syntaxes import SYNTAXES
-from .segments import TokenSpan
+from .templates import STYLES
+from ..conversation import Conversation
+from ..errors import ChatMLError
+from ..text import dumps, loads
+from ..turn import EXAMPLE_NOTES, Example, TokenSpan, TurnReject
 
 # %% ../../nbs/04_chatml/10_encoding.ipynb #b237356e
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Encoded:
         codes = Counter(reject.code for reject in self.rejects)
         notes = Counter(note for example in self.examples for note in example.notes)
         return {
-            "turns": len(self.examples) + len(self.rejects), "examples": len(self.examples),
+            "turns": len(self.examples) + len(self.rejects),
+            "examples": len(self.examples),
             **{f"rejected: {code}": n for code, n in codes.most_common()},
-            **{f"examples: {NOTES[note]}": n for note, n in notes.most_common()},
+            **{f"examples: {EXAMPLE_NOTES[note]}": n for note, n in notes.most_common()},
             "prompt tokens": sum(len(e.prompt_ids) for e in self.examples),
             "supervised tokens": sum(len(e.completion_ids) for e in self.examples),
             "longest example": max(map(len, self.examples), default=0),
@@ -60,7 +63,10 @@ class Encoded:
         return "\n".join(f"{n:10,}  {label}" for label, n in self.report.items())
 
     def _repr_markdown_(self) -> str:
-        return "\n".join(["| encoded | n |", "|---|--:|"] + [f"| {label} | {n:,} |" for label, n in self.report.items()])
+        return "\n".join(
+            ["| encoded | n |", "|---|--:|"]
+            + [f"| {label} | {n:,} |" for label, n in self.report.items()]
+        )
 
 # %% ../../nbs/04_chatml/10_encoding.ipynb #55aa1c0d
 BATCH = 256  # conversations
@@ -74,7 +80,9 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         if on:
-            if not gc.get_freeze_count():  # what was made counts as old now, and is not searched at once
+            if (
+                not gc.get_freeze_count()
+            ):  # what was made counts as old now, and is not searched at once
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
@@ -85,41 +93,67 @@ def encode(
     conversations: Iterable[Conversation],  # What to encode
     *,
     max_length: int | None = None,  # Most tokens of an example
-    too_long: str | Sequence[str] = "reject",  # What a longer turn may lose: prune_tools, drop_oldest, both, or nothing
+    too_long: str
+    | Sequence[
+        str
+    ] = "reject",  # What a longer turn may lose: prune_tools, drop_oldest, both, or nothing
     seed: int = 0,  # Decides which tools go first
     workers: int = 1,  # Processes; more than one pays from some ten thousand turns on
 ) -> Encoded:  # Examples, rejects and counts
     "Encode conversations, or raise `ChatMLError` when nothing fits in `max_length`"
-    conversations = [conversations] if isinstance(conversations, Conversation) else list(conversations)
+    conversations = (
+        [conversations] if isinstance(conversations, Conversation) else list(conversations)
+    )
     size = BATCH if workers == 1 else max(16, min(BATCH, len(conversations) // (4 * workers)))
     batches = [conversations[start : start + size] for start in range(0, len(conversations), size)]
     options = {"max_length": max_length, "too_long": too_long, "seed": seed}
-    together = _in_processes(chatml, batches, options, workers) if workers > 1 and len(batches) > 1 else chatml.batches(batches, **options)
+    together = (
+        _in_processes(chatml, batches, options, workers)
+        if workers > 1 and len(batches) > 1
+        else chatml.batches(batches, **options)
+    )
     items: list[Example | TurnReject] = []
-    with _no_collection(), tqdm(total=len(conversations), desc="encode", unit="conversation", delay=3) as bar:
+    with (
+        _no_collection(),
+        tqdm(total=len(conversations), desc="encode", unit="conversation", delay=3) as bar,
+    ):
         for batch, made in zip(batches, together):
             items += made
             bar.update(len(batch))
-    encoded = Encoded([i for i in items if isinstance(i, Example)], [i for i in items if isinstance(i, TurnReject)])
+    encoded = Encoded(
+        [i for i in items if isinstance(i, Example)],
+        [i for i in items if isinstance(i, TurnReject)],
+    )
     expected = sum(len(conversation.turns) for conversation in conversations)
     assert len(items) == expected, f"{expected} turns went in, {len(items)} came out"
     too_long_by = [int(r.message.split()[0]) for r in encoded.rejects if r.code == "too_long"]
     if too_long_by and not encoded.examples:
-        raise ChatMLError(f"max_length={max_length} is too small: the shortest example has {min(too_long_by)} tokens, the longest {max(too_long_by)}; "
-                          f"set max_length to {max(too_long_by)} to keep all. Nothing was cut, nothing would be trained")
+        raise ChatMLError(
+            f"max_length={max_length} is too small: the shortest example has {min(too_long_by)} tokens, the longest {max(too_long_by)}; "
+            f"set max_length to {max(too_long_by)} to keep all. Nothing was cut, nothing would be trained"
+        )
     return encoded
 
 # %% ../../nbs/04_chatml/10_encoding.ipynb #4ec53b8a
 _WORK: dict = {}  # set in a worker process, never here
 
 
-def _in_processes(chatml: ChatML, batches: list[list[Conversation]], options: dict, workers: int) -> Iterator[list[Example | TurnReject]]:
+def _in_processes(
+    chatml: ChatML, batches: list[list[Conversation]], options: dict, workers: int
+) -> Iterator[list[Example | TurnReject]]:
     if "fork" not in multiprocessing.get_all_start_methods():
         yield from chatml.batches(batches, **options)
         return
-    with multiprocessing.get_context("fork").Pool(workers, _start, (chatml, batches, options)) as pool:
+    with multiprocessing.get_context("fork").Pool(
+        workers, _start, (chatml, batches, options)
+    ) as pool:
         for batch, packed in zip(batches, pool.imap(_packed_batch, range(len(batches)))):
-            yield [replace(item, conversation=batch[item.conversation]) if isinstance(item, Example) and isinstance(item.conversation, int) else item for item in packed]
+            yield [
+                replace(item, conversation=batch[item.conversation])
+                if isinstance(item, Example) and isinstance(item.conversation, int)
+                else item
+                for item in packed
+            ]
 
 
 def _start(chatml: ChatML, batches: list[list[Conversation]], options: dict) -> None:
@@ -131,7 +165,12 @@ def _packed_batch(number: int) -> list[Example | TurnReject]:
     batch = _WORK["batches"][number]
     places = {id(conversation): place for place, conversation in enumerate(batch)}
     items = _WORK["chatml"].batch(batch, **_WORK["options"])
-    return [replace(item, conversation=places.get(id(item.conversation), item.conversation)) if isinstance(item, Example) else item for item in items]
+    return [
+        replace(item, conversation=places.get(id(item.conversation), item.conversation))
+        if isinstance(item, Example)
+        else item
+        for item in items
+    ]
 
 # %% ../../nbs/04_chatml/10_encoding.ipynb #7633c377
 def encoding_key(
@@ -141,13 +180,32 @@ def encoding_key(
 ) -> str:  # 32 hexadecimal digits
     "Hash everything that the examples depend on"
     tokenizer, style, carries = chatml.tokenizer, chatml.style, chatml.carries
-    vocabulary = loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    vocabulary = (
+        loads(tokenizer.backend_tokenizer.to_str())
+        if tokenizer.is_fast
+        else [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    )
     if isinstance(vocabulary, dict):
-        vocabulary |= {"truncation": None, "padding": None}  # of someone's last call, and not used here
-    normal = {"max_length": None, "too_long": "reject", "seed": 0} | {key: value for key, value in options.items() if key != "workers"}
-    facts = [str(tokenizer.chat_template), style.name, style.syntax.name, list(chatml.guard.strings), chatml.control, chatml.template_kwargs, normal | {"too_long": check_policy(normal["too_long"])},
-             {key: str(value) for key, value in tokenizer.special_tokens_map.items()}, [__version__, *(version(name) for name in ("transformers", "tokenizers", "jinja2"))],
-             str(date.today()) if carries.today else "", tokenizer.response_template if style.syntax.name == "response template" else None]
+        vocabulary |= {
+            "truncation": None,
+            "padding": None,
+        }  # of someone's last call, and not used here
+    normal = {"max_length": None, "too_long": "reject", "seed": 0} | {
+        key: value for key, value in options.items() if key != "workers"
+    }
+    facts = [
+        str(tokenizer.chat_template),
+        style.name,
+        style.syntax.name,
+        list(chatml.guard.strings),
+        chatml.control,
+        chatml.template_kwargs,
+        normal | {"too_long": check_policy(normal["too_long"])},
+        {key: str(value) for key, value in tokenizer.special_tokens_map.items()},
+        [__version__, *(version(name) for name in ("transformers", "tokenizers", "jinja2"))],
+        str(date.today()) if carries.today else "",
+        tokenizer.response_template if style.syntax.name == "response template" else None,
+    ]
     digest = hashlib.sha256(dumps([facts, vocabulary]).encode("utf-8", "surrogatepass"))
     for conversation in conversations:
         digest.update(dumps(conversation.to_dict()).encode("utf-8", "surrogatepass"))
@@ -162,7 +220,10 @@ def encode_cached(
 ) -> Encoded:  # Read from the folder when it is there
     "Encode conversations once"
     conversations = list(conversations)
-    if chatml.style.name not in ("native", *STYLES) or chatml.style.syntax.name not in (*SYNTAXES, "response template"):
+    if chatml.style.name not in ("native", *STYLES) or chatml.style.syntax.name not in (
+        *SYNTAXES,
+        "response template",
+    ):
         return encode(chatml, conversations, **options)  # a parser of your own has no hash
     path = Path(folder, encoding_key(chatml, conversations, options) + ".npz")
     known = _load(path, conversations) if path.exists() else None
@@ -174,11 +235,29 @@ def encode_cached(
 # %% ../../nbs/04_chatml/10_encoding.ipynb #681d95e6
 def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -> None:
     places = {id(conversation): place for place, conversation in enumerate(conversations)}
-    rows = [{"conversation": places.get(id(e.conversation), -1), "turn": e.turn, "spans": e.spans, "notes": e.notes,
-             **({} if id(e.conversation) in places else {"shortened": e.conversation.to_dict()})} for e in encoded.examples]
-    facts = dumps({"examples": rows, "rejects": [asdict(reject) for reject in encoded.rejects]}).encode("utf-8", "surrogatepass")
-    arrays = {name: np.array([id for e in encoded.examples for id in getattr(e, name)], dtype=np.int32) for name in ("prompt_ids", "completion_ids")}
-    lengths = {f"{name}_lengths": np.array([len(getattr(e, name)) for e in encoded.examples], dtype=np.int32) for name in arrays}
+    rows = [
+        {
+            "conversation": places.get(id(e.conversation), -1),
+            "turn": e.turn,
+            "spans": e.spans,
+            "notes": e.notes,
+            **({} if id(e.conversation) in places else {"shortened": e.conversation.to_dict()}),
+        }
+        for e in encoded.examples
+    ]
+    facts = dumps(
+        {"examples": rows, "rejects": [asdict(reject) for reject in encoded.rejects]}
+    ).encode("utf-8", "surrogatepass")
+    arrays = {
+        name: np.array([id for e in encoded.examples for id in getattr(e, name)], dtype=np.int32)
+        for name in ("prompt_ids", "completion_ids")
+    }
+    lengths = {
+        f"{name}_lengths": np.array(
+            [len(getattr(e, name)) for e in encoded.examples], dtype=np.int32
+        )
+        for name in arrays
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with open(part, "wb") as file:
@@ -187,7 +266,21 @@ def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -
 
 
 # what NumPy, zip, zlib and JSON raise on a file with a wrong bit in it
-_DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, NotImplementedError, OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    SyntaxError,
+)
 
 
 def _load(path: Path, conversations: Sequence[Conversation]) -> Encoded | None:
@@ -195,11 +288,29 @@ def _load(path: Path, conversations: Sequence[Conversation]) -> Encoded | None:
     try:
         with np.load(path, allow_pickle=False) as saved:
             facts = loads(saved["facts"].tobytes().decode("utf-8", "surrogatepass"))
-            ids = {name: np.split(saved[name], np.cumsum(saved[f"{name}_lengths"])[:-1]) for name in ("prompt_ids", "completion_ids")}
+            ids = {
+                name: np.split(saved[name], np.cumsum(saved[f"{name}_lengths"])[:-1])
+                for name in ("prompt_ids", "completion_ids")
+            }
         examples = []
-        for row, prompt, completion in zip(facts["examples"], ids["prompt_ids"], ids["completion_ids"]):
-            conversation = conversations[row["conversation"]] if row["conversation"] >= 0 else Conversation.trusted(**row["shortened"])
-            examples.append(Example(prompt.tolist(), completion.tolist(), conversation, row["turn"], tuple(TokenSpan(*span) for span in row["spans"]), tuple(row["notes"])))
+        for row, prompt, completion in zip(
+            facts["examples"], ids["prompt_ids"], ids["completion_ids"]
+        ):
+            conversation = (
+                conversations[row["conversation"]]
+                if row["conversation"] >= 0
+                else Conversation.trusted(**row["shortened"])
+            )
+            examples.append(
+                Example(
+                    prompt.tolist(),
+                    completion.tolist(),
+                    conversation,
+                    row["turn"],
+                    tuple(TokenSpan(*span) for span in row["spans"]),
+                    tuple(row["notes"]),
+                )
+            )
         return Encoded(examples, [TurnReject(**reject) for reject in facts["rejects"]])
     except _DAMAGE:
         return None

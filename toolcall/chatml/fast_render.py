@@ -17,9 +17,12 @@ from functools import cached_property
 from itertools import accumulate
 
 from jinja2 import nodes
-from ..conversation import Conversation, dumps
-from .capabilities import TemplateRefuses, emitted, template_tree
+
+from .capabilities import emitted, template_tree
 from .renderer import Renderer, with_reasoning_apart
+from ..conversation import Conversation
+from ..errors import TemplateRefuses
+from ..text import dumps
 
 # %% ../../nbs/04_chatml/07_fast_render.ipynb #c5de30cc
 @dataclass
@@ -33,7 +36,9 @@ class Turn:
     stop: str = ""  # The stop token
     code: str = ""  # Why it is refused; empty when it isn't
     message: str = ""
-    notes: tuple[str, ...] = ()  # neutralised, rewritten: what was done to its prompt, or what the template does
+    notes: tuple[
+        str, ...
+    ] = ()  # neutralised, rewritten: what was done to its prompt, or what the template does
 
     def refuse(self, code: str, message: str) -> "Turn":
         "The same turn, refused"
@@ -70,10 +75,18 @@ class SureWriter(Renderer):
         "Neutralise control strings in everything that is read"
         tools = self.guard.clean_tools(conversation.tools)
         logged = [with_reasoning_apart(message) for message in conversation.messages]
-        messages = [self.cleaned(message) for message in logged] if self.guard.may_hold(logged) else logged
+        messages = (
+            [self.cleaned(message) for message in logged] if self.guard.may_hold(logged) else logged
+        )
         changed = [message["role"] for message, was in zip(messages, logged) if message != was]
         altered = changed.count("assistant")
-        return Clean(conversation, messages, tools, tools != conversation.tools or len(changed) > altered, altered > 0)
+        return Clean(
+            conversation,
+            messages,
+            tools,
+            tools != conversation.tools or len(changed) > altered,
+            altered > 0,
+        )
 
     def each(
         self,
@@ -81,14 +94,23 @@ class SureWriter(Renderer):
         indices: Sequence[int] = (),  # Of assistant messages; default: all trainable ones
     ) -> list[Turn]:  # Prompts and what the model must emit
         "Write each turn as the server does, or refuse it"
-        turns = [Turn(clean.conversation, index, notes=clean.notes) for index in indices or clean.conversation.turns]
+        turns = [
+            Turn(clean.conversation, index, notes=clean.notes)
+            for index in indices or clean.conversation.turns
+        ]
         logged = [self.target(clean.conversation, turn.index) for turn in turns]
         for turn, message in zip(turns, logged):
             if found := self.guard.forged(own_words(message)):
                 turn.refuse("control_token", f"the assistant's own text holds {found}")
         # what the model must emit is the turn as it was logged, and nothing else is
-        asked = [(turn, clean.messages[: turn.index], message) for turn, message in zip(turns, logged) if not turn.code]
-        prompts = self._tried([before for _, before, _ in asked], clean.tools, add_generation_prompt=True)
+        asked = [
+            (turn, clean.messages[: turn.index], message)
+            for turn, message in zip(turns, logged)
+            if not turn.code
+        ]
+        prompts = self._tried(
+            [before for _, before, _ in asked], clean.tools, add_generation_prompt=True
+        )
         wholes = self._tried([[*before, message] for _, before, message in asked], clean.tools)
         for (turn, _, message), prompt, whole in zip(asked, prompts, wholes):
             self.fill(turn, message, prompt, whole)
@@ -97,34 +119,60 @@ class SureWriter(Renderer):
     def target(self, conversation: Conversation, index: int) -> dict:
         "A turn as it is to be emitted; without its reasoning where the generation prompt leaves no room for it"
         message = with_reasoning_apart(conversation.messages[index])
-        return message if self.carries.thinks else {key: value for key, value in message.items() if key != "reasoning_content"}
+        return (
+            message
+            if self.carries.thinks
+            else {key: value for key, value in message.items() if key != "reasoning_content"}
+        )
 
     def appended(self, message: dict) -> str:
         "The token that ends a turn, where the template leaves it to the next message"
         return self.carries.stops["tool_calls" not in message] if self.carries.appended else ""
 
-    def fill(self, turn: Turn, message: dict, prompt: str | TemplateRefuses, whole: str | TemplateRefuses) -> None:
+    def fill(
+        self, turn: Turn, message: dict, prompt: str | TemplateRefuses, whole: str | TemplateRefuses
+    ) -> None:
         "Cut what the model must emit out of two renders"
         try:
-            if refused := next((text for text in (prompt, whole) if isinstance(text, TemplateRefuses)), None):
+            if refused := next(
+                (text for text in (prompt, whole) if isinstance(text, TemplateRefuses)), None
+            ):
                 raise refused
             if not whole.startswith(prompt):
                 # earlier turns are written otherwise once this one is there; what it adds shows behind a short prompt
-                [start], [whole] = self.write([SHORT], (), add_generation_prompt=True), self.write([[*SHORT, message]], ())
+                [start], [whole] = (
+                    self.write([SHORT], (), add_generation_prompt=True),
+                    self.write([[*SHORT, message]], ()),
+                )
                 turn.notes = (*turn.notes, "rewritten")
             else:
                 start = prompt
-            turn.text, turn.stop = emitted(start, whole, self.control_pattern, self.appended(message))
+            turn.text, turn.stop = emitted(
+                start, whole, self.control_pattern, self.appended(message)
+            )
             turn.prompt = self.tokens.pieces(prompt)
         except TemplateRefuses as error:
             turn.refuse("template_refuses", str(error))
 
-    def _tried(self, conversations: list[list[dict]], tools: list[dict], *, add_generation_prompt: bool = False) -> list[str | TemplateRefuses]:
+    def _tried(
+        self,
+        conversations: list[list[dict]],
+        tools: list[dict],
+        *,
+        add_generation_prompt: bool = False,
+    ) -> list[str | TemplateRefuses]:
         "Render several lists of messages; where one is refused, its error stands in its place"
         try:
             return self.write(conversations, tools, add_generation_prompt=add_generation_prompt)
         except TemplateRefuses as error:
-            return [error] if len(conversations) == 1 else [self._tried([one], tools, add_generation_prompt=add_generation_prompt)[0] for one in conversations]
+            return (
+                [error]
+                if len(conversations) == 1
+                else [
+                    self._tried([one], tools, add_generation_prompt=add_generation_prompt)[0]
+                    for one in conversations
+                ]
+            )
 
 # %% ../../nbs/04_chatml/07_fast_render.ipynb #bb8d0838
 def own_words(
@@ -132,7 +180,13 @@ def own_words(
 ) -> str:  # Words, reasoning, names and arguments
     "Everything that a turn says"
     calls = [call["function"] for call in message.get("tool_calls", ())]
-    return "\n".join([message["content"], message.get("reasoning_content", ""), *(call["name"] + dumps(call["arguments"]) for call in calls)])
+    return "\n".join(
+        [
+            message["content"],
+            message.get("reasoning_content", ""),
+            *(call["name"] + dumps(call["arguments"]) for call in calls),
+        ]
+    )
 
 # %% ../../nbs/04_chatml/07_fast_render.ipynb #c9c3cd90
 def kind(
@@ -140,10 +194,28 @@ def kind(
     literals: Sequence[str] = (),  # Strings that the template may look for in content
 ) -> tuple:  # Equal for messages that a template treats alike in the same place
     "Describe a message as a template's branches see it"
-    content, thought, calls = message["content"], message.get("reasoning_content", ""), message.get("tool_calls", ())
-    edges = (content[:1].isspace(), content[-1:].isspace(), content.strip() == "", thought[:1].isspace(), thought[-1:].isspace(), thought.strip() == "")
+    content, thought, calls = (
+        message["content"],
+        message.get("reasoning_content", ""),
+        message.get("tool_calls", ()),
+    )
+    edges = (
+        content[:1].isspace(),
+        content[-1:].isspace(),
+        content.strip() == "",
+        thought[:1].isspace(),
+        thought[-1:].isspace(),
+        thought.strip() == "",
+    )
     found = [literal for literal in literals if literal in content or literal in thought]
-    return (message["role"], *edges, *found, min(len(calls), 2), all(call["function"]["arguments"] for call in calls), *message.keys())
+    return (
+        message["role"],
+        *edges,
+        *found,
+        min(len(calls), 2),
+        all(call["function"]["arguments"] for call in calls),
+        *message.keys(),
+    )
 
 
 def template_literals(
@@ -151,8 +223,18 @@ def template_literals(
     guarded: Sequence[str] = (),  # Strings that no content holds
 ) -> list[str]:  # Those that content may hold, plain words left out
     "The string literals of a template that its branches may look for"
-    found = {node.value for node in template_tree(template).find_all(nodes.Const) if isinstance(node.value, str)}
-    return sorted(text for text in found if 2 < len(text) < 40 and not text.replace("_", "").isalnum() and not any(part in text for part in guarded))
+    found = {
+        node.value
+        for node in template_tree(template).find_all(nodes.Const)
+        if isinstance(node.value, str)
+    }
+    return sorted(
+        text
+        for text in found
+        if 2 < len(text) < 40
+        and not text.replace("_", "").isalnum()
+        and not any(part in text for part in guarded)
+    )
 
 # %% ../../nbs/04_chatml/07_fast_render.ipynb #9ddc6062
 def cut_out(
@@ -164,10 +246,18 @@ def cut_out(
     opening, cut = writer.tokens.pieces(writer.carries.opening), writer.tokens.cuts
     if not opening or cut.isdisjoint(opening):
         return []
-    tail, pieces, indices = "" if opening[-1] in cut else opening[-1], writer.tokens.pieces(text), clean.conversation.turns
+    tail, pieces, indices = (
+        "" if opening[-1] in cut else opening[-1],
+        writer.tokens.pieces(text),
+        clean.conversation.turns,
+    )
     starts = {place: number for number, place in enumerate(accumulate(map(len, pieces), initial=0))}
     ends = [found.end() for found in re.finditer(re.escape(writer.carries.opening), text)]
-    assistants = [i for i, message in enumerate(clean.messages[: indices[-1] + 1]) if message["role"] == "assistant"]
+    assistants = [
+        i
+        for i, message in enumerate(clean.messages[: indices[-1] + 1])
+        if message["role"] == "assistant"
+    ]
     numbers = [starts.get(end - len(tail)) for end in ends]
     if len(ends) != len(assistants) or None in numbers:
         return []
@@ -176,7 +266,16 @@ def cut_out(
         if index in wanted:
             body = pieces[number : number + 2]
             said, stop = ("", body[0]) if body and body[0] in cut else (*body, "", "")[:2]
-            turns.append(Turn(clean.conversation, index, pieces[:number] + [tail] * bool(tail), said[len(tail):], stop or writer.appended(clean.messages[index]), notes=clean.notes))
+            turns.append(
+                Turn(
+                    clean.conversation,
+                    index,
+                    pieces[:number] + [tail] * bool(tail),
+                    said[len(tail) :],
+                    stop or writer.appended(clean.messages[index]),
+                    notes=clean.notes,
+                )
+            )
     return turns
 
 # %% ../../nbs/04_chatml/07_fast_render.ipynb #1eb589ec
@@ -185,7 +284,9 @@ def whole(
     cleans: Sequence[Clean],  # Conversations with one catalogue, each with a trainable turn
 ) -> list[list[Turn]]:  # One list a conversation
     "Take prompts and turns from one render, or raise `TemplateRefuses`"
-    texts = writer.write([clean.messages[: clean.conversation.turns[-1] + 1] for clean in cleans], cleans[0].tools)
+    texts = writer.write(
+        [clean.messages[: clean.conversation.turns[-1] + 1] for clean in cleans], cleans[0].tools
+    )
     return [cut_out(writer, clean, text) for clean, text in zip(cleans, texts)]
 
 
@@ -194,12 +295,25 @@ def apart(
     cleans: Sequence[Clean],  # Conversations with one catalogue, each with a trainable turn
 ) -> list[list[Turn]]:  # One list a conversation
     "Take the prompts from the last one, and write each turn by itself, or raise `TemplateRefuses`"
-    texts = writer.write([clean.messages[: clean.conversation.turns[-1]] for clean in cleans], cleans[0].tools, add_generation_prompt=True)
+    texts = writer.write(
+        [clean.messages[: clean.conversation.turns[-1]] for clean in cleans],
+        cleans[0].tools,
+        add_generation_prompt=True,
+    )
     found = [cut_out(writer, clean, text) for clean, text in zip(cleans, texts)]
-    turns = [(turn, writer.target(clean.conversation, turn.index)) for clean, turns in zip(cleans, found) for turn in turns]
-    [short], alone = writer.write([SHORT], (), add_generation_prompt=True), writer.write([[*SHORT, message] for _, message in turns], ())
+    turns = [
+        (turn, writer.target(clean.conversation, turn.index))
+        for clean, turns in zip(cleans, found)
+        for turn in turns
+    ]
+    [short], alone = (
+        writer.write([SHORT], (), add_generation_prompt=True),
+        writer.write([[*SHORT, message] for _, message in turns], ()),
+    )
     for (turn, message), text in zip(turns, alone):
-        turn.text, turn.stop = emitted(short, text, writer.control_pattern, writer.appended(message))
+        turn.text, turn.stop = emitted(
+            short, text, writer.control_pattern, writer.appended(message)
+        )
     return found
 
 
@@ -215,7 +329,11 @@ def together(
     try:
         return WAYS[way](writer, cleans)
     except TemplateRefuses:
-        return [turns for clean in cleans for turns in together(writer, [clean], way)] if len(cleans) > 1 else [[]]
+        return (
+            [turns for clean in cleans for turns in together(writer, [clean], way)]
+            if len(cleans) > 1
+            else [[]]
+        )
 
 # %% ../../nbs/04_chatml/07_fast_render.ipynb #b7b2c24a
 class TurnWriter(SureWriter):
@@ -242,7 +360,10 @@ class TurnWriter(SureWriter):
     ) -> list[Turn]:  # One a trainable turn, in order
         "Write each trainable turn as text, or refuse it"
         self.guard.forget()
-        cuts, cleans = self.tokens.cuts, [self.clean(conversation) for conversation in conversations]
+        cuts, cleans = (
+            self.tokens.cuts,
+            [self.clean(conversation) for conversation in conversations],
+        )
         written: list[list[Turn]] = [[]] * len(cleans)
         groups: dict[tuple[int, str], list[int]] = {}
         for number, clean in enumerate(cleans):
@@ -252,12 +373,18 @@ class TurnWriter(SureWriter):
             else:
                 written[number] = self._surely(clean, key)
         for (_, way), group in groups.items():
-            for number, turns in zip(group, together(self, [cleans[number] for number in group], way)):
+            for number, turns in zip(
+                group, together(self, [cleans[number] for number in group], way)
+            ):
                 written[number] = turns or self.each(cleans[number])
         for clean, turns in zip(cleans, written):
             self._check(clean, turns)
         # pieces of another cut are no pieces of this one
-        return [turn for turns in written for turn in turns] if self.tokens.cuts == cuts else self.write_turns(conversations)
+        return (
+            [turn for turns in written for turn in turns]
+            if self.tokens.cuts == cuts
+            else self.write_turns(conversations)
+        )
 
     def _shape(self, clean: Clean) -> tuple:
         "Empty where no quick way may be gone"
@@ -265,17 +392,30 @@ class TurnWriter(SureWriter):
         if clean.altered or not turns or self.control == "reject":
             return ()
         wanted = set(turns)
-        return (bool(clean.tools), *((index in wanted, *kind(message, self.literals)) for index, message in enumerate(clean.messages[: turns[-1] + 1])))
+        return (
+            bool(clean.tools),
+            *(
+                (index in wanted, *kind(message, self.literals))
+                for index, message in enumerate(clean.messages[: turns[-1] + 1])
+            ),
+        )
 
     def _surely(self, clean: Clean, key: tuple) -> list[Turn]:
         "Write turn by turn; at a shape's second time learn which quick way would have done"
         turns = clean.conversation.turns
         if self.control == "reject" and (clean.touched or clean.altered):
-            return [Turn(clean.conversation, index).refuse("control_token", "content holds a control string, and control is reject") for index in turns]
+            return [
+                Turn(clean.conversation, index).refuse(
+                    "control_token", "content holds a control string, and control is reject"
+                )
+                for index in turns
+            ]
         sure = self.each(clean) if turns else []
         self._met[key] += 1
         if key and self._met[key] == 2:
-            self.ways[key] = next((way for way in WAYS if together(self, [clean], way) == [sure]), "")
+            self.ways[key] = next(
+                (way for way in WAYS if together(self, [clean], way) == [sure]), ""
+            )
         return sure
 
     def _check(self, clean: Clean, turns: list[Turn]) -> None:

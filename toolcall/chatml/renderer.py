@@ -13,18 +13,23 @@ from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
+from .capabilities import any_of, find_style, probe, render_messages, special_tokens
 from .sanitize import Guard
-from .parsing import Parsed, Span
-from .capabilities import TemplateRefuses, any_of, find_style, probe, render_messages, special_tokens
-from .templates import ChatMLError, Style
 from .segments import Tokens
+from .templates import Style
+from ..errors import ChatMLError, TemplateRefuses
+from ..turn import Parsed, Span
 
 # %% ../../nbs/04_chatml/06_renderer.ipynb #aa935343
 def with_reasoning_apart(
     message: dict,  # A message
 ) -> dict:  # The same, a thinking block at the start of its content moved to `reasoning_content`
     "Move logged thinking to where templates look for it"
-    if message["role"] != "assistant" or "</think>" not in message["content"] or "reasoning_content" in message:
+    if (
+        message["role"] != "assistant"
+        or "</think>" not in message["content"]
+        or "reasoning_content" in message
+    ):
         return message
     content = message["content"].lstrip()
     if not content.startswith("<think>"):
@@ -42,22 +47,32 @@ class Renderer:
         style: str | Style = "auto",  # auto, native, hermes, function_call, or a style of your own
         *,
         control: str = "neutralise",  # Control strings in content: neutralise or reject
-        template_kwargs: dict | None = None,  # What else the template reads, such as `{"enable_thinking": False}`
+        template_kwargs: dict
+        | None = None,  # What else the template reads, such as `{"enable_thinking": False}`
     ):
         if control not in ("neutralise", "reject"):
             raise ChatMLError(f"control is neutralise or reject, not {control!r}")
         self.style = find_style(tokenizer, style, template_kwargs)
-        before, self.template = tokenizer.chat_template, self.style.template or tokenizer.chat_template
+        before, self.template = (
+            tokenizer.chat_template,
+            self.style.template or tokenizer.chat_template,
+        )
         tokenizer.chat_template = self.template
         try:
             self.carries = probe(tokenizer, template_kwargs, syntaxes=[self.style.syntax])
             if self.carries.problems:
-                raise ChatMLError(f"style {self.style.name} can't be used: {'; '.join(self.carries.problems)}")
+                raise ChatMLError(
+                    f"style {self.style.name} can't be used: {'; '.join(self.carries.problems)}"
+                )
             self.guard, self.tokens = Guard(tokenizer, self.style.tags), Tokens(tokenizer)
         except ChatMLError:
             tokenizer.chat_template = before
             raise
-        self.tokenizer, self.control, self.template_kwargs = tokenizer, control, dict(template_kwargs or {})
+        self.tokenizer, self.control, self.template_kwargs = (
+            tokenizer,
+            control,
+            dict(template_kwargs or {}),
+        )
         special = special_tokens(tokenizer)
         self.control_pattern = any_of(list(special))
         self.stops = {id for token, id in special.items() if token not in self.carries.inner}
@@ -69,7 +84,10 @@ class Renderer:
     ) -> dict:  # The message as the template gets it
         "Neutralise control strings in everything that a message says"
         message = with_reasoning_apart(message)
-        return {key: value if key == "role" else self.guard.clean_json(value) for key, value in message.items()}
+        return {
+            key: value if key == "role" else self.guard.clean_json(value)
+            for key, value in message.items()
+        }
 
     def render(
         self,
@@ -79,7 +97,11 @@ class Renderer:
         add_generation_prompt: bool = False,  # End with the opening of an assistant message
     ) -> str:  # The text, control strings in content neutralised
         "Render messages as the server does, or raise `TemplateRefuses`"
-        return self.write([[self.cleaned(m) for m in messages]], self.guard.clean_json(list(tools or ())), add_generation_prompt=add_generation_prompt)[0]
+        return self.write(
+            [[self.cleaned(m) for m in messages]],
+            self.guard.clean_json(list(tools or ())),
+            add_generation_prompt=add_generation_prompt,
+        )[0]
 
     def write(
         self,
@@ -90,9 +112,17 @@ class Renderer:
     ) -> list[str]:  # One text a list
         "Render what is clean already, or raise `TemplateRefuses`"
         if self.tokenizer.chat_template != self.template:
-            raise ChatMLError(f"the tokenizer's chat template was changed after style {self.style.name} was set up, perhaps by another ChatML; give each a tokenizer of its own")
-        return render_messages(self.tokenizer, conversations, tools, add_generation_prompt=add_generation_prompt,
-                               as_text=self.carries.arguments == "text", template_kwargs=self.template_kwargs)
+            raise ChatMLError(
+                f"the tokenizer's chat template was changed after style {self.style.name} was set up, perhaps by another ChatML; give each a tokenizer of its own"
+            )
+        return render_messages(
+            self.tokenizer,
+            conversations,
+            tools,
+            add_generation_prompt=add_generation_prompt,
+            as_text=self.carries.arguments == "text",
+            template_kwargs=self.template_kwargs,
+        )
 
     def prompt_ids(
         self,
@@ -109,17 +139,30 @@ class Renderer:
 
     def parse(
         self,
-        output: str | list[int],  # A model's output, as text or as ids; the stop token may be there or not
-        tools: Sequence[dict] = (),  # The tools on offer: their schemas tell types where the text doesn't
+        output: str
+        | list[int],  # A model's output, as text or as ids; the stop token may be there or not
+        tools: Sequence[
+            dict
+        ] = (),  # The tools on offer: their schemas tell types where the text doesn't
     ) -> Parsed:  # Calls and text, or why it is malformed
         "Parse what a model wrote"
         if isinstance(output, str):
-            stop = next(token for token in self._stop_texts if output.endswith(token)) if output.endswith(self._stop_texts) else ""
+            stop = (
+                next(token for token in self._stop_texts if output.endswith(token))
+                if output.endswith(self._stop_texts)
+                else ""
+            )
             output = output[: len(output) - len(stop)]
         else:
-            output = self.tokenizer.decode(output[:-1] if output and output[-1] in self.stops else output)
+            output = self.tokenizer.decode(
+                output[:-1] if output and output[-1] in self.stops else output
+            )
         if not self.carries.inside:
             return self.style.syntax.parse(output, tools)
         # the prompt opened the thinking block; the output only ends it
         parsed, lead = self.style.syntax.parse("<think>" + output, tools), len("<think>")
-        return replace(parsed, text=output if parsed.outcome == "malformed" else parsed.text, spans=tuple(Span(s.kind, s.start - lead, s.end - lead) for s in parsed.spans))
+        return replace(
+            parsed,
+            text=output if parsed.outcome == "malformed" else parsed.text,
+            spans=tuple(Span(s.kind, s.start - lead, s.end - lead) for s in parsed.spans),
+        )

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from ..conversation import dumps
 from .capabilities import any_of, special_tokens
-from .templates import ChatMLError
+from ..errors import ChatMLError
+from ..text import dumps
 
 # %% ../../nbs/04_chatml/04_sanitize.ipynb #fd09803c
 _TAG = re.compile(r"<[^<>\s'\"{}%]{1,40}>")
@@ -31,15 +31,29 @@ class Guard:
         tags: Sequence[str],  # The tags of a call, guarded too
     ):
         special = special_tokens(tokenizer)
-        written = _TAG.findall(tokenizer.chat_template) if isinstance(tokenizer.chat_template, str) else []
+        written = (
+            _TAG.findall(tokenizer.chat_template)
+            if isinstance(tokenizer.chat_template, str)
+            else []
+        )
         self.strings = sorted({*special, *tags, *written} - {""}, key=len, reverse=True)
         self._special, self._any = any_of(list(special)), any_of(self.strings)
-        self._escaped = any(dumps(string) != f'"{string}"' for string in self.strings)  # JSON text would hide these
+        self._escaped = any(
+            dumps(string) != f'"{string}"' for string in self.strings
+        )  # JSON text would hide these
         self._catalogues: dict[int, tuple[list[dict], list[dict]]] = {}
-        broken = tokenizer([self.clean(string) for string in self.strings], add_special_tokens=False)["input_ids"]
-        survivors = [string for string, ids in zip(self.strings, broken) if not set(special.values()).isdisjoint(ids)]
+        broken = tokenizer(
+            [self.clean(string) for string in self.strings], add_special_tokens=False
+        )["input_ids"]
+        survivors = [
+            string
+            for string, ids in zip(self.strings, broken)
+            if not set(special.values()).isdisjoint(ids)
+        ]
         if survivors:
-            raise ChatMLError(f"this tokenizer reads {survivors[0]!r} as a control token even with a zero-width space in it; content can't be guarded")
+            raise ChatMLError(
+                f"this tokenizer reads {survivors[0]!r} as a control token even with a zero-width space in it; content can't be guarded"
+            )
 
     def clean(
         self,
@@ -59,7 +73,11 @@ class Guard:
             return self.clean(value)
         if isinstance(value, list):
             return [self.clean_json(item) for item in value]
-        return {self.clean(k): self.clean_json(v) for k, v in value.items()} if isinstance(value, dict) else value
+        return (
+            {self.clean(k): self.clean_json(v) for k, v in value.items()}
+            if isinstance(value, dict)
+            else value
+        )
 
     def clean_tools(
         self,
@@ -68,7 +86,10 @@ class Guard:
         "Neutralise control strings in a catalogue, once"
         if id(tools) not in self._catalogues:
             # kept with its source, so that its id stays its own
-            self._catalogues[id(tools)] = (tools, self.clean_json(tools) if self.may_hold(tools) else tools)
+            self._catalogues[id(tools)] = (
+                tools,
+                self.clean_json(tools) if self.may_hold(tools) else tools,
+            )
         return self._catalogues[id(tools)][1]
 
     def forget(self) -> None:
@@ -81,7 +102,11 @@ class Guard:
     ) -> bool:  # False when it surely holds no control string
         "Look quickly, in the value's JSON text, for what would have to be cleaned"
         text = "" if self._escaped else dumps(value)
-        return self._escaped or self._any.search(text) is not None or (not text.isascii() and _HALF.search(text) is not None)
+        return (
+            self._escaped
+            or self._any.search(text) is not None
+            or (not text.isascii() and _HALF.search(text) is not None)
+        )
 
     def forged(
         self,

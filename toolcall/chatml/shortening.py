@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..conversation import Conversation
-from .templates import ChatMLError
+from ..errors import ChatMLError
 
 # %% ../../nbs/04_chatml/08_shortening.ipynb #fe48c897
 POLICIES = ("reject", "prune_tools", "drop_oldest")
@@ -33,10 +33,16 @@ def check_policy(
     too_long: str | Sequence[str],  # One or several of `POLICIES`
 ) -> tuple[str, ...]:  # What may be left out, in order
     "Read a length policy, or raise `ChatMLError`"
-    chosen = (too_long,) if isinstance(too_long, str) or not isinstance(too_long, (list, tuple)) else tuple(too_long)
+    chosen = (
+        (too_long,)
+        if isinstance(too_long, str) or not isinstance(too_long, (list, tuple))
+        else tuple(too_long)
+    )
     unknown = [name for name in chosen if name not in POLICIES]
     if unknown:
-        raise ChatMLError(f"too_long is one or several of {', '.join(POLICIES)}; got {unknown[0]!r}")
+        raise ChatMLError(
+            f"too_long is one or several of {', '.join(POLICIES)}; got {unknown[0]!r}"
+        )
     return tuple(name for name in chosen if name != "reject")
 
 
@@ -49,7 +55,19 @@ def shorten(
 ) -> list[Shortened]:  # Each with less than the one before; empty when nothing may go
     "Leave out more and more, by structure"
     called = {call.name for call in conversation.calls()}
-    steps = [Shortened(Conversation.trusted(conversation.id, conversation.messages[: turn + 1], conversation.tools, conversation.meta), turn, 0, 0)]
+    steps = [
+        Shortened(
+            Conversation.trusted(
+                conversation.id,
+                conversation.messages[: turn + 1],
+                conversation.tools,
+                conversation.meta,
+            ),
+            turn,
+            0,
+            0,
+        )
+    ]
     for policy in check_policy(too_long):
         steps += _prune(steps[-1], called, seed) if policy == "prune_tools" else _drop(steps[-1])
     return steps[1:]
@@ -57,13 +75,19 @@ def shorten(
 # %% ../../nbs/04_chatml/08_shortening.ipynb #18f17a68
 def _prune(from_: Shortened, called: set[str], seed: int) -> list[Shortened]:
     conversation = from_.conversation
-    unused = [tool["function"]["name"] for tool in conversation.tools if tool["function"]["name"] not in called]
+    unused = [
+        tool["function"]["name"]
+        for tool in conversation.tools
+        if tool["function"]["name"] not in called
+    ]
     random.Random(f"{seed} {conversation.id}").shuffle(unused)
     steps = []
     for count in range(1, len(unused) + 1):
         gone = set(unused[:count])
         kept = [tool for tool in conversation.tools if tool["function"]["name"] not in gone]
-        steps.append(_made(conversation, conversation.messages, kept, from_.turn, count, from_.exchanges))
+        steps.append(
+            _made(conversation, conversation.messages, kept, from_.turn, count, from_.exchanges)
+        )
     return steps
 
 
@@ -73,15 +97,43 @@ def _drop(from_: Shortened) -> list[Shortened]:
     starts = [i for i, message in enumerate(messages[: from_.turn]) if message["role"] == "user"]
     steps = []
     for count, start in enumerate(starts[1:], 1):
-        gone = {call.get("id") for message in messages[head:start] for call in message.get("tool_calls", ())}
-        if any(message.get("tool_call_id") in gone for message in messages[start:] if message["role"] == "tool"):
+        gone = {
+            call.get("id")
+            for message in messages[head:start]
+            for call in message.get("tool_calls", ())
+        }
+        if any(
+            message.get("tool_call_id") in gone
+            for message in messages[start:]
+            if message["role"] == "tool"
+        ):
             continue  # a result that came late keeps its call
         kept = messages[:head] + messages[start:]
-        steps.append(_made(from_.conversation, kept, from_.conversation.tools, from_.turn - (start - head), from_.tools, count))
+        steps.append(
+            _made(
+                from_.conversation,
+                kept,
+                from_.conversation.tools,
+                from_.turn - (start - head),
+                from_.tools,
+                count,
+            )
+        )
     return steps
 
 
-def _made(conversation: Conversation, messages: list[dict], tools: list[dict], turn: int, pruned: int, dropped: int) -> Shortened:
-    meta = {key: value for key, value in conversation.meta.items() if key not in ("train", "masked")}
+def _made(
+    conversation: Conversation,
+    messages: list[dict],
+    tools: list[dict],
+    turn: int,
+    pruned: int,
+    dropped: int,
+) -> Shortened:
+    meta = {
+        key: value for key, value in conversation.meta.items() if key not in ("train", "masked")
+    }
     facts = {"shortened": {"tools": pruned, "exchanges": dropped}, "train": [turn]}
-    return Shortened(Conversation.trusted(conversation.id, messages, tools, meta | facts), turn, pruned, dropped)
+    return Shortened(
+        Conversation.trusted(conversation.id, messages, tools, meta | facts), turn, pruned, dropped
+    )

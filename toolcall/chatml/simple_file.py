@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..conversation import Conversation, dumps
-from ..formats.fields import write_lines
+from .templates import FUNCTION_CALL_TEMPLATE, render_template
+from ..conversation import Conversation
 from ..formats.registry import from_simple
 from ..logs.log import read_logs
-from .templates import FUNCTION_CALL_TEMPLATE, render_template
+from ..text import dumps, write_atomic
 
 # %% ../../nbs/04_chatml/12_simple_file.ipynb #c74f17b5
 def build_chatml_entry(
@@ -37,7 +37,7 @@ def generate_data(
 ) -> list[dict]:  # The rows
     "Write records as ChatML rows, or raise `ConversationError` at the first that can't be, before anything is written"
     rows = [build_chatml_entry(log) for log in logs]
-    write_lines(output_file, map(dumps, rows))
+    write_atomic(output_file, map(dumps, rows))
     return rows
 
 
@@ -50,8 +50,9 @@ def parse_log_to_chatml(
     if log.rejects:
         first = log.rejects[0]
         warnings.warn(
-            f"{len(log.rejects)} of {log.report.records} records are not in {output_jsonl_path}; the first: {first.source}: {first.message}", stacklevel=2
+            f"{len(log.rejects)} of {log.report.records} records are not in {output_jsonl_path}; the first: {first.source}: {first.message}",
+            stacklevel=2,
         )
     rows = [_entry(conversation) for conversation in log.conversations]
-    write_lines(output_jsonl_path, map(dumps, rows))
+    write_atomic(output_jsonl_path, map(dumps, rows))
     return rows

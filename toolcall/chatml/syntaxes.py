@@ -16,8 +16,10 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
-from ..conversation import ToolCall, loads
-from .parsing import Parsed, Parser, Reading, parse_calls, parse_llama, parse_mistral
+from .parsing import Reading, parse_calls, parse_llama, parse_mistral
+from ..conversation import ToolCall
+from ..text import loads
+from ..turn import Parsed, Parser
 
 # %% ../../nbs/04_chatml/01_syntaxes.ipynb #9c3d8349
 _PYTHON = {"True": True, "False": False, "None": None}
@@ -48,11 +50,25 @@ def read_value(
 def _kinds(schema: dict) -> set[str]:
     "The types that a schema declares, through its choices"
     declared = schema.get("type")
-    found = {declared} if isinstance(declared, str) else {kind for kind in declared if isinstance(kind, str)} if isinstance(declared, list) else set()
-    for choice in [choice for key in ("anyOf", "oneOf") if isinstance(schema.get(key), list) for choice in schema[key]]:
+    found = (
+        {declared}
+        if isinstance(declared, str)
+        else {kind for kind in declared if isinstance(kind, str)}
+        if isinstance(declared, list)
+        else set()
+    )
+    for choice in [
+        choice
+        for key in ("anyOf", "oneOf")
+        if isinstance(schema.get(key), list)
+        for choice in schema[key]
+    ]:
         found |= _kinds(choice) if isinstance(choice, dict) else set()
     if not found and isinstance(schema.get("enum"), list):
-        found = {"string" if isinstance(value, str) else "null" if value is None else "other" for value in schema["enum"]}
+        found = {
+            "string" if isinstance(value, str) else "null" if value is None else "other"
+            for value in schema["enum"]
+        }
     return found
 
 # %% ../../nbs/04_chatml/01_syntaxes.ipynb #60ca1289
@@ -65,8 +81,12 @@ def _parameters(tools: Sequence[dict], name: str) -> dict:
 
 # %% ../../nbs/04_chatml/01_syntaxes.ipynb #56e70e5e
 _FUNCTION = re.compile(r"\s*<function=(?P<name>[^>\n]+)>\s*")
-_PARAMETER = re.compile(r"\s*<parameter=(?P<key>[^>\n]+)>\n?(?P<value>.*?)\n?</parameter>", re.DOTALL)
-_TAGS = re.compile(r"</?tool_call>|<function=|</function>|<parameter=|</parameter>|</?arg_key>|</?arg_value>")
+_PARAMETER = re.compile(
+    r"\s*<parameter=(?P<key>[^>\n]+)>\n?(?P<value>.*?)\n?</parameter>", re.DOTALL
+)
+_TAGS = re.compile(
+    r"</?tool_call>|<function=|</function>|<parameter=|</parameter>|</?arg_key>|</?arg_value>"
+)
 _FUNCTION_END = re.compile(r"\s*</function>\s*</tool_call>")
 
 
@@ -78,35 +98,49 @@ def parse_function_xml(
     return _parse_pairs(text, tools, _FUNCTION, _PARAMETER, _FUNCTION_END)
 
 
-def _parse_pairs(text: str, tools: Sequence[dict], head: re.Pattern, pair: re.Pattern, tail: re.Pattern) -> Parsed:
+def _parse_pairs(
+    text: str, tools: Sequence[dict], head: re.Pattern, pair: re.Pattern, tail: re.Pattern
+) -> Parsed:
     "Calls between `<tool_call>` tags whose arguments are tagged one by one"
     reading, opening = Reading(text), "<tool_call>"
     while not reading.problem and (start := text.find(opening, reading.at)) >= 0:
         reading.upto(start)
         if not (called := head.match(text, start + len(opening))):
-            return reading.broken("no function name after <tool_call>" if "</tool_call>" in text[start:] else "cut before the call's end")
+            return reading.broken(
+                "no function name after <tool_call>"
+                if "</tool_call>" in text[start:]
+                else "cut before the call's end"
+            )
         schemas, arguments, at = _parameters(tools, called["name"]), {}, called.end()
         while found := pair.match(text, at):
             if found["key"] in arguments:
                 return reading.broken(f"argument {found['key'][:40]!r} twice")
             if tag := _TAGS.search(found["value"]):
-                return reading.broken(f"argument {found['key'][:40]!r} holds {tag[0]}: it was not closed")
+                return reading.broken(
+                    f"argument {found['key'][:40]!r} holds {tag[0]}: it was not closed"
+                )
             try:
                 arguments[found["key"]] = read_value(found["value"], schemas.get(found["key"]))
             except ValueError as error:
                 return reading.broken(f"argument {found['key'][:40]!r}: {error}")
             at = found.end()
         if not (end := tail.match(text, at)):
-            return reading.broken("the call doesn't end after its arguments" if "</tool_call>" in text[at:] else "cut before the call's end")
+            return reading.broken(
+                "the call doesn't end after its arguments"
+                if "</tool_call>" in text[at:]
+                else "cut before the call's end"
+            )
         reading.call(called["name"], arguments, at=called.span("name"), within=(called.end(), at))
         reading.at = end.end()
-    if not reading.problem and "</tool_call>" in text[reading.at:]:
+    if not reading.problem and "</tool_call>" in text[reading.at :]:
         reading.problem = f"a call without {opening}"
     return reading.broken(reading.problem) if reading.problem else reading.done()
 
 # %% ../../nbs/04_chatml/01_syntaxes.ipynb #a2d2f054
 _GLM_HEAD = re.compile(r"\s*(?P<name>[^\s<>{}\[\]\"]+)\s*")
-_GLM_PAIR = re.compile(r"\s*<arg_key>(?P<key>[^<]*)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>", re.DOTALL)
+_GLM_PAIR = re.compile(
+    r"\s*<arg_key>(?P<key>[^<]*)</arg_key>\s*<arg_value>(?P<value>.*?)</arg_value>", re.DOTALL
+)
 _GLM_END = re.compile(r"\s*</tool_call>")
 
 
@@ -118,7 +152,9 @@ def parse_glm(
     return _parse_pairs(text, tools, _GLM_HEAD, _GLM_PAIR, _GLM_END)
 
 # %% ../../nbs/04_chatml/01_syntaxes.ipynb #18b3148e
-_MESSAGE = re.compile(r"(?:<\|start\|>assistant)?(?P<header>[^<]*)<\|channel\|>(?P<channel>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_MESSAGE = re.compile(
+    r"(?:<\|start\|>assistant)?(?P<header>[^<]*)<\|channel\|>(?P<channel>[^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
+)
 _CLOSED = re.compile(r"<\|(?:end|call|return)\|>")
 _RECIPIENT = re.compile(r"\bto=(?:functions\.(?P<name>[^\s<]+)|(?P<other>[^\s<]+))")
 
@@ -138,18 +174,33 @@ def parse_harmony(
             return reading.broken(f"a message to {recipient['other']}, which is no function")
         if recipient:
             try:
-                arguments = loads(text[message.end():end])
+                arguments = loads(text[message.end() : end])
             except (ValueError, RecursionError) as error:
-                return reading.broken(f"not JSON: {error}" if text[:end].rstrip().endswith("}") else "cut before the call's end")
+                return reading.broken(
+                    f"not JSON: {error}"
+                    if text[:end].rstrip().endswith("}")
+                    else "cut before the call's end"
+                )
             if not isinstance(arguments, dict):
                 return reading.broken(f"arguments is an object, not {type(arguments).__name__}")
-            reading.call(recipient["name"], arguments, at=recipient.span("name"), within=(message.end(), end))
+            reading.call(
+                recipient["name"], arguments, at=recipient.span("name"), within=(message.end(), end)
+            )
         elif message["channel"].strip() == "analysis":
-            reading.reasoning = "\n".join(filter(None, [reading.reasoning, reading.mark("reasoning", message.end(), end)]))
+            reading.reasoning = "\n".join(
+                filter(None, [reading.reasoning, reading.mark("reasoning", message.end(), end)])
+            )
         else:
             reading.words.append(reading.mark("text", message.end(), end))
         reading.at = text.find("|>", end) + 2 if end < len(text) else end
-    return Parsed("call" if reading.calls else "no_call", reading.calls, "\n".join(reading.words), "", reading.reasoning, tuple(reading.spans))
+    return Parsed(
+        "call" if reading.calls else "no_call",
+        reading.calls,
+        "\n".join(reading.words),
+        "",
+        reading.reasoning,
+        tuple(reading.spans),
+    )
 
 # %% ../../nbs/04_chatml/01_syntaxes.ipynb #d84da6c5
 def parse_response(
@@ -161,13 +212,28 @@ def parse_response(
     try:
         message = tokenizer.parse_response(text, prefix="", tools=list(tools) or None)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, re.error) as error:
-        return Parsed("malformed", text=text, reason=f"the response template can't read it: {str(error)[:200]}")
+        return Parsed(
+            "malformed",
+            text=text,
+            reason=f"the response template can't read it: {str(error)[:200]}",
+        )
     functions = [call.get("function", {}) for call in message.get("tool_calls") or []]
-    if any(not isinstance(f.get("name"), str) or not isinstance(f.get("arguments"), dict) for f in functions):
-        return Parsed("malformed", text=text, reason="a call needs a name and an object of arguments")
+    if any(
+        not isinstance(f.get("name"), str) or not isinstance(f.get("arguments"), dict)
+        for f in functions
+    ):
+        return Parsed(
+            "malformed", text=text, reason="a call needs a name and an object of arguments"
+        )
     reasoning = message.get("reasoning_content") or message.get("thinking") or ""
     calls = [ToolCall(function["name"], function["arguments"]) for function in functions]
-    return Parsed("call" if calls else "no_call", calls, (message.get("content") or "").strip(), "", reasoning.strip())
+    return Parsed(
+        "call" if calls else "no_call",
+        calls,
+        (message.get("content") or "").strip(),
+        "",
+        reasoning.strip(),
+    )
 
 # %% ../../nbs/04_chatml/01_syntaxes.ipynb #e4a5d550
 @dataclass(frozen=True)
@@ -189,14 +255,49 @@ def tagged_json(
 
 
 SYNTAXES = {
-    syntax.name: syntax for syntax in (
+    syntax.name: syntax
+    for syntax in (
         tagged_json("hermes", "<tool_call>", "</tool_call>"),
         tagged_json("function_call", "<function_call>", "</function_call>"),
-        Syntax("function_xml", parse_function_xml, ("<tool_call>", "</tool_call>", "<function=", "</function>", "<parameter=", "</parameter>")),
-        Syntax("glm", parse_glm, ("<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")),
+        Syntax(
+            "function_xml",
+            parse_function_xml,
+            (
+                "<tool_call>",
+                "</tool_call>",
+                "<function=",
+                "</function>",
+                "<parameter=",
+                "</parameter>",
+            ),
+        ),
+        Syntax(
+            "glm",
+            parse_glm,
+            (
+                "<tool_call>",
+                "</tool_call>",
+                "<arg_key>",
+                "</arg_key>",
+                "<arg_value>",
+                "</arg_value>",
+            ),
+        ),
         Syntax("llama", parse_llama, ("<|python_tag|>",)),
         Syntax("mistral", parse_mistral, ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]")),
-        Syntax("harmony", parse_harmony, ("<|start|>", "<|channel|>", "<|message|>", "<|call|>", "<|end|>", "<|return|>", "<|constrain|>")),
+        Syntax(
+            "harmony",
+            parse_harmony,
+            (
+                "<|start|>",
+                "<|channel|>",
+                "<|message|>",
+                "<|call|>",
+                "<|end|>",
+                "<|return|>",
+                "<|constrain|>",
+            ),
+        ),
     )
 }
 
@@ -206,4 +307,6 @@ def response_syntax(
 ) -> Syntax | None:  # None when it has none
     "The syntax that a tokenizer describes itself"
     described = "response_template" in vars(tokenizer) and tokenizer.response_template
-    return Syntax("response template", partial(parse_response, tokenizer), ()) if described else None
+    return (
+        Syntax("response template", partial(parse_response, tokenizer), ()) if described else None
+    )

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
-from .examples import Example
-from ..pages import count, plain
+from ..text import count, one_line
+from ..turn import Example
 
 # %% ../../nbs/04_chatml/11_views.ipynb #0bec6c7b
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Piece:
 
     ids: tuple[int, ...]
     text: str
-    kind: str  # context, or syntax, name, arguments, text, reasoning or stop, all of which carry loss
+    kind: (
+        str  # context, or syntax, name, arguments, text, reasoning or stop, all of which carry loss
+    )
     weight: float = 1.0  # In the loss; 0 for context
 
 
@@ -48,12 +50,30 @@ def token_pieces(
     return pieces
 
 # %% ../../nbs/04_chatml/11_views.ipynb #aa8880b3
-_COLOURS = {"context": "#8882", "syntax": "#14b8a640", "name": "#3b82f666", "arguments": "#22c55e55", "text": "#f59e0b55", "reasoning": "#a855f755", "stop": "#ef444466"}
-_STYLE = (".tc-tokens{font:13px/1.9 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;max-width:62em}.tc-tokens span{border-radius:3px;margin-right:1px;padding:1px 0}"
-          ".tc-tokens .w{border-bottom:2px solid currentColor}.tc-tokens summary{cursor:pointer;opacity:.7}.tc-legend span{display:inline-block;border-radius:3px;padding:0 6px;margin-right:6px}"
-          ".tc-legend{font:13px/2 system-ui,sans-serif}.tc-side{display:flex;flex-wrap:wrap;gap:1.5em}.tc-side>div{flex:1 1 24em;min-width:0;margin-bottom:1.5em}"
-          + "".join(f".tc-{kind}{{background:{colour}}}" for kind, colour in _COLOURS.items()))
-_ANSI = {"context": "2", "syntax": "36", "name": "1;34", "arguments": "32", "text": "33", "reasoning": "35", "stop": "1;31"}
+_COLOURS = {
+    "context": "#8882",
+    "syntax": "#14b8a640",
+    "name": "#3b82f666",
+    "arguments": "#22c55e55",
+    "text": "#f59e0b55",
+    "reasoning": "#a855f755",
+    "stop": "#ef444466",
+}
+_STYLE = (
+    ".tc-tokens{font:13px/1.9 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;max-width:62em}.tc-tokens span{border-radius:3px;margin-right:1px;padding:1px 0}"
+    ".tc-tokens .w{border-bottom:2px solid currentColor}.tc-tokens summary{cursor:pointer;opacity:.7}.tc-legend span{display:inline-block;border-radius:3px;padding:0 6px;margin-right:6px}"
+    ".tc-legend{font:13px/2 system-ui,sans-serif}.tc-side{display:flex;flex-wrap:wrap;gap:1.5em}.tc-side>div{flex:1 1 24em;min-width:0;margin-bottom:1.5em}"
+    + "".join(f".tc-{kind}{{background:{colour}}}" for kind, colour in _COLOURS.items())
+)
+_ANSI = {
+    "context": "2",
+    "syntax": "36",
+    "name": "1;34",
+    "arguments": "32",
+    "text": "33",
+    "reasoning": "35",
+    "stop": "1;31",
+}
 SHOWN = 160  # tokens of context that are not folded away
 
 # %% ../../nbs/04_chatml/11_views.ipynb #4739daf9
@@ -66,7 +86,11 @@ class TokenView:
 
     def counts(self) -> dict[str, int]:  # Kind to tokens
         "How many tokens of each kind there are"
-        return {kind: n for kind in _COLOURS if (n := sum(len(piece.ids) for piece in self.pieces if piece.kind == kind))}
+        return {
+            kind: n
+            for kind in _COLOURS
+            if (n := sum(len(piece.ids) for piece in self.pieces if piece.kind == kind))
+        }
 
     def __repr__(self) -> str:
         context = self.counts().get("context", 0)
@@ -74,12 +98,29 @@ class TokenView:
 
     def to_text(self, colour: bool = True) -> str:
         "What is given (its end) and what is emitted, a bar between tokens; control characters are escaped"
-        def shown(pieces: Sequence[Piece]) -> str:
-            texts = ["".join(c if c.isprintable() else "↵" if c == "\n" else ascii(c)[1:-1] for c in piece.text) for piece in pieces]
-            return "|".join(f"\x1b[{_ANSI[piece.kind]}m{text}\x1b[0m" if colour else text for piece, text in zip(pieces, texts))
 
-        given, emits = [piece for piece in self.pieces if piece.kind == "context"], [piece for piece in self.pieces if piece.kind != "context"]
-        head = plain(self.title) + (f" ({', '.join(f'{n} {kind}' for kind, n in self.counts().items())})" if self.pieces else "")
+        def shown(pieces: Sequence[Piece]) -> str:
+            texts = [
+                "".join(
+                    c if c.isprintable() else "↵" if c == "\n" else ascii(c)[1:-1]
+                    for c in piece.text
+                )
+                for piece in pieces
+            ]
+            return "|".join(
+                f"\x1b[{_ANSI[piece.kind]}m{text}\x1b[0m" if colour else text
+                for piece, text in zip(pieces, texts)
+            )
+
+        given, emits = (
+            [piece for piece in self.pieces if piece.kind == "context"],
+            [piece for piece in self.pieces if piece.kind != "context"],
+        )
+        head = one_line(self.title) + (
+            f" ({', '.join(f'{n} {kind}' for kind, n in self.counts().items())})"
+            if self.pieces
+            else ""
+        )
         return head + (f"\n  given …{shown(given[-24:])}\n  emits {shown(emits)}" if emits else "")
 
     def to_html(self) -> str:
@@ -89,8 +130,14 @@ class TokenView:
         while 0 < start < len(context) and not context[start - 1].text.endswith("\n"):
             start += 1  # from the next line on
         folded, near = context[:start], context[start:]
-        hidden = f"<details><summary>{count(sum(len(p.ids) for p in folded), 'token')} before</summary>{_spans(folded)}</details>" if folded else ""
-        legend = "".join(f'<span class="tc-{kind}">{kind} {n:,}</span>' for kind, n in self.counts().items())
+        hidden = (
+            f"<details><summary>{count(sum(len(p.ids) for p in folded), 'token')} before</summary>{_spans(folded)}</details>"
+            if folded
+            else ""
+        )
+        legend = "".join(
+            f'<span class="tc-{kind}">{kind} {n:,}</span>' for kind, n in self.counts().items()
+        )
         title = f"<b>{html.escape(self.title)}</b> " if self.title else ""
         if not self.pieces:
             return f'<div class="tc-legend">{title}</div>'
@@ -104,9 +151,13 @@ def _spans(pieces: Sequence[Piece]) -> str:
     "Pieces as HTML; everything from the log is escaped"
     made = []
     for piece in pieces:
-        heavy = ' w' if piece.weight not in (0, 1) else ""
-        about = f"{' '.join(map(str, piece.ids))} · {piece.kind}" + (f" · weight {piece.weight:g}" if heavy else "")
-        made.append(f'<span class="tc-{piece.kind}{heavy}" title="{about}">{html.escape(piece.text).replace(chr(10), "↵" + chr(10))}</span>')
+        heavy = " w" if piece.weight not in (0, 1) else ""
+        about = f"{' '.join(map(str, piece.ids))} · {piece.kind}" + (
+            f" · weight {piece.weight:g}" if heavy else ""
+        )
+        made.append(
+            f'<span class="tc-{piece.kind}{heavy}" title="{about}">{html.escape(piece.text).replace(chr(10), "↵" + chr(10))}</span>'
+        )
     return "".join(made)
 
 
@@ -127,7 +178,7 @@ class SideBySide:
     views: list[TokenView] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        return "\n".join(f"{plain(view.title)}: {view}" for view in self.views)
+        return "\n".join(f"{one_line(view.title)}: {view}" for view in self.views)
 
     def _repr_html_(self) -> str:
         return f'<style>{_STYLE}</style><div class="tc-side">{"".join(view.to_html() for view in self.views)}</div>'
@@ -137,6 +188,11 @@ def tokens_page(
     rows: Sequence[SideBySide],  # One below the other
 ) -> str:  # One file without external requests
     "Put token views on a page"
-    body = "".join(f'<div class="tc-side">{"".join(view.to_html() for view in row.views)}</div>' for row in rows)
-    return ('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Tokens</title>'
-            f'<style>:root{{color-scheme:light dark}}body{{margin:2em}}{_STYLE}</style><body>{body}</body></html>\n')
+    body = "".join(
+        f'<div class="tc-side">{"".join(view.to_html() for view in row.views)}</div>'
+        for row in rows
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Tokens</title>'
+        f"<style>:root{{color-scheme:light dark}}body{{margin:2em}}{_STYLE}</style><body>{body}</body></html>\n"
+    )

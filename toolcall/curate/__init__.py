@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
-    from toolcall.curate.chain import curate as curate, Curated as Curated
-    from toolcall.curate.selection import CurateError as CurateError, Step as Step
-    from toolcall.curate.splits import split as split, Splits as Splits, find_leaks as find_leaks, after as after, calls_any as calls_any
-    from toolcall.saving import load_conversations as load_conversations, save_conversations as save_conversations
+    from toolcall.curate.chain import Curated as Curated
+    from toolcall.curate.chain import curate as curate
+    from toolcall.curate.selection import Step as Step
+    from toolcall.curate.splits import Splits as Splits
+    from toolcall.curate.splits import after as after
+    from toolcall.curate.splits import calls_any as calls_any
+    from toolcall.curate.splits import find_leaks as find_leaks
+    from toolcall.curate.splits import split as split
+    from toolcall.errors import CurateError as CurateError
+    from toolcall.saving import load_conversations as load_conversations
+    from toolcall.saving import save_conversations as save_conversations
 
 # %% ../../nbs/03_curate/index.ipynb #1601102a
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.curate",
     {
         "toolcall.curate.chain": ["curate", "Curated"],
-        "toolcall.curate.selection": ["CurateError", "Step"],
+        "toolcall.curate.selection": ["Step"],
         "toolcall.curate.splits": ["split", "Splits", "find_leaks", "after", "calls_any"],
-        "toolcall.saving": ["load_conversations", "save_conversations"]
+        "toolcall.errors": ["CurateError"],
+        "toolcall.saving": ["load_conversations", "save_conversations"],
     },
 )

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 import yaml
 
 from .. import __version__
-from ..conversation import Conversation, fingerprint
+from ..conversation import Conversation
 from .chain import Curated
-from ..logs.log import LogReport
-from ..pages import Table
 from .splits import Splits, find_leaks
 from .summary import measure
+from ..logs.log import LogReport
+from ..pages import Table
+from ..text import fingerprint
 
 # %% ../../nbs/03_curate/08_card.ipynb #3b3c84e7
 def data_fingerprint(
@@ -37,16 +38,55 @@ def dataset_card(
     by_user: bool = True,  # Whether a user on two sides counts as a leak
 ) -> str:  # Markdown with a YAML head, as the Hugging Face Hub reads it
     "Write the README of a dataset"
-    head = {"pretty_name": f"Tool calls from {report.source}", "task_categories": ["text-generation"], "tags": ["tool-calling", "function-calling", "toolcall"],
-            "configs": [{"config_name": "default", "data_files": [{"split": name, "path": f"{name}.jsonl"} for name, part in splits.parts.items() if part]}]}
+    head = {
+        "pretty_name": f"Tool calls from {report.source}",
+        "task_categories": ["text-generation"],
+        "tags": ["tool-calling", "function-calling", "toolcall"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": name, "path": f"{name}.jsonl"}
+                    for name, part in splits.parts.items()
+                    if part
+                ],
+            }
+        ],
+    }
     stats = {name: measure(part) for name, part in splits.parts.items() if part}
     labels = [label for label, _ in next(iter(stats.values())).rows()]
     sets = [(label, *(dict(s.rows())[label] for s in stats.values())) for label in labels]
-    sets += [("groups without a tie between them", *(f"{splits.groups.get(name, 0):,}" for name in stats)), ("fingerprint", *(data_fingerprint(splits.parts[name]) for name in stats))]
+    sets += [
+        (
+            "groups without a tie between them",
+            *(f"{splits.groups.get(name, 0):,}" for name in stats),
+        ),
+        ("fingerprint", *(data_fingerprint(splits.parts[name]) for name in stats)),
+    ]
     tools = sorted({name for s in stats.values() for name in s.tools})
     leaks = find_leaks(splits, by_user=by_user)
-    tables = [Table("Records", ("what", "n"), [(label, f"{n:,}") for label, n in report.rows() if not label.startswith("calls of")]), curated.table,
-              Table("Sets", ("what", *stats), sets, f"{len(splits.bridges):,} conversations are tied to two sets and in none. Ties found between the training set and the others: {len(leaks)}."),
-              Table("Calls by tool", ("tool", *stats), [(name, *(f"{s.tools.get(name, 0):,}" for s in stats.values())) for name in tools])]
+    tables = [
+        Table(
+            "Records",
+            ("what", "n"),
+            [(label, f"{n:,}") for label, n in report.rows() if not label.startswith("calls of")],
+        ),
+        curated.table,
+        Table(
+            "Sets",
+            ("what", *stats),
+            sets,
+            f"{len(splits.bridges):,} conversations are tied to two sets and in none. Ties found between the training set and the others: {len(leaks)}.",
+        ),
+        Table(
+            "Calls by tool",
+            ("tool", *stats),
+            [(name, *(f"{s.tools.get(name, 0):,}" for s in stats.values())) for name in tools],
+        ),
+    ]
     made = f"Made with toolcall {__version__}, Python {platform.python_version()}. Each line of a `.jsonl` file is a conversation: `id`, `messages`, `tools`, `meta`; `meta.train` lists the assistant turns that carry loss, all of them where it is absent."
-    return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n# {head['pretty_name']}\n\n{made}\n\n" + "\n\n".join(table.to_markdown() for table in tables) + "\n"
+    return (
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n# {head['pretty_name']}\n\n{made}\n\n"
+        + "\n\n".join(table.to_markdown() for table in tables)
+        + "\n"
+    )

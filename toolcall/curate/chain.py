@@ -12,13 +12,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..conversation import Conversation, ConversationError
-from ..pages import Table
+from ..conversation import Conversation
 from .pii import find_private
 from .privacy import Finder
 from .privacy import redact as redact_one
-from .selection import CurateError, Step, check_schemas, check_structure, collapse_prefixes, complete_tools, make_step, select_outcomes
+from toolcall.curate.selection import (
+    Step,
+    check_schemas,
+    check_structure,
+    collapse_prefixes,
+    complete_tools,
+    make_step,
+    select_outcomes,
+)
 from .similar import cap_similar, cap_tools, drop_duplicates
+from ..errors import ConversationError, CurateError
+from ..pages import Table
 
 # %% ../../nbs/03_curate/06_chain.ipynb #7efb3170
 def redact_all(
@@ -37,7 +46,12 @@ def redact_all(
             continue
         counts.update(found)
         after.append((clean, ""))
-    return make_step("private data", conversations, after, notes={f"{kind} replaced": n for kind, n in counts.most_common()})
+    return make_step(
+        "private data",
+        conversations,
+        after,
+        notes={f"{kind} replaced": n for kind, n in counts.most_common()},
+    )
 
 # %% ../../nbs/03_curate/06_chain.ipynb #cef8ee03
 def with_unique_ids(
@@ -50,7 +64,11 @@ def with_unique_ids(
     for c in conversations:
         seen[c.id] += 1
         id = c.id if seen[c.id] == 1 else f"{c.id}#{seen[c.id]}"
-        unique.append(c.relabel(id, conversation_id=c.meta.get("conversation_id", c.id)) if times[c.id] > 1 else c)
+        unique.append(
+            c.relabel(id, conversation_id=c.meta.get("conversation_id", c.id))
+            if times[c.id] > 1
+            else c
+        )
     return unique
 
 # %% ../../nbs/03_curate/06_chain.ipynb #4a9b23b5
@@ -70,16 +88,28 @@ class Curated:
     @property
     def report(self) -> dict[str, dict[str, int]]:
         "Conversations and turns: in, out, and elsewhere by reason"
-        first, kept = self.steps[0].before, (len(self.conversations), sum(len(c.turns) for c in self.conversations))
+        first, kept = (
+            self.steps[0].before,
+            (len(self.conversations), sum(len(c.turns) for c in self.conversations)),
+        )
         lost = Counter()
         for step in self.steps:
             lost.update(step.removed | step.merged)
         masked = sum((Counter(step.masked) for step in self.steps), Counter())
         gone = sum(step.gone for step in self.steps)
         if first != (kept[0] + sum(lost.values()), kept[1] + sum(masked.values()) + gone):
-            raise CurateError(f"{first} in, {kept} out, {dict(lost)} and {dict(masked)} elsewhere: the counts don't add up")
-        return {"conversations": {"in": first[0], "out": kept[0], **lost},
-                "turns": {"in": first[1], "out": kept[1], **masked, "in conversations that are not left": gone}}
+            raise CurateError(
+                f"{first} in, {kept} out, {dict(lost)} and {dict(masked)} elsewhere: the counts don't add up"
+            )
+        return {
+            "conversations": {"in": first[0], "out": kept[0], **lost},
+            "turns": {
+                "in": first[1],
+                "out": kept[1],
+                **masked,
+                "in conversations that are not left": gone,
+            },
+        }
 
     @property
     def table(self) -> Table:
@@ -87,10 +117,29 @@ class Curated:
         rows = []
         for step in self.steps:
             turns = sum(len(c.turns) for c in step.conversations)
-            why = [f"{n:,} conversations {label}: {code}" for label, counts in (("removed", step.removed), ("merged", step.merged)) for code, n in counts.items()]
-            why += [f"{n:,} turns masked: {code}" for code, n in step.masked.items()] + [f"{n:,} {label}" for label, n in step.notes.items()]
-            rows.append((step.name, f"{step.before[0]:,}", f"{len(step.conversations):,}", f"{step.before[1]:,}", f"{turns:,}", "; ".join(why) or "–"))
-        return Table("Curation", ("step", "conversations in", "out", "turns in", "out", "what became of the others"), rows)
+            why = [
+                f"{n:,} conversations {label}: {code}"
+                for label, counts in (("removed", step.removed), ("merged", step.merged))
+                for code, n in counts.items()
+            ]
+            why += [f"{n:,} turns masked: {code}" for code, n in step.masked.items()] + [
+                f"{n:,} {label}" for label, n in step.notes.items()
+            ]
+            rows.append(
+                (
+                    step.name,
+                    f"{step.before[0]:,}",
+                    f"{len(step.conversations):,}",
+                    f"{step.before[1]:,}",
+                    f"{turns:,}",
+                    "; ".join(why) or "–",
+                )
+            )
+        return Table(
+            "Curation",
+            ("step", "conversations in", "out", "turns in", "out", "what became of the others"),
+            rows,
+        )
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self.steps))
@@ -104,7 +153,9 @@ def curate(
     *,
     keep: str = "all",  # `all`, or `solved`: only runs whose reward or score is at least 1
     guess_errors: bool = False,  # Whether a tool's result that reads like an error counts as one
-    redact: bool | str | Finder = False,  # True, a secret seed, or your own finder of private values
+    redact: bool
+    | str
+    | Finder = False,  # True, a secret seed, or your own finder of private values
     max_similar: int | None = None,  # Most conversations of one cluster of nearly equal requests
     max_per_tool: int | None = None,  # Most conversations that call one tool
 ) -> Curated:  # Clean conversations and the account of every step
@@ -121,7 +172,11 @@ def curate(
     then(select_outcomes(steps[-1].conversations, keep=keep, guess_errors=guess_errors))
     if redact:
         finder = redact if callable(redact) else find_private
-        then(redact_all(steps[-1].conversations, find=finder, seed=redact if isinstance(redact, str) else ""))
+        then(
+            redact_all(
+                steps[-1].conversations, find=finder, seed=redact if isinstance(redact, str) else ""
+            )
+        )
     then(complete_tools(steps[-1].conversations))
     then(check_schemas(steps[-1].conversations))
     then(drop_duplicates(steps[-1].conversations))

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..conversation import ConversationError, excerpt
+from ..errors import ConversationError
+from ..text import excerpt
 
 # %% ../../nbs/03_curate/02_pii.ipynb #41c72543
 @dataclass(frozen=True)
@@ -32,14 +33,24 @@ _RIGHT = rf"(?![{_WORD}])(?![.-][0-9])"
 _GAP = r"[ .()/\u00a0\u202f\u2010-\u2015-]{0,2}"  # what people put between digits
 
 # %% ../../nbs/03_curate/02_pii.ipynb #10251259
-_CARD = re.compile(r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|(?:5[0-9]|2[2-7]|35)[0-9]{14}|3[47][0-9]{13}|3[0689][0-9]{12}|6[0-9]{15,18}")
-_IBAN = dict(re.findall("([A-Z]{2})([0-9]{2})", """
+_CARD = re.compile(
+    r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|(?:5[0-9]|2[2-7]|35)[0-9]{14}|3[47][0-9]{13}|3[0689][0-9]{12}|6[0-9]{15,18}"
+)
+_IBAN = dict(
+    re.findall(
+        "([A-Z]{2})([0-9]{2})",
+        """
     AD24AE23AT20BE16BG22BR29CH21CY28CZ24DE22DK18EE20ES24FI18FR27GB22GE22GI23GR27HR21HU28IE22IL23IS26IT27
-    KW30LI21LT20LU20LV21MC27MT31NL18NO15PL28PT25QA29RO24SA24SE24SI19SK24SM27TR26UA29"""))
+    KW30LI21LT20LU20LV21MC27MT31NL18NO15PL28PT25QA29RO24SA24SE24SI19SK24SM27TR26UA29""",
+    )
+)
 
 
 def _luhn(digits: str) -> int:
-    return (sum(map(int, digits[-1::-2])) + sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])) % 10
+    return (
+        sum(map(int, digits[-1::-2]))
+        + sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    ) % 10
 
 
 def _mod97(iban: str) -> int:
@@ -48,7 +59,11 @@ def _mod97(iban: str) -> int:
 
 def _cn_id_length(text: str) -> int:
     weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)  # GB 11643-1999
-    return 18 if "10X98765432"[sum(w * int(c) for w, c in zip(weights, text)) % 11] == text[17].upper() else 0
+    return (
+        18
+        if "10X98765432"[sum(w * int(c) for w, c in zip(weights, text)) % 11] == text[17].upper()
+        else 0
+    )
 
 
 def _card_length(text: str) -> int:
@@ -63,7 +78,7 @@ def _card_length(text: str) -> int:
 def _iban_length(text: str) -> int:
     ends = [place.end() for place in re.finditer("[0-9A-Za-z]", text)]
     size = int(_IBAN.get(text[:2].upper(), 99))
-    if len(ends) < size or text[ends[size - 1]: ends[size - 1] + 1].isalnum():
+    if len(ends) < size or text[ends[size - 1] : ends[size - 1] + 1].isalnum():
         return 0
     iban = re.sub("[ -]", "", text[: ends[size - 1]]).upper()
     return ends[size - 1] if _mod97(iban) == 1 else 0
@@ -74,8 +89,15 @@ def _address_length(text: str) -> int:
         address = ipaddress.ip_address(text)
     except ValueError:
         return 0
-    plain = address.is_loopback or address.is_unspecified or address.is_multicast or (address.version == 4 and address.is_reserved)
-    vague = address.version == 6 and (len(text.replace(":", "")) < 5 or not re.search("[0-9]", text))  # a::b, Dad::Fed
+    plain = (
+        address.is_loopback
+        or address.is_unspecified
+        or address.is_multicast
+        or (address.version == 4 and address.is_reserved)
+    )
+    vague = address.version == 6 and (
+        len(text.replace(":", "")) < 5 or not re.search("[0-9]", text)
+    )  # a::b, Dad::Fed
     return 0 if plain or vague else len(text)
 
 
@@ -93,7 +115,9 @@ def _phone_length(text: str) -> int:
     return len(text) if 7 <= len(re.sub("[^0-9]", "", text)) <= 15 else 0
 
 # %% ../../nbs/03_curate/02_pii.ipynb #11ad3f03
-_NAMES = r"pass(?:word|wd|phrase|code)|pwd|secret|(?<!page)(?<!page_)token|api[_ -]?key|access[_ -]?key"
+_NAMES = (
+    r"pass(?:word|wd|phrase|code)|pwd|secret|(?<!page)(?<!page_)token|api[_ -]?key|access[_ -]?key"
+)
 _PHONES = r"(?<!i)phone|mobile|whatsapp|tel[.:]|电话|手机"
 _KEY = r"[A-Za-z0-9_-]"
 _TOKENS = rf"""(?:AKIA|ASIA)[A-Z0-9]{{16}}|sk-{_KEY}{{20,250}}|gh[pousr]_[A-Za-z0-9]{{36,255}}
@@ -107,7 +131,11 @@ _TOLD_PHONES = rf"""(?i:(?:{_PHONES})(?:[ _]?(?:number|num|no\.?)|号码|号)?)[
     (\+?[0-9]{{7,15}}|\+?\(?[0-9]{{2,4}}\)?[ .-]?[0-9]{{3,4}}[ .-]?[0-9]{{3,5}})"""
 _PEM = r"""-----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----
     (?:(?:[^-]|-(?!----)){0,16000}-----END[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----|(?:\s{0,4}[A-Za-z0-9+/=]{20,100}){0,400})"""
-_HINTS = {"digits": re.compile(r"[0-9](?:[ ().\-/]{0,2}[0-9]){6,}"), "dots": re.compile(r"\.[0-9]{1,3}\.[0-9]"), "colons": re.compile("::|:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:")}
+_HINTS = {
+    "digits": re.compile(r"[0-9](?:[ ().\-/]{0,2}[0-9]){6,}"),
+    "dots": re.compile(r"\.[0-9]{1,3}\.[0-9]"),
+    "colons": re.compile("::|:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:"),
+}
 
 # %% ../../nbs/03_curate/02_pii.ipynb #fad20a78
 def _pattern(text: str) -> re.Pattern:
@@ -116,26 +144,119 @@ def _pattern(text: str) -> re.Pattern:
 
 # kind, hints of which every value has one, how far after it the value may reach (0: search the whole text), pattern with the value in its first group, its length
 _FINDERS: list[tuple[str, tuple[str, ...], int, re.Pattern, Callable[[str], int]]] = [
-    ("email", ("@",), 0, re.compile(
-        r"(?<![A-Za-z0-9._%+-])([A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![0-9A-Za-z_-])"), len),
-    ("card", ("digits",), 75, _pattern(rf"""{_LEFT}(?=([0-9]{{13,19}}{_RIGHT}
+    (
+        "email",
+        ("@",),
+        0,
+        re.compile(
+            r"(?<![A-Za-z0-9._%+-])([A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![0-9A-Za-z_-])"
+        ),
+        len,
+    ),
+    (
+        "card",
+        ("digits",),
+        75,
+        _pattern(rf"""{_LEFT}(?=([0-9]{{13,19}}{_RIGHT}
         |[0-9]{{4}}(?P<s>[ -])[0-9]{{4}}(?P=s)[0-9]{{4}}(?P=s)[0-9]{{1,4}}{_RIGHT}(?:(?P=s)[0-9]{{3}}{_RIGHT})?
-        |[0-9]{{4}}(?P<t>[ -])[0-9]{{6}}(?P=t)[0-9]{{4,5}}{_RIGHT}))"""), _card_length),
-    ("iban", ("digits",), 75, _pattern(rf"{_LEFT}(?=([A-Za-z]{{2}}[0-9]{{2}}(?:[ -]?[A-Za-z0-9]){{11,31}}))"), _iban_length),
-    ("cn_id", ("digits",), 75, _pattern(rf"{_LEFT}([1-9][0-9]{{5}}(?:19|20)[0-9]{{2}}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{{3}}[0-9Xx]){_RIGHT}"), _cn_id_length),
-    ("us_ssn", ("digits",), 75, _pattern(rf"{_LEFT}((?!000|666|9)[0-9]{{3}}-(?!00)[0-9]{{2}}-(?!0000)[0-9]{{4}}){_RIGHT}"), len),
+        |[0-9]{{4}}(?P<t>[ -])[0-9]{{6}}(?P=t)[0-9]{{4,5}}{_RIGHT}))"""),
+        _card_length,
+    ),
+    (
+        "iban",
+        ("digits",),
+        75,
+        _pattern(rf"{_LEFT}(?=([A-Za-z]{{2}}[0-9]{{2}}(?:[ -]?[A-Za-z0-9]){{11,31}}))"),
+        _iban_length,
+    ),
+    (
+        "cn_id",
+        ("digits",),
+        75,
+        _pattern(
+            rf"{_LEFT}([1-9][0-9]{{5}}(?:19|20)[0-9]{{2}}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]{{3}}[0-9Xx]){_RIGHT}"
+        ),
+        _cn_id_length,
+    ),
+    (
+        "us_ssn",
+        ("digits",),
+        75,
+        _pattern(rf"{_LEFT}((?!000|666|9)[0-9]{{3}}-(?!00)[0-9]{{2}}-(?!0000)[0-9]{{4}}){_RIGHT}"),
+        len,
+    ),
     ("phone", ("digits",), 75, _pattern(rf"{_LEFT}(?<![$€£¥\#+]){_SHAPED_PHONES}{_RIGHT}"), len),
-    ("phone", ("phone", "mobile", "whatsapp", "tel.", "tel:", "电话", "手机"), 75, _pattern(_TOLD_PHONES + _RIGHT), _phone_length),
-    ("ipv4", ("dots",), 75, _pattern(rf"{_LEFT}([0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}}){_RIGHT}"), _address_length),
-    ("ipv6", ("colons",), 75, _pattern(rf"(?<![{_WORD}:.])([0-9A-Fa-f]{{0,4}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}})(?![{_WORD}:])"), _address_length),
+    (
+        "phone",
+        ("phone", "mobile", "whatsapp", "tel.", "tel:", "电话", "手机"),
+        75,
+        _pattern(_TOLD_PHONES + _RIGHT),
+        _phone_length,
+    ),
+    (
+        "ipv4",
+        ("dots",),
+        75,
+        _pattern(rf"{_LEFT}([0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}}){_RIGHT}"),
+        _address_length,
+    ),
+    (
+        "ipv6",
+        ("colons",),
+        75,
+        _pattern(
+            rf"(?<![{_WORD}:.])([0-9A-Fa-f]{{0,4}}(?::[0-9A-Fa-f]{{0,4}}){{2,7}})(?![{_WORD}:])"
+        ),
+        _address_length,
+    ),
     ("private_key", ("-----begin",), 0, _pattern(f"({_PEM})"), _token_length),
-    ("jwt", ("eyj",), 0, _pattern(rf"(?<!{_KEY})(eyJ{_KEY}{{8,4000}}\.eyJ{_KEY}{{8,8000}}\.{_KEY}{{0,2000}})"), len),
-    ("secret", ("akia", "asia", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "aiza", "k_live_", "k_test_", "hf_", "glpat-"), 0,
-        _pattern(rf"(?<!{_KEY})({_TOKENS})(?![0-9A-Za-z_])"), _token_length),
-    ("secret", ("bearer",), 0, _pattern(r"(?i:bearer)\s{1,2}([A-Za-z0-9._~+/-]{16,4000}={0,2})"), _token_length),
+    (
+        "jwt",
+        ("eyj",),
+        0,
+        _pattern(rf"(?<!{_KEY})(eyJ{_KEY}{{8,4000}}\.eyJ{_KEY}{{8,8000}}\.{_KEY}{{0,2000}})"),
+        len,
+    ),
+    (
+        "secret",
+        (
+            "akia",
+            "asia",
+            "sk-",
+            "ghp_",
+            "gho_",
+            "ghu_",
+            "ghs_",
+            "ghr_",
+            "github_pat_",
+            "xox",
+            "aiza",
+            "k_live_",
+            "k_test_",
+            "hf_",
+            "glpat-",
+        ),
+        0,
+        _pattern(rf"(?<!{_KEY})({_TOKENS})(?![0-9A-Za-z_])"),
+        _token_length,
+    ),
+    (
+        "secret",
+        ("bearer",),
+        0,
+        _pattern(r"(?i:bearer)\s{1,2}([A-Za-z0-9._~+/-]{16,4000}={0,2})"),
+        _token_length,
+    ),
     ("password", ("://",), 0, re.compile(r"://[^\s:/@]{0,64}:([^\s:/@]{3,200})@"), len),
-    ("password", ("passw", "passp", "passc", "pwd", "secret", "token", "key"), 275, _pattern(
-        rf"""(?i:{_NAMES})["']?\s{{0,3}}(?i:[:=]|is\b)\s{{0,3}}["']?([^\s"'<>{{}}()\[\],;$*\\]{{6,200}})"""), _password_length),
+    (
+        "password",
+        ("passw", "passp", "passc", "pwd", "secret", "token", "key"),
+        275,
+        _pattern(
+            rf"""(?i:{_NAMES})["']?\s{{0,3}}(?i:[:=]|is\b)\s{{0,3}}["']?([^\s"'<>{{}}()\[\],;$*\\]{{6,200}})"""
+        ),
+        _password_length,
+    ),
 ]
 _HINT_WORDS = sorted({need for _, needs, *_ in _FINDERS for need in needs} - _HINTS.keys())
 
@@ -146,7 +267,9 @@ def _stretches(text: str, needs: tuple[str, ...], reach: int) -> list[tuple[int,
         return [(0, len(text))]
     parts: list[tuple[int, int]] = []
     patterns = [_HINTS.get(need) or re.compile(re.escape(need), re.IGNORECASE) for need in needs]
-    for start, end in sorted(match.span() for pattern in patterns for match in pattern.finditer(text)):
+    for start, end in sorted(
+        match.span() for pattern in patterns for match in pattern.finditer(text)
+    ):
         first, last = max(start - 45, 0), min(end + reach, len(text))
         if parts and first <= parts[-1][1]:
             parts[-1] = (parts[-1][0], max(last, parts[-1][1]))
@@ -160,7 +283,9 @@ def find_private(
 ) -> list[Span]:  # In the order of the text, without overlaps: leftmost first, then longest
     "Find personal data and secrets by their form, or raise `ConversationError` for what is not text"
     if not isinstance(text, str):
-        raise ConversationError(f"private values are looked for in text, not in {excerpt(text)}", "bad_type", "text")
+        raise ConversationError(
+            f"private values are looked for in text, not in {excerpt(text)}", "bad_type", "text"
+        )
     return list(_found(text))
 
 
@@ -175,7 +300,10 @@ def _found(text: str) -> tuple[Span, ...]:
     for kind, needs, reach, pattern, length in _FINDERS if hints else ():
         if not hints.isdisjoint(needs):
             for start, end in _stretches(text, needs, reach):
-                sizes = ((match.start(1), length(match[1])) for match in pattern.finditer(text, start, end))
+                sizes = (
+                    (match.start(1), length(match[1]))
+                    for match in pattern.finditer(text, start, end)
+                )
                 found += [Span(at, at + size, kind) for at, size in sizes if size]
     spans: list[Span] = []
     for span in sorted(found, key=lambda span: (span.start, -span.end)):

@@ -16,15 +16,36 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from ..conversation import Conversation, ConversationError, dumps, excerpt, fingerprint, loads
+from ..conversation import Conversation
+from toolcall.curate.pii import (
+    _GAP,
+    _NAMES,
+    _PHONES,
+    _WORD,
+    Span,
+    _address_length,
+    _luhn,
+    _mod97,
+    find_private,
+)
+from ..errors import ConversationError
 from ..formats.fields import check_depth
-from .pii import Span, _GAP, _NAMES, _PHONES, _WORD, _address_length, _luhn, _mod97, find_private
+from ..text import dumps, excerpt, fingerprint, loads
 
 # %% ../../nbs/03_curate/03_privacy.ipynb #6d730856
 _EXACT = ("secret", "password", "jwt", "private_key")  # every character counts
-_FORMS = {"email": "[^@ ]+@[^@ ]+", "card": "[2-6][0-9]{12,18}", "iban": "[A-Z]{2}[0-9]{2}[0-9A-Z]{11,30}", "us_ssn": "[0-9]{9}", "phone": "[0-9]{6,15}",
-          "ipv4": r"[0-9]{1,3}(\.[0-9]{1,3}){3}", "ipv6": "[0-9a-f:.]*:[0-9a-f:.]*"}
-_COUNTRY_CODE = re.compile("(1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[2-9][0-9]{2})")
+_FORMS = {
+    "email": "[^@ ]+@[^@ ]+",
+    "card": "[2-6][0-9]{12,18}",
+    "iban": "[A-Z]{2}[0-9]{2}[0-9A-Z]{11,30}",
+    "us_ssn": "[0-9]{9}",
+    "phone": "[0-9]{6,15}",
+    "ipv4": r"[0-9]{1,3}(\.[0-9]{1,3}){3}",
+    "ipv6": "[0-9a-f:.]*:[0-9a-f:.]*",
+}
+_COUNTRY_CODE = re.compile(
+    "(1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[2-9][0-9]{2})"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -45,8 +66,12 @@ def _key(kind: str, text: str) -> str:
     digits = re.sub("[^0-9]", "", text)
     if kind == "phone":
         abroad = text.lstrip(" (").startswith("+") or digits.startswith("00")
-        national = (_COUNTRY_CODE.sub("", digits.lstrip("0"), count=1) if abroad else digits).lstrip("0")
-        return national[1:] if len(national) == 11 and national[0] == "1" else national  # +1 415…, 1 415… and 415…; +86 138… and 138…
+        national = (
+            _COUNTRY_CODE.sub("", digits.lstrip("0"), count=1) if abroad else digits
+        ).lstrip("0")
+        return (
+            national[1:] if len(national) == 11 and national[0] == "1" else national
+        )  # +1 415…, 1 415… and 415…; +86 138… and 138…
     if kind in ("card", "us_ssn"):
         return digits
     if kind == "iban":
@@ -56,13 +81,27 @@ def _key(kind: str, text: str) -> str:
     return text if kind in _EXACT else " ".join(text.lower().split())
 
 # %% ../../nbs/03_curate/03_privacy.ipynb #39b4dc97
-_TEST_CARDS = (("34", "378282"), ("37", "378282"), ("35", "353011"), ("3", "305693"), ("2", "222300"), ("4", "400000"), ("5", "555555"), ("6", "601111"))
-_KEPT = re.compile(r"-----[A-Z ]+-----|^(?:AKIA|ASIA|AIza|sk-(?:ant-|proj-|svcacct-)?|gh[pousr]_|github_pat_|xox[a-z]-|[sr]k_(?:live|test)_|hf_|glpat-)|(?:^|(?<=\.))eyJ")
+_TEST_CARDS = (
+    ("34", "378282"),
+    ("37", "378282"),
+    ("35", "353011"),
+    ("3", "305693"),
+    ("2", "222300"),
+    ("4", "400000"),
+    ("5", "555555"),
+    ("6", "601111"),
+)
+_KEPT = re.compile(
+    r"-----[A-Z ]+-----|^(?:AKIA|ASIA|AIza|sk-(?:ant-|proj-|svcacct-)?|gh[pousr]_|github_pat_|xox[a-z]-|[sr]k_(?:live|test)_|hf_|glpat-)|(?:^|(?<=\.))eyJ"
+)
 _HAN = "安北长春东福光海河华江金兰林明南宁平清山天文西新阳云中州"
 
 
 def _noise(name: str, size: int) -> bytes:
-    blocks = (hashlib.sha256(f"{i}\0{name}".encode("utf-8", "surrogatepass")).digest() for i in range(size // 32 + 1))
+    blocks = (
+        hashlib.sha256(f"{i}\0{name}".encode("utf-8", "surrogatepass")).digest()
+        for i in range(size // 32 + 1)
+    )
     return b"".join(blocks)[:size]
 
 
@@ -71,7 +110,9 @@ def _other_character(old: str, byte: int, *, first: bool, hexadecimal: bool) -> 
         return "123456789"[byte % 9] if first and old != "0" else "0123456789"[byte % 10]
     if not old.isalpha():
         return old
-    letters = "abcdef" if hexadecimal else _HAN if "一" <= old <= "鿿" else "abcdefghijklmnopqrstuvwxyz"
+    letters = (
+        "abcdef" if hexadecimal else _HAN if "一" <= old <= "鿿" else "abcdefghijklmnopqrstuvwxyz"
+    )
     new = letters[byte % len(letters)]
     return new.upper() if old.isupper() else new
 
@@ -79,7 +120,10 @@ def _other_character(old: str, byte: int, *, first: bool, hexadecimal: bool) -> 
 def _scramble(text: str, noise: bytes) -> str:
     hexadecimal = len(text) >= 16 and bool(re.fullmatch("[0-9a-f-]+|[0-9A-F-]+", text))
     kept = {i for match in _KEPT.finditer(text) for i in range(*match.span())}
-    return "".join(old if i in kept else _other_character(old, noise[i], first=i == 0, hexadecimal=hexadecimal) for i, old in enumerate(text))
+    return "".join(
+        old if i in kept else _other_character(old, noise[i], first=i == 0, hexadecimal=hexadecimal)
+        for i, old in enumerate(text)
+    )
 
 # %% ../../nbs/03_curate/03_privacy.ipynb #55475b09
 def _fresh(value: _Value, seed: str, attempt: int) -> str:
@@ -88,21 +132,33 @@ def _fresh(value: _Value, seed: str, attempt: int) -> str:
     noise = _noise(f"{seed}\0{value.kind}\0{key}\0{attempt}", size + 16)
     digits = "".join(str(byte % 9 + 1) for byte in noise)
     if value.form == "email":
-        return f"user{noise.hex()[:min(max(key.index('@') - 4, 4), 12)]}@example.com"
+        return f"user{noise.hex()[: min(max(key.index('@') - 4, 4), 12)]}@example.com"
     if value.form == "card":
-        body = next(prefix for start, prefix in _TEST_CARDS if key.startswith(start)) + digits[: size - 7]
+        body = (
+            next(prefix for start, prefix in _TEST_CARDS if key.startswith(start))
+            + digits[: size - 7]
+        )
         return body + str(-_luhn(body + "0") % 10)
     if value.form == "iban":
         body = _scramble("." + key[4:], noise)[1:]
         return f"{key[:2]}{98 - _mod97(key[:2] + '00' + body):02}{body}"
     if value.form == "us_ssn":
         return "9" + digits[:8]
-    if value.form == "ipv4":  # few addresses are kept for documentation; a conversation with many takes those kept for benchmarks
-        return (f"198.18.{noise[0]}.{noise[1] % 254 + 1}" if attempt > 9 else f"{('192.0.2', '198.51.100', '203.0.113')[noise[0] % 3]}.{noise[1] % 254 + 1}")
+    if (
+        value.form == "ipv4"
+    ):  # few addresses are kept for documentation; a conversation with many takes those kept for benchmarks
+        return (
+            f"198.18.{noise[0]}.{noise[1] % 254 + 1}"
+            if attempt > 9
+            else f"{('192.0.2', '198.51.100', '203.0.113')[noise[0] % 3]}.{noise[1] % 254 + 1}"
+        )
     if value.form == "ipv6":
         return str(ipaddress.IPv6Address((0x20010DB8 << 96) + int.from_bytes(noise[:8])))
     if value.form == "phone":
-        other = [str(2 + (int(old) - 2 + byte) % 8 if old > "1" else (int(old) + byte) % 2) for old, byte in zip(key, noise)]
+        other = [
+            str(2 + (int(old) - 2 + byte) % 8 if old > "1" else (int(old) + byte) % 2)
+            for old, byte in zip(key, noise)
+        ]
         return key[:-8] + "".join([key[0] if key[0] < "2" else other[0], *other[1:]][-8:])
     return _scramble(key, noise)
 
@@ -121,7 +177,9 @@ def _dress(value: _Value, fresh: str, text: str) -> str:
     dressed = []
     for old in reversed(text):
         other = new.pop() if old.isalnum() and new else old
-        dressed.append(other.upper() if old.isupper() else other.lower() if old.islower() else other)
+        dressed.append(
+            other.upper() if old.isupper() else other.lower() if old.islower() else other
+        )
     return "".join(reversed(dressed))
 
 
@@ -151,7 +209,18 @@ def _surrogates(values: list[_Value], seed: str) -> dict[_Value, str]:
 
 # %% ../../nbs/03_curate/03_privacy.ipynb #86e5b528
 _TELLING = re.compile(f"(?i:{_NAMES}|{_PHONES})")
-_KEPT_META = ("format", "source", "offset", "timestamp", "tools_from", "train", "scores", "warnings", "user_id", "redacted")
+_KEPT_META = (
+    "format",
+    "source",
+    "offset",
+    "timestamp",
+    "tools_from",
+    "train",
+    "scores",
+    "warnings",
+    "user_id",
+    "redacted",
+)
 Finder = Callable[[str], list[Span]]
 
 
@@ -167,7 +236,12 @@ def _decoded(text: str) -> object:
 
 def _number(value: object) -> str:
     "The digits of a whole number that could stand for a value, else nothing"
-    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e19 and value == int(value)
+    whole = (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) < 1e19
+        and value == int(value)
+    )
     return str(int(value)) if whole and (isinstance(value, int) or abs(value) < 2**53) else ""
 
 
@@ -194,27 +268,51 @@ def _leaves(value: object) -> Iterator[tuple[str, str]]:
 def _marked(find: Finder, text: str) -> list[Span]:
     spans = find(text)
     if not isinstance(spans, (list, tuple)):
-        raise ConversationError(f"find returns a list of Span, not {excerpt(spans)}", "bad_span", "find")
+        raise ConversationError(
+            f"find returns a list of Span, not {excerpt(spans)}", "bad_span", "find"
+        )
     for span in spans:
-        if not isinstance(span, Span) or not isinstance(span.kind, str) or not all(isinstance(at, int) for at in (span.start, span.end)):
-            raise ConversationError(f"find returns Span(start, end, kind), not {excerpt(span)}", "bad_span", "find")
+        if (
+            not isinstance(span, Span)
+            or not isinstance(span.kind, str)
+            or not all(isinstance(at, int) for at in (span.start, span.end))
+        ):
+            raise ConversationError(
+                f"find returns Span(start, end, kind), not {excerpt(span)}", "bad_span", "find"
+            )
         if not 0 <= span.start < span.end <= len(text):
-            raise ConversationError(f"span {span.start}:{span.end} ({span.kind}) is not a place in a text of {len(text)} characters", "bad_span", "find")
+            raise ConversationError(
+                f"span {span.start}:{span.end} ({span.kind}) is not a place in a text of {len(text)} characters",
+                "bad_span",
+                "find",
+            )
     return list(spans)
 
 
 def _values(conversation: Conversation, find: Finder) -> dict[_Value, set[str]]:
     "Every private value of a conversation with its spellings"
-    parts = [[m["content"], m.get("reasoning_content"), [call["function"]["arguments"] for call in m.get("tool_calls", [])]] for m in conversation.messages]
+    parts = [
+        [
+            m["content"],
+            m.get("reasoning_content"),
+            [call["function"]["arguments"] for call in m.get("tool_calls", [])],
+        ]
+        for m in conversation.messages
+    ]
     meta = {key: value for key, value in conversation.meta.items() if key not in _KEPT_META}
     spellings = defaultdict(set)
-    tools = [[tool["function"].get("description"), tool["function"].get("parameters")] for tool in conversation.tools]
+    tools = [
+        [tool["function"].get("description"), tool["function"].get("parameters")]
+        for tool in conversation.tools
+    ]
     for name, text in dict.fromkeys(_leaves([parts, meta, conversation.id, tools])):
         head = f"{name}: " if _TELLING.search(name) else ""
         marks = [(text, span, 0) for span in _marked(find, text)]
-        marks += [(head + text, span, len(head)) for span in _marked(find, head + text)] if head else []
+        marks += (
+            [(head + text, span, len(head)) for span in _marked(find, head + text)] if head else []
+        )
         for marked, span, least in marks:
-            spelled = marked[span.start: span.end]
+            spelled = marked[span.start : span.end]
             if span.start >= least and _bare(spelled):
                 spellings[_Value.of(span.kind, spelled)].add(spelled)
     return spellings
@@ -231,9 +329,23 @@ def _spelled(value: _Value, spellings: set[str]) -> str:
         ways = [re.escape(value.key).replace("@", "(?:@|%40)")]
     elif value.form == "other":
         ways.append(r"\s+".join(map(re.escape, value.key.split())))
-    head = rf"(?:(?:(?:\+|00)[1-9][0-9]{{0,2}}{_GAP})?(?:\(?0\)?{_GAP})?(?:1{_GAP})?)" if value.form == "phone" else ""
-    left = rf"(?<![{_WORD}.+%-])" if value.form == "email" else rf"(?<![{_WORD}])" + (r"(?<![0-9]\.)" if value.key[0].isdecimal() else "")
-    right = rf"(?![{_WORD}])" + (r"(?!\.[0-9])" if value.key[-1].isdecimal() else r"(?!\.[0-9A-Za-z])" if value.form == "email" else "")
+    head = (
+        rf"(?:(?:(?:\+|00)[1-9][0-9]{{0,2}}{_GAP})?(?:\(?0\)?{_GAP})?(?:1{_GAP})?)"
+        if value.form == "phone"
+        else ""
+    )
+    left = (
+        rf"(?<![{_WORD}.+%-])"
+        if value.form == "email"
+        else rf"(?<![{_WORD}])" + (r"(?<![0-9]\.)" if value.key[0].isdecimal() else "")
+    )
+    right = rf"(?![{_WORD}])" + (
+        r"(?!\.[0-9])"
+        if value.key[-1].isdecimal()
+        else r"(?!\.[0-9A-Za-z])"
+        if value.form == "email"
+        else ""
+    )
     flag = "" if value.form in _EXACT else "i"
     return f"{left}((?{flag}:{head}(?:{'|'.join(ways)}))){right}"
 
@@ -247,7 +359,9 @@ class _TextSwap:
     def __init__(self, spellings: dict[_Value, set[str]], seed: str):
         self.fresh = _surrogates(list(spellings), seed)
         self.order = sorted(spellings, key=lambda value: (-len(value.key), value))
-        self.pattern = re.compile("|".join(_spelled(value, spellings[value]) for value in self.order))
+        self.pattern = re.compile(
+            "|".join(_spelled(value, spellings[value]) for value in self.order)
+        )
         self.counts: Counter[str] = Counter()
 
     def one(self, match: re.Match) -> str:
@@ -256,7 +370,11 @@ class _TextSwap:
         return _dress(value, self.fresh[value], match[0])
 
     def text(self, text: str) -> str:
-        return self.pattern.sub(self.one, text) if _decoded(text) is None else _JSON_TOKEN.sub(self.token, text)
+        return (
+            self.pattern.sub(self.one, text)
+            if _decoded(text) is None
+            else _JSON_TOKEN.sub(self.token, text)
+        )
 
     def token(self, match: re.Match) -> str:
         token = match[0]
@@ -281,11 +399,22 @@ class _Swap(_TextSwap):
         if isinstance(value, list):
             return [self.value(inner, path) for inner in value]
         if isinstance(value, dict):
-            new = {self.text(key) if isinstance(key, str) else key: self.value(inner, path) for key, inner in value.items()}
+            new = {
+                self.text(key) if isinstance(key, str) else key: self.value(inner, path)
+                for key, inner in value.items()
+            }
             if len(new) < len(value):
-                raise ConversationError(f"two names of {path} are spellings of one private value; keep one", "name_conflict", path)
+                raise ConversationError(
+                    f"two names of {path} are spellings of one private value; keep one",
+                    "name_conflict",
+                    path,
+                )
             return new
-        return type(value)(int(self.number(digits))) * (-1 if value < 0 else 1) if (digits := _number(value).lstrip("-")) else value
+        return (
+            type(value)(int(self.number(digits))) * (-1 if value < 0 else 1)
+            if (digits := _number(value).lstrip("-"))
+            else value
+        )
 
 # %% ../../nbs/03_curate/03_privacy.ipynb #42d1d4fa
 def redact(
@@ -296,39 +425,73 @@ def redact(
 ) -> tuple[Conversation, dict[str, int]]:  # Without private values, and the replacements by kind
     "Replace private values by surrogates everywhere in a conversation, or raise `ConversationError`"
     if not isinstance(conversation.meta, dict):
-        raise ConversationError(f"meta is an object, not {excerpt(conversation.meta)}", "bad_type", "meta")
-    check_depth([conversation.meta, *(call.arguments for call in conversation.calls())], "arguments", 66)
+        raise ConversationError(
+            f"meta is an object, not {excerpt(conversation.meta)}", "bad_type", "meta"
+        )
+    check_depth(
+        [conversation.meta, *(call.arguments for call in conversation.calls())], "arguments", 66
+    )
     spellings = _values(conversation, find)
-    meta, messages, tools, id, counts = dict(conversation.meta), conversation.messages, conversation.tools, conversation.id, {}
+    meta, messages, tools, id, counts = (
+        dict(conversation.meta),
+        conversation.messages,
+        conversation.tools,
+        conversation.id,
+        {},
+    )
     if spellings:
         swap = _Swap(spellings, seed)
         messages = [_redacted(message, swap) for message in messages]
-        meta = {key: value if key in _KEPT_META else swap.value(value, f"meta.{key}") for key, value in meta.items()}
+        meta = {
+            key: value if key in _KEPT_META else swap.value(value, f"meta.{key}")
+            for key, value in meta.items()
+        }
         id = swap.text(id) if isinstance(id, str) else id
         tools = [_redacted_tool(tool, swap) for tool in tools]
         counts = dict(sorted(swap.counts.items()))
     if meta.get("user_id") is not None:
         meta["user_id"] = _hashed(meta["user_id"], seed)
-    return replace(conversation, id=id, messages=messages, tools=tools, meta=meta | {"redacted": counts}), dict(counts)
+    return replace(
+        conversation, id=id, messages=messages, tools=tools, meta=meta | {"redacted": counts}
+    ), dict(counts)
 
 
 def _hashed(user: object, seed: str) -> str:
     try:
         return fingerprint([seed, user])
     except (TypeError, ValueError, RecursionError):
-        raise ConversationError(f"user_id is a JSON value, not {type(user).__name__}", "bad_type", "meta.user_id") from None
+        raise ConversationError(
+            f"user_id is a JSON value, not {type(user).__name__}", "bad_type", "meta.user_id"
+        ) from None
 
 
 def _redacted_tool(tool: dict, swap: _Swap) -> dict:
     "A schema may list the very values that are private, as an enum or as names of arguments"
     function = tool["function"]
-    return tool | {"function": function | {key: swap.value(function[key], f"{key} of {function['name']}") for key in ("description", "parameters") if key in function}}
+    return tool | {
+        "function": function
+        | {
+            key: swap.value(function[key], f"{key} of {function['name']}")
+            for key in ("description", "parameters")
+            if key in function
+        }
+    }
 
 # %% ../../nbs/03_curate/03_privacy.ipynb #ecd17d76
 def _redacted(message: dict, swap: _Swap) -> dict:
-    new = message | {key: swap.text(message[key]) for key in ("content", "reasoning_content") if isinstance(message.get(key), str)}
+    new = message | {
+        key: swap.text(message[key])
+        for key in ("content", "reasoning_content")
+        if isinstance(message.get(key), str)
+    }
     if "tool_calls" in message:
         functions = [call["function"] for call in message["tool_calls"]]
-        arguments = [swap.value(function["arguments"], f"arguments of {function['name']}") for function in functions]
-        new["tool_calls"] = [call | {"function": call["function"] | {"arguments": other}} for call, other in zip(message["tool_calls"], arguments)]
+        arguments = [
+            swap.value(function["arguments"], f"arguments of {function['name']}")
+            for function in functions
+        ]
+        new["tool_calls"] = [
+            call | {"function": call["function"] | {"arguments": other}}
+            for call, other in zip(message["tool_calls"], arguments)
+        ]
     return new

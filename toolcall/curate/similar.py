@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 from rensa import RMinHash, RMinHashLSH
 
-from ..conversation import Conversation, fingerprint
+from ..conversation import Conversation
 from .selection import Step, make_step
+from ..text import fingerprint
 
 # %% ../../nbs/03_curate/01_similar.ipynb #0b6c5a26
 def drop_duplicates(
@@ -36,14 +37,16 @@ def pieces(
 ) -> frozenset[str]:  # Overlapping pieces; a shorter text is a piece of its own
     "Cut text into overlapping pieces, regardless of case and spacing"
     text = " ".join(text.lower().split())
-    return frozenset(text[i:i + size] for i in range(max(1, len(text) - size + 1)))
+    return frozenset(text[i : i + size] for i in range(max(1, len(text) - size + 1)))
 
 
 def user_text(
     conversation: Conversation,
 ) -> str:  # One line a user message
     "Join what the user says"
-    return "\n".join(message["content"] for message in conversation.messages if message["role"] == "user")
+    return "\n".join(
+        message["content"] for message in conversation.messages if message["role"] == "user"
+    )
 
 # %% ../../nbs/03_curate/01_similar.ipynb #c907c483
 class Neighbours:
@@ -55,11 +58,17 @@ class Neighbours:
         self.entries: list[frozenset[str]] = []
         self.number: dict[frozenset[str], int] = {}
 
-    def find(self, text: str) -> list[int]:  # Numbers of similar entries, in the order in which they were added
+    def find(
+        self, text: str
+    ) -> list[int]:  # Numbers of similar entries, in the order in which they were added
         "Find the entries that are similar to a text"
         mine = pieces(text)
         candidates = self.index.query(self._hash(mine))
-        return sorted(i for i in candidates if len(mine & self.entries[i]) >= self.threshold * len(mine | self.entries[i]))
+        return sorted(
+            i
+            for i in candidates
+            if len(mine & self.entries[i]) >= self.threshold * len(mine | self.entries[i])
+        )
 
     def add(self, text: str) -> int:  # The number of its entry
         "Add a text"
@@ -102,8 +111,15 @@ def cap_similar(
             times[label] += 1
         kept |= {number for _, number in sorted(order)[:most]}
     crowded = sum(len(members) > most for members in clusters.values())
-    after = [(c, "") if number in kept else (None, "similar") for number, c in enumerate(conversations)]
-    return make_step("near-duplicates", conversations, after, notes={"clusters above the cap": crowded} if crowded else {})
+    after = [
+        (c, "") if number in kept else (None, "similar") for number, c in enumerate(conversations)
+    ]
+    return make_step(
+        "near-duplicates",
+        conversations,
+        after,
+        notes={"clusters above the cap": crowded} if crowded else {},
+    )
 
 # %% ../../nbs/03_curate/01_similar.ipynb #644c5758
 def cap_tools(
@@ -119,5 +135,7 @@ def cap_tools(
         if any(count[name] < most for name in names):
             kept.add(number)
             count.update(names)
-    after = [(c, "") if number in kept else (None, "tool_cap") for number, c in enumerate(conversations)]
+    after = [
+        (c, "") if number in kept else (None, "tool_cap") for number, c in enumerate(conversations)
+    ]
     return make_step("tool caps", conversations, after)

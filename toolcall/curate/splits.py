@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..conversation import Conversation, fingerprint
-from ..formats.fields import parse_time
-from .selection import CurateError
+from ..conversation import Conversation
 from .similar import Neighbours, user_text
+from ..errors import CurateError
+from ..formats.fields import parse_time
+from ..text import fingerprint
 
 # %% ../../nbs/03_curate/04_splits.ipynb #5bd6f599
 _TIES = ("conversation_id", "user_id", "task_id", "history")
@@ -23,7 +24,11 @@ _TIES = ("conversation_id", "user_id", "task_id", "history")
 
 def _ties(conversation: Conversation, by_user: bool) -> list[str]:
     meta = conversation.meta
-    found = [f"{key} {meta[key]}" for key in _TIES if meta.get(key) is not None and (by_user or key != "user_id")]
+    found = [
+        f"{key} {meta[key]}"
+        for key in _TIES
+        if meta.get(key) is not None and (by_user or key != "user_id")
+    ]
     return found if "conversation_id" in meta else [f"conversation_id {conversation.id}", *found]
 
 # %% ../../nbs/03_curate/04_splits.ipynb #8185d690
@@ -49,17 +54,47 @@ class Splits:
     @property
     def report(self) -> dict[str, dict[str, int]]:  # Set to counts
         "Conversations, turns, turns without a call, and groups in each set"
-        return {name: {"conversations": len(part), "turns": sum(len(c.turns) for c in part), "turns without a call": sum(not c.calls(turn) for c in part for turn in c.turns),
-                       "groups": self.groups.get(name, 0)} for name, part in self.parts.items()}
+        return {
+            name: {
+                "conversations": len(part),
+                "turns": sum(len(c.turns) for c in part),
+                "turns without a call": sum(not c.calls(turn) for c in part for turn in c.turns),
+                "groups": self.groups.get(name, 0),
+            }
+            for name, part in self.parts.items()
+        }
 
     def __repr__(self) -> str:
-        lines = [f"{name:>10}: " + ", ".join(f"{n:,} {label}" for label, n in counts.items()) for name, counts in self.report.items()]
-        return "\n".join(lines + ([f"{'left out':>10}: {len(self.bridges):,} conversations tied to two sets"] if self.bridges else []))
+        lines = [
+            f"{name:>10}: " + ", ".join(f"{n:,} {label}" for label, n in counts.items())
+            for name, counts in self.report.items()
+        ]
+        return "\n".join(
+            lines
+            + (
+                [f"{'left out':>10}: {len(self.bridges):,} conversations tied to two sets"]
+                if self.bridges
+                else []
+            )
+        )
 
     def _repr_markdown_(self) -> str:
-        rows = [f"| {name} | " + " | ".join(f"{n:,}" for n in counts.values()) + " |" for name, counts in self.report.items()]
-        rows += [f"| left out, tied to two sets | {len(self.bridges):,} | | | |"] if self.bridges else []
-        return "\n".join(["| set | conversations | turns | turns without a call | groups |", "|---|--:|--:|--:|--:|", *rows])
+        rows = [
+            f"| {name} | " + " | ".join(f"{n:,}" for n in counts.values()) + " |"
+            for name, counts in self.report.items()
+        ]
+        rows += (
+            [f"| left out, tied to two sets | {len(self.bridges):,} | | | |"]
+            if self.bridges
+            else []
+        )
+        return "\n".join(
+            [
+                "| set | conversations | turns | turns without a call | groups |",
+                "|---|--:|--:|--:|--:|",
+                *rows,
+            ]
+        )
 
 # %% ../../nbs/03_curate/04_splits.ipynb #9498dd5c
 class _Placement:
@@ -75,7 +110,9 @@ class _Placement:
     def place(self, conversation: Conversation, choose: Callable[[], str]) -> str | None:
         "The side of a record, or None for a bridge"
         text, ties = user_text(conversation), _ties(conversation, self.by_user)
-        found = {self.side_of[tie] for tie in ties if tie in self.side_of} | {self.sides[i] for i in self.near.find(text)}
+        found = {self.side_of[tie] for tie in ties if tie in self.side_of} | {
+            self.sides[i] for i in self.near.find(text)
+        }
         if len(found) > 1:
             return None
         if not found:
@@ -88,7 +125,14 @@ class _Placement:
 
 def _chance(conversation: Conversation, seed: int) -> float:
     "A number from 0 to 1 that stays when the conversation goes on, or when tools are inferred from more calls"
-    known = next((conversation.meta[key] for key in ("conversation_id", "task_id", "opening") if conversation.meta.get(key)), conversation.id)
+    known = next(
+        (
+            conversation.meta[key]
+            for key in ("conversation_id", "task_id", "opening")
+            if conversation.meta.get(key)
+        ),
+        conversation.id,
+    )
     return int(fingerprint([seed, known]), 16) / 2**64
 
 # %% ../../nbs/03_curate/04_splits.ipynb #f805acc1
@@ -99,13 +143,16 @@ def split(
     test: float = 0.15,  # Share of groups for evaluation; unused with `hold_out`
     seed: int = 0,  # Another seed, another split
     by_user: bool = True,  # Whether `user_id` ties records together
-    hold_out: Callable[[Conversation], bool] | None = None,  # Chooses the test set, such as `after(…)` or `calls_any(…)`
+    hold_out: Callable[[Conversation], bool]
+    | None = None,  # Chooses the test set, such as `after(…)` or `calls_any(…)`
 ) -> Splits:  # Train, validation and test
     "Split into sets without ties between them, or raise `CurateError`"
     if not 0 < test < 1:
         raise CurateError(f"test={test} is a share above 0 and below 1; try 0.15")
     if not 0 <= validation < 1 or validation + test >= 1:
-        raise CurateError(f"validation={validation} and test={test} must leave a share for training; try 0.1 and 0.15")
+        raise CurateError(
+            f"validation={validation} and test={test} must leave a share for training; try 0.1 and 0.15"
+        )
     conversations, placement, sides = list(conversations), _Placement(by_user), {}
     held = [i for i, c in enumerate(conversations) if hold_out and hold_out(c)]
     for i in held:
@@ -114,13 +161,22 @@ def split(
     for i, c in enumerate(conversations):
         if i not in sides:
             side = placement.place(c, lambda: _side(_chance(c, seed), share, validation))
-            sides[i] = None if hold_out and side == "test" else side  # tied to the held-out ones, but not one of them
+            sides[i] = (
+                None if hold_out and side == "test" else side
+            )  # tied to the held-out ones, but not one of them
     if not hold_out:
         _fill_empty(conversations, sides, seed, by_user)
-    parts = {name: [c for i, c in enumerate(conversations) if sides[i] == name] for name in ("train", "validation", "test")}
+    parts = {
+        name: [c for i, c in enumerate(conversations) if sides[i] == name]
+        for name in ("train", "validation", "test")
+    }
     if not parts["train"] or not parts["test"]:
         raise CurateError(_one_sided(parts, placement, hold_out is not None))
-    return Splits(**parts, bridges=[c for i, c in enumerate(conversations) if sides[i] is None], groups=dict(placement.groups))
+    return Splits(
+        **parts,
+        bridges=[c for i, c in enumerate(conversations) if sides[i] is None],
+        groups=dict(placement.groups),
+    )
 
 
 def _side(chance: float, test: float, validation: float) -> str:
@@ -132,11 +188,17 @@ def _one_sided(parts: dict, placement: _Placement, held_out: bool) -> str:
     if held_out:
         return f"hold_out leaves {sizes}; it must choose some conversations (is a tool's name misspelt, or do records lack a timestamp?), and leave some without a tie to them"
     tie = max(placement.side_of, key=lambda tie: tie.startswith("user_id"), default="")
-    hint = f"; when one id stands for many users, as {tie!r} may, pass by_user=False (split.by_user: false in a configuration)" if tie.startswith("user_id") else ""
+    hint = (
+        f"; when one id stands for many users, as {tie!r} may, pass by_user=False (split.by_user: false in a configuration)"
+        if tie.startswith("user_id")
+        else ""
+    )
     return f"{sum(placement.groups.values())} group(s) of tied conversations can't be split ({sizes}); at least 2 are needed{hint}"
 
 # %% ../../nbs/03_curate/04_splits.ipynb #3c904578
-def _fill_empty(conversations: Sequence[Conversation], sides: dict[int, str | None], seed: int, by_user: bool) -> None:
+def _fill_empty(
+    conversations: Sequence[Conversation], sides: dict[int, str | None], seed: int, by_user: bool
+) -> None:
     order = sorted((i for i in sides if sides[i]), key=lambda i: _chance(conversations[i], seed))
     for wanted, i in (("test", order[:1]), ("train", order[-1:])):
         if i and wanted not in sides.values():
@@ -154,7 +216,9 @@ def _component(conversations: Sequence[Conversation], start: int, by_user: bool)
     reached, new = {start}, [start]
     while new:
         i = new.pop()
-        linked = set(near.find(texts[i])) | {j for j in range(len(conversations)) if ties[i] & ties[j]}
+        linked = set(near.find(texts[i])) | {
+            j for j in range(len(conversations)) if ties[i] & ties[j]
+        }
         new += linked - reached
         reached |= linked
     return sorted(reached)
@@ -164,7 +228,9 @@ def find_leaks(
     splits: Splits,  # From `split`, or made by hand
     *,
     by_user: bool = True,  # Whether a shared `user_id` is a leak
-) -> list[tuple[str, str, str]]:  # Id of a held-out conversation, id of a training conversation, and what ties them
+) -> list[
+    tuple[str, str, str]
+]:  # Id of a held-out conversation, id of a training conversation, and what ties them
     "List what ties the held-out sets to the training set"
     near, owner, leaks, first = Neighbours(), {}, [], {}
     for c in splits.train:

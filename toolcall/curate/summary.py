@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..conversation import Conversation, dumps
+from ..conversation import Conversation
 from .selection import failed_turns
 from .similar import user_text
+from ..text import dumps
 
 # %% ../../nbs/03_curate/07_summary.ipynb #67464208
 _EAST_ASIAN = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
@@ -33,12 +34,28 @@ def conversation_tokens(
     conversation: Conversation,
 ) -> int:  # Of its tools and messages, as JSON text
     "Estimate the tokens of a whole conversation"
-    words = "".join(m["content"] + "".join(dumps(call["function"]) for call in m.get("tool_calls", [])) for m in conversation.messages)
-    return estimate_tokens(dumps(conversation.tools) if conversation.tools else "") + estimate_tokens(words) + 4 * len(conversation.messages)
+    words = "".join(
+        m["content"] + "".join(dumps(call["function"]) for call in m.get("tool_calls", []))
+        for m in conversation.messages
+    )
+    return (
+        estimate_tokens(dumps(conversation.tools) if conversation.tools else "")
+        + estimate_tokens(words)
+        + 4 * len(conversation.messages)
+    )
 
 # %% ../../nbs/03_curate/07_summary.ipynb #0975a2d0
-_SCRIPTS = {"Japanese": r"[\u3040-\u30ff]", "Korean": r"[\uac00-\ud7af]", "Chinese": r"[\u4e00-\u9fff]", "Russian or another in Cyrillic": r"[\u0400-\u04ff]",
-            "Arabic": r"[\u0600-\u06ff]", "Hindi or another in Devanagari": r"[\u0900-\u097f]", "Hebrew": r"[\u0590-\u05ff]", "Thai": r"[\u0e00-\u0e7f]", "Greek": r"[\u0370-\u03ff]"}
+_SCRIPTS = {
+    "Japanese": r"[\u3040-\u30ff]",
+    "Korean": r"[\uac00-\ud7af]",
+    "Chinese": r"[\u4e00-\u9fff]",
+    "Russian or another in Cyrillic": r"[\u0400-\u04ff]",
+    "Arabic": r"[\u0600-\u06ff]",
+    "Hindi or another in Devanagari": r"[\u0900-\u097f]",
+    "Hebrew": r"[\u0590-\u05ff]",
+    "Thai": r"[\u0e00-\u0e7f]",
+    "Greek": r"[\u0370-\u03ff]",
+}
 _SMALL_WORDS = {
     "English": "the of and to in is you that it for on are with this be have what my me i a please can",
     "German": "der die das und ich ist nicht ein eine mit auf für wie mir bitte was den im zu",
@@ -77,7 +94,9 @@ class Stats:
     silent_turns: int  # Turns without a call
     longest: int  # Most messages in a conversation
     failed_calls: int  # Turns whose call failed, by what the log says
-    tokens: tuple[int, int, int]  # Estimated tokens of a conversation: median, 95th percentile, maximum
+    tokens: tuple[
+        int, int, int
+    ]  # Estimated tokens of a conversation: median, 95th percentile, maximum
     total_tokens: int  # Estimated tokens of all
     tools: dict[str, int]  # Calls by tool, most called first
     tools_from: dict[str, int]  # Conversations by where their tools come from
@@ -86,33 +105,64 @@ class Stats:
 
     def rows(self) -> list[tuple[str, str]]:  # Label and value
         "The counts as rows of a table"
+
         def share(n: int) -> str:
             return f"{n:,} ({n / max(1, self.turns + self.context_turns):.0%})"
-        return [("conversations", f"{self.conversations:,}"), ("assistant turns", f"{self.turns + self.context_turns:,}"), ("… that carry loss", share(self.turns)),
-                ("… without a call", share(self.silent_turns)), ("… with several calls", share(self.parallel_turns)), ("… whose call failed", share(self.failed_calls)),
-                ("calls", f"{self.calls:,}"), ("tools called", f"{len(self.tools):,}"), ("messages in the longest conversation", f"{self.longest:,}"),
-                ("tokens of a conversation, estimated", "median {:,}, 95 % below {:,}, at most {:,}".format(*self.tokens)), ("tokens in all, estimated", f"{self.total_tokens:,}"),
-                ("tools from", _shares(self.tools_from)), ("languages", _shares(self.languages)), ("formats", _shares(self.formats))]
+
+        return [
+            ("conversations", f"{self.conversations:,}"),
+            ("assistant turns", f"{self.turns + self.context_turns:,}"),
+            ("… that carry loss", share(self.turns)),
+            ("… without a call", share(self.silent_turns)),
+            ("… with several calls", share(self.parallel_turns)),
+            ("… whose call failed", share(self.failed_calls)),
+            ("calls", f"{self.calls:,}"),
+            ("tools called", f"{len(self.tools):,}"),
+            ("messages in the longest conversation", f"{self.longest:,}"),
+            (
+                "tokens of a conversation, estimated",
+                "median {:,}, 95 % below {:,}, at most {:,}".format(*self.tokens),
+            ),
+            ("tokens in all, estimated", f"{self.total_tokens:,}"),
+            ("tools from", _shares(self.tools_from)),
+            ("languages", _shares(self.languages)),
+            ("formats", _shares(self.formats)),
+        ]
 
 
 def _shares(counts: dict[str, int]) -> str:
     total = sum(counts.values())
-    return ", ".join(f"{name} {n / total:.0%}" if n < total else name for name, n in counts.items()) or "none"
+    return (
+        ", ".join(f"{name} {n / total:.0%}" if n < total else name for name, n in counts.items())
+        or "none"
+    )
 
 # %% ../../nbs/03_curate/07_summary.ipynb #de797404
 def measure(
     conversations: Sequence[Conversation],
 ) -> Stats:
     "Count what a set of conversations holds"
-    turns = [(c, i) for c in conversations for i, m in enumerate(c.messages) if m["role"] == "assistant"]
+    turns = [
+        (c, i) for c in conversations for i, m in enumerate(c.messages) if m["role"] == "assistant"
+    ]
     calls = [len(c.messages[i].get("tool_calls", [])) for c, i in turns]
     tokens = sorted(map(conversation_tokens, conversations)) or [0]
     carrying = sum(len(c.turns) for c in conversations)
     return Stats(
-        len(conversations), carrying, len(turns) - carrying, sum(calls), sum(n > 1 for n in calls), sum(n == 0 for n in calls), max((len(c.messages) for c in conversations), default=0),
+        len(conversations),
+        carrying,
+        len(turns) - carrying,
+        sum(calls),
+        sum(n > 1 for n in calls),
+        sum(n == 0 for n in calls),
+        max((len(c.messages) for c in conversations), default=0),
         sum(reason == "failed_call" for c in conversations for reason in failed_turns(c).values()),
-        (tokens[len(tokens) // 2], tokens[len(tokens) * 95 // 100], tokens[-1]), sum(tokens),
+        (tokens[len(tokens) // 2], tokens[len(tokens) * 95 // 100], tokens[-1]),
+        sum(tokens),
         tools=dict(Counter(call.name for c in conversations for call in c.calls()).most_common()),
-        tools_from=dict(Counter(c.meta.get("tools_from", "none") for c in conversations).most_common()),
+        tools_from=dict(
+            Counter(c.meta.get("tools_from", "none") for c in conversations).most_common()
+        ),
         languages=dict(Counter(guess_language(user_text(c)) for c in conversations).most_common()),
-        formats=dict(Counter(c.meta.get("format", "adapter") for c in conversations).most_common()))
+        formats=dict(Counter(c.meta.get("format", "adapter") for c in conversations).most_common()),
+    )

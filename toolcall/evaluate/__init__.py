@@ -11,24 +11,42 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
+    from toolcall.errors import EvaluateError as EvaluateError
     from toolcall.evaluate.chatml_rows import evaluate_model as evaluate_model
-    from toolcall.evaluate.evaluation import evaluate as evaluate, compare as compare, Evaluation as Evaluation, Comparison as Comparison, load_evaluation as load_evaluation, make_evaluation as make_evaluation
+    from toolcall.evaluate.evaluation import Comparison as Comparison
+    from toolcall.evaluate.evaluation import Evaluation as Evaluation
+    from toolcall.evaluate.evaluation import compare as compare
+    from toolcall.evaluate.evaluation import evaluate as evaluate
+    from toolcall.evaluate.evaluation import load_evaluation as load_evaluation
+    from toolcall.evaluate.evaluation import make_evaluation as make_evaluation
     from toolcall.evaluate.intervals import wilson as wilson
     from toolcall.evaluate.matching import match_calls as match_calls
     from toolcall.evaluate.metrics import DEFINITIONS as DEFINITIONS
-    from toolcall.evaluate.scores import TurnScore as TurnScore, score_turn as score_turn, error_kind as error_kind
-    from toolcall.evaluate.values import values_equal as values_equal, OneOf as OneOf, Equality as Equality, EvaluateError as EvaluateError
+    from toolcall.evaluate.scores import TurnScore as TurnScore
+    from toolcall.evaluate.scores import error_kind as error_kind
+    from toolcall.evaluate.scores import score_turn as score_turn
+    from toolcall.evaluate.values import Equality as Equality
+    from toolcall.evaluate.values import OneOf as OneOf
+    from toolcall.evaluate.values import values_equal as values_equal
 
 # %% ../../nbs/08_evaluate/index.ipynb #765fd6ed
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.evaluate",
     {
+        "toolcall.errors": ["EvaluateError"],
         "toolcall.evaluate.chatml_rows": ["evaluate_model"],
-        "toolcall.evaluate.evaluation": ["evaluate", "compare", "Evaluation", "Comparison", "load_evaluation", "make_evaluation"],
+        "toolcall.evaluate.evaluation": [
+            "evaluate",
+            "compare",
+            "Evaluation",
+            "Comparison",
+            "load_evaluation",
+            "make_evaluation",
+        ],
         "toolcall.evaluate.intervals": ["wilson"],
         "toolcall.evaluate.matching": ["match_calls"],
         "toolcall.evaluate.metrics": ["DEFINITIONS"],
         "toolcall.evaluate.scores": ["TurnScore", "score_turn", "error_kind"],
-        "toolcall.evaluate.values": ["values_equal", "OneOf", "Equality", "EvaluateError"]
+        "toolcall.evaluate.values": ["values_equal", "OneOf", "Equality"],
     },
 )

@@ -26,26 +26,53 @@ def as_truth(
 def _keyed(value: object) -> object:
     if isinstance(value, dict):
         return {key: [inner] for key, inner in value.items()}
-    return [_keyed(inner) if isinstance(inner, dict) else inner for inner in value] if isinstance(value, list) else value
+    return (
+        [_keyed(inner) if isinstance(inner, dict) else inner for inner in value]
+        if isinstance(value, list)
+        else value
+    )
 
 # %% ../../nbs/08_evaluate/01_bfcl.ipynb #803bf220
-_TYPES = {"string": str, "integer": int, "float": float, "number": float, "boolean": bool, "array": list, "tuple": list, "dict": dict, "object": dict, "any": str}
+_TYPES = {
+    "string": str,
+    "integer": int,
+    "float": float,
+    "number": float,
+    "boolean": bool,
+    "array": list,
+    "tuple": list,
+    "dict": dict,
+    "object": dict,
+    "any": str,
+}
 
 
-def _type_error(value: object, allowed: Sequence, wanted: type, inner: type | None) -> tuple[str, bool]:
+def _type_error(
+    value: object, allowed: Sequence, wanted: type, inner: type | None
+) -> tuple[str, bool]:
     "The error, and whether the value stands for a variable"
     of_truth = next((type(one) for one in allowed if one != ""), None)
     if type(value) is not wanted:
-        return ("", True) if of_truth is not None and type(value) is of_truth else ("type_error:simple", False)
+        return (
+            ("", True)
+            if of_truth is not None and type(value) is of_truth
+            else ("type_error:simple", False)
+        )
     if inner is not None:
-        fits = any(not isinstance(one, list) or not any(_type_error(item, one, inner, None)[0] for item in value) for one in allowed)
+        fits = any(
+            not isinstance(one, list)
+            or not any(_type_error(item, one, inner, None)[0] for item in value)
+            for one in allowed
+        )
         if not fits:
             return "type_error:nested", False
     return "", of_truth is not None and of_truth is not wanted
 
 # %% ../../nbs/08_evaluate/01_bfcl.ipynb #48f78759
 def _bare(value: object) -> object:
-    return re.sub(r"[ ,./\-_*^]", "", value).lower().replace("'", '"') if type(value) is str else value
+    return (
+        re.sub(r"[ ,./\-_*^]", "", value).lower().replace("'", '"') if type(value) is str else value
+    )
 
 
 def _dict_error(value: dict, allowed: Sequence) -> str:
@@ -53,8 +80,14 @@ def _dict_error(value: dict, allowed: Sequence) -> str:
     for one in allowed:
         if one == "":
             continue
-        error = next(("value_error:dict_key" if key not in one else "value_error:dict_value" for key, inner in value.items()
-                      if key not in one or _bare(inner) not in [_bare(choice) for choice in one[key]]), "")
+        error = next(
+            (
+                "value_error:dict_key" if key not in one else "value_error:dict_value"
+                for key, inner in value.items()
+                if key not in one or _bare(inner) not in [_bare(choice) for choice in one[key]]
+            ),
+            "",
+        )
         if any(key not in value and "" not in choices for key, choices in one.items()):
             error = "value_error:dict_key"
         if not error:
@@ -70,7 +103,9 @@ def _dicts_error(value: Sequence[dict], allowed: Sequence) -> str:
         if len(value) != len(one):
             error = "value_error:list_dict_count"
             continue
-        error = next((found for item, truth in zip(value, one) if (found := _dict_error(item, [truth]))), "")
+        error = next(
+            (found for item, truth in zip(value, one) if (found := _dict_error(item, [truth]))), ""
+        )
         if not error:
             return ""
     return error
@@ -82,9 +117,17 @@ def _value_error(value: object, allowed: Sequence, wanted: type, inner: type | N
     if wanted is list and inner is dict:
         return _dicts_error(value, allowed)
     if wanted is str:
-        return "" if _bare(value) in [_bare(one) for one in allowed if type(one) is str] else "value_error:string"
+        return (
+            ""
+            if _bare(value) in [_bare(one) for one in allowed if type(one) is str]
+            else "value_error:string"
+        )
     if wanted is list:
-        return "" if [_bare(item) for item in value] in [[_bare(item) for item in one] for one in allowed] else "value_error:list/tuple"
+        return (
+            ""
+            if [_bare(item) for item in value] in [[_bare(item) for item in one] for one in allowed]
+            else "value_error:list/tuple"
+        )
     return "" if value in allowed else "value_error:others"
 
 # %% ../../nbs/08_evaluate/01_bfcl.ipynb #75c94a68
@@ -95,12 +138,19 @@ def bfcl_error(
 ) -> str:  # The leaderboard's name of the first error, or ""
     "Check one call as `simple_function_checker` does"
     schema = (tool or {}).get("parameters") or {}
-    properties, allowed = schema.get("properties") or {}, {name: as_truth(value) for name, value in truth.items()}
+    properties, allowed = (
+        schema.get("properties") or {},
+        {name: as_truth(value) for name, value in truth.items()},
+    )
     required = schema.get("required")
-    return _call_error(call.arguments, properties, required if isinstance(required, list) else (), allowed)
+    return _call_error(
+        call.arguments, properties, required if isinstance(required, list) else (), allowed
+    )
 
 
-def _call_error(arguments: Mapping, properties: Mapping, required: Sequence[str], allowed: Mapping[str, list]) -> str:
+def _call_error(
+    arguments: Mapping, properties: Mapping, required: Sequence[str], allowed: Mapping[str, list]
+) -> str:
     if any(name not in arguments for name in required):
         return "simple_function_checker:missing_required"
     for name, value in arguments.items():
@@ -110,11 +160,23 @@ def _call_error(arguments: Mapping, properties: Mapping, required: Sequence[str]
         kind, items = schema.get("type"), schema.get("items")
         wanted = _TYPES.get(kind, type(value)) if isinstance(kind, str) else type(value)
         of_items = items.get("type") if isinstance(items, Mapping) else None
-        inner = _TYPES.get(of_items) if kind in ("array", "tuple") and isinstance(of_items, str) else None
-        value = float(value) if wanted is float and type(value) is int and abs(value) < 2**1023 else value
+        inner = (
+            _TYPES.get(of_items)
+            if kind in ("array", "tuple") and isinstance(of_items, str)
+            else None
+        )
+        value = (
+            float(value)
+            if wanted is float and type(value) is int and abs(value) < 2**1023
+            else value
+        )
         error, variable = _type_error(value, allowed[name], wanted, inner)
         if not error:
-            error = ("" if value in allowed[name] else "value_error:others") if variable else _value_error(value, allowed[name], wanted, inner)
+            error = (
+                ("" if value in allowed[name] else "value_error:others")
+                if variable
+                else _value_error(value, allowed[name], wanted, inner)
+            )
         if error:
             return error
     if any(name not in arguments and "" not in choices for name, choices in allowed.items()):
@@ -124,21 +186,35 @@ def _call_error(arguments: Mapping, properties: Mapping, required: Sequence[str]
 # %% ../../nbs/08_evaluate/01_bfcl.ipynb #58d5db2d
 def bfcl_verdict(
     calls: Sequence[ToolCall],  # What the model called
-    truth: Sequence[Mapping[str, Mapping[str, list]]],  # The leaderboard's ground truth: one `{tool: {parameter: allowed values}}` a call
+    truth: Sequence[
+        Mapping[str, Mapping[str, list]]
+    ],  # The leaderboard's ground truth: one `{tool: {parameter: allowed values}}` a call
     functions: Sequence[Mapping],  # The tools on offer: name, description, parameters
     category: str,  # The leaderboard's, such as simple_python or live_parallel_multiple
 ) -> str:  # The name of the error, or ""
     "Give the verdict of `ast_checker`, for Python"
     kind = next((name for name in ("parallel", "multiple") if name in category), "simple")
-    checker = {"parallel": "parallel_function_checker_no_order", "multiple": "multiple_function_checker", "simple": "simple_function_checker"}[kind]
+    checker = {
+        "parallel": "parallel_function_checker_no_order",
+        "multiple": "multiple_function_checker",
+        "simple": "simple_function_checker",
+    }[kind]
     if len(calls) != (1 if kind == "simple" else len(truth)):
         return f"{checker}:wrong_count"
 
     def error(call: ToolCall, expected: Mapping[str, Mapping[str, list]]) -> str:
         [(name, allowed), *_] = expected.items()
-        function = functions[0] if kind == "simple" else next(function for function in functions if function["name"] == name)
+        function = (
+            functions[0]
+            if kind == "simple"
+            else next(function for function in functions if function["name"] == name)
+        )
         schema = function["parameters"]
-        return "simple_function_checker:wrong_func_name" if call.name != function["name"] else _call_error(call.arguments, schema["properties"], schema["required"], allowed)
+        return (
+            "simple_function_checker:wrong_func_name"
+            if call.name != function["name"]
+            else _call_error(call.arguments, schema["properties"], schema["required"], allowed)
+        )
 
     if kind != "parallel":
         return error(calls[0], truth[0])

@@ -26,7 +26,14 @@ def exact_by(
     groups: dict[object, list[TurnScore]] = {}
     for score in scores:
         groups.setdefault(group(score), []).append(score)
-    return {key: ratio([s.exact for s in groups[key]], [1] * len(groups[key]), [s.conversation_id for s in groups[key]]) for key in sorted(groups)}
+    return {
+        key: ratio(
+            [s.exact for s in groups[key]],
+            [1] * len(groups[key]),
+            [s.conversation_id for s in groups[key]],
+        )
+        for key in sorted(groups)
+    }
 
 
 def tool_of(
@@ -46,30 +53,42 @@ def binned(
         return lambda value: f"{value:g}"
     ordered = sorted(values)
     edges = sorted({ordered[len(ordered) * part // most] for part in range(1, most)} - {ordered[0]})
+
     def name(value: float) -> str:
         low = max((edge for edge in edges if edge <= value), default=ordered[0])
         high = min((edge for edge in edges if edge > value), default=None)
         return f"{low:g} and more" if high is None else f"{low:g} to {high - 1:g}"
+
     return name
 
 # %% ../../nbs/08_evaluate/06_breakdowns.ipynb #4601da4f
 def tool_table(
     scores: Sequence[TurnScore],  # Turns
-) -> dict[str, dict[str, Metric]]:  # Tool to its precision, recall, and recall with all arguments right
+) -> dict[
+    str, dict[str, Metric]
+]:  # Tool to its precision, recall, and recall with all arguments right
     "Metrics of each tool's calls"
     groups, found = [score.conversation_id for score in scores], {}
-    made, wanted = ([Counter(call.name for call in calls) for calls in every] for every in ([s.predicted for s in scores], [s.expected for s in scores]))
+    made, wanted = (
+        [Counter(call.name for call in calls) for calls in every]
+        for every in ([s.predicted for s in scores], [s.expected for s in scores])
+    )
     exact = [Counter(pair.expected.name for pair in score.pairs if pair.exact) for score in scores]
     for name in sorted({name for counts in (*made, *wanted) for name in counts}):
         hits = [min(m[name], w[name]) for m, w in zip(made, wanted)]
-        found[name] = {"precision": ratio(hits, [m[name] for m in made], groups), "recall": ratio(hits, [w[name] for w in wanted], groups),
-                       "exact": ratio([e[name] for e in exact], [w[name] for w in wanted], groups)}
+        found[name] = {
+            "precision": ratio(hits, [m[name] for m in made], groups),
+            "recall": ratio(hits, [w[name] for w in wanted], groups),
+            "exact": ratio([e[name] for e in exact], [w[name] for w in wanted], groups),
+        }
     return found
 
 # %% ../../nbs/08_evaluate/06_breakdowns.ipynb #25250d13
 def confusion(
     scores: Sequence[TurnScore],  # Turns
-) -> dict[tuple[str, str], int]:  # (due, came) to how often; `NONE` and `MALFORMED` beside the tools
+) -> dict[
+    tuple[str, str], int
+]:  # (due, came) to how often; `NONE` and `MALFORMED` beside the tools
     "Count which tool was taken for which"
     found: Counter[tuple[str, str]] = Counter()
     for score in scores:
@@ -82,7 +101,10 @@ def confusion(
             found[NONE, MALFORMED if score.outcome == "malformed" else NONE] += 1
         for place in range(max(len(due), len(came))):
             missed = MALFORMED if score.outcome == "malformed" else NONE
-            found[due[place].name if place < len(due) else NONE, came[place].name if place < len(came) else missed] += 1
+            found[
+                due[place].name if place < len(due) else NONE,
+                came[place].name if place < len(came) else missed,
+            ] += 1
     return dict(found)
 
 # %% ../../nbs/08_evaluate/06_breakdowns.ipynb #1cbfbe68

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from copy import copy
 from typing import TYPE_CHECKING
 
-from ..conversation import ConversationError, ToolCall, excerpt
-from ..formats.fields import parse_arguments
-from .matching import match_calls
 from ..chatml.parsing import parse_calls
-from .values import EvaluateError
+from ..conversation import ToolCall
+from ..errors import ConversationError, EvaluateError
+from .matching import match_calls
+from ..formats.fields import parse_arguments
+from ..text import excerpt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,17 +44,27 @@ def prompt_text(
 
 # %% ../../nbs/08_evaluate/08_chatml_rows.ipynb #a51e3a65
 def _expected(row: dict, number: int) -> ToolCall | None:
-    missing = [key for key in ("input", "expected_tool", "expected_args") if not isinstance(row, dict) or key not in row]
+    missing = [
+        key
+        for key in ("input", "expected_tool", "expected_args")
+        if not isinstance(row, dict) or key not in row
+    ]
     if missing:
-        raise EvaluateError(f"row {number}: {missing[0]} is missing; a row is {{'input', 'expected_tool', 'expected_args'}}, not {excerpt(row)}")
+        raise EvaluateError(
+            f"row {number}: {missing[0]} is missing; a row is {{'input', 'expected_tool', 'expected_args'}}, not {excerpt(row)}"
+        )
     if not isinstance(row["input"], str) or not row["input"]:
         raise EvaluateError(f"row {number}: input is ChatML text, not {excerpt(row['input'])}")
     if row["expected_tool"] is None:
         return None
     if not isinstance(row["expected_tool"], str) or not row["expected_tool"]:
-        raise EvaluateError(f"row {number}: expected_tool is a name or None, not {excerpt(row['expected_tool'])}")
+        raise EvaluateError(
+            f"row {number}: expected_tool is a name or None, not {excerpt(row['expected_tool'])}"
+        )
     try:
-        return ToolCall(row["expected_tool"], parse_arguments(row["expected_args"], "expected_args"))
+        return ToolCall(
+            row["expected_tool"], parse_arguments(row["expected_args"], "expected_args")
+        )
     except ConversationError as error:
         raise EvaluateError(f"row {number}, expected_args: {error}") from None
 
@@ -67,7 +78,13 @@ def verdict(
     if parsed.outcome == "malformed":
         return f"malformed: {parsed.reason}"
     if expected is None or not parsed.calls:
-        return "correct" if expected is None and not parsed.calls else "a call where none is due" if parsed.calls else "no call"
+        return (
+            "correct"
+            if expected is None and not parsed.calls
+            else "a call where none is due"
+            if parsed.calls
+            else "no call"
+        )
     pairs = match_calls([expected], parsed.calls, mode="strict")
     if not pairs:
         return f"called {', '.join(call.name for call in parsed.calls)}"
@@ -81,7 +98,9 @@ def evaluate_model(
     tokenizer: "PreTrainedTokenizerBase",  # One that knows `<|im_start|>` and `<|im_end|>`
     dataset: Iterable[dict],  # Rows `{"input", "expected_tool", "expected_args"}`
     max_length: int = 1024,  # Most tokens of prompt and output together
-) -> dict:  # Counts `rows`, `correct`, `partial`; shares `accuracy`, `partial_match`; a list `failures`
+) -> (
+    dict
+):  # Counts `rows`, `correct`, `partial`; shares `accuracy`, `partial_match`; a list `failures`
     "Answer ChatML rows, print accuracy, partial match and the first five failures, or raise `EvaluateError`"
     rows = list(dataset)
     if not rows:
@@ -89,9 +108,13 @@ def evaluate_model(
     expected = [_expected(row, number) for number, row in enumerate(rows)]
     prompts = [prompt_text(row["input"], bool(call)) for row, call in zip(rows, expected)]
     texts = _answers(model, tokenizer, prompts, max_length)
-    verdicts = ["the prompt fills max_length" if text is None else verdict(call, text) for call, text in zip(expected, texts)]
+    verdicts = [
+        "the prompt fills max_length" if text is None else verdict(call, text)
+        for call, text in zip(expected, texts)
+    ]
     failures = [
-        {key: row[key] for key in ("input", "expected_tool", "expected_args")} | {"output": text, "reason": reason}
+        {key: row[key] for key in ("input", "expected_tool", "expected_args")}
+        | {"output": text, "reason": reason}
         for row, text, reason in zip(rows, texts, verdicts)
         if reason not in ("correct", "partial")
     ]
@@ -101,11 +124,21 @@ def evaluate_model(
     print(f"failures {len(failures)}" + (", the first:" if failures else ""))
     for failure in failures[:5]:
         print(f"  {failure['reason']}: {excerpt(failure, 300)}")
-    return {"rows": len(rows), "correct": correct, "partial": partial, "accuracy": correct / len(rows), "partial_match": partial / len(rows), "failures": failures}
+    return {
+        "rows": len(rows),
+        "correct": correct,
+        "partial": partial,
+        "accuracy": correct / len(rows),
+        "partial_match": partial / len(rows),
+        "failures": failures,
+    }
 
 
 def _answers(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[str], max_length: int
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[str],
+    max_length: int,
 ) -> list[str | None]:  # None where the prompt leaves no room
     from toolcall.chatml.examples import ChatML
     from toolcall.generate.engine import HFEngine
@@ -115,8 +148,12 @@ def _answers(
     fits = [number for number, prompt in enumerate(ids) if len(prompt) < max_length]
     texts: list[str | None] = [None] * len(prompts)
     if fits:
-        engine = HFEngine(model, chatml, max_new_tokens=max_length - min(len(ids[number]) for number in fits))
+        engine = HFEngine(
+            model, chatml, max_new_tokens=max_length - min(len(ids[number]) for number in fits)
+        )
         for number, output in zip(fits, engine.generate([ids[number] for number in fits])):
             room = max_length - len(ids[number])
-            texts[number] = output.text if output.new_tokens <= room else tokenizer.decode(output.ids[:room])
+            texts[number] = (
+                output.text if output.new_tokens <= room else tokenizer.decode(output.ids[:room])
+            )
     return texts

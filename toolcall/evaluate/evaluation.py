@@ -13,17 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .breakdowns import exact_by, tool_of
-from ..chatml.examples import Example
-from ..chatml.parsing import Parsed
 from ..conversation import ToolCall
-from ..generate.engine import Output
+from ..errors import EvaluateError
+from .breakdowns import exact_by, tool_of
 from .intervals import Metric, difference, mcnemar, ratio
 from .matching import Pair
-from ..pages import plain
 from .metrics import DEFINITIONS, all_metrics, latency_summary
 from .scores import TurnScore, error_kind, score_turn
-from .values import Equality, EvaluateError, Rule
+from .values import Equality, Rule
+from ..text import one_line
+from ..turn import Example, Output, Parsed
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #80249ed9
 @dataclass(frozen=True)
@@ -33,7 +32,9 @@ class Evaluation:
     scores: list[TurnScore]
     metrics: dict[str, Metric]
     never_call: Metric  # What exact_match a model would have that never calls
-    latency: dict[str, float]  # Seconds at batch size 1, see `latency_summary`; empty when not measured
+    latency: dict[
+        str, float
+    ]  # Seconds at batch size 1, see `latency_summary`; empty when not measured
     seconds: tuple[float, ...] = ()  # Of each of these
 
     @property
@@ -42,11 +43,25 @@ class Evaluation:
         return sum(score.cut for score in self.scores)
 
     def __repr__(self) -> str:
-        return "\n".join([*(f"{name:24} {metric}" for name, metric in self.metrics.items()), f"{'never calling':24} {self.never_call} exact match"])
+        return "\n".join(
+            [
+                *(f"{name:24} {metric}" for name, metric in self.metrics.items()),
+                f"{'never calling':24} {self.never_call} exact match",
+            ]
+        )
 
     def _repr_markdown_(self) -> str:
-        rows = [f"| {name} | {metric} | {DEFINITIONS[name]} |" for name, metric in self.metrics.items()]
-        return "\n".join(["| metric | value [95 % interval] | share of |", "|---|---|---|", *rows, f"| never calling | {self.never_call} | exact match of a model that never calls |"])
+        rows = [
+            f"| {name} | {metric} | {DEFINITIONS[name]} |" for name, metric in self.metrics.items()
+        ]
+        return "\n".join(
+            [
+                "| metric | value [95 % interval] | share of |",
+                "|---|---|---|",
+                *rows,
+                f"| never calling | {self.never_call} | exact match of a model that never calls |",
+            ]
+        )
 
     def save(
         self,
@@ -54,7 +69,18 @@ class Evaluation:
     ) -> None:
         "Write scores and latency; metrics are computed anew"
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps({"latency": self.latency, "seconds": self.seconds, "scores": [asdict(score) for score in self.scores]}, ensure_ascii=False, indent=1), encoding="utf-8")
+        Path(path).write_text(
+            json.dumps(
+                {
+                    "latency": self.latency,
+                    "seconds": self.seconds,
+                    "scores": [asdict(score) for score in self.scores],
+                },
+                ensure_ascii=False,
+                indent=1,
+            ),
+            encoding="utf-8",
+        )
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #dcd97bd7
 def make_evaluation(
@@ -65,7 +91,11 @@ def make_evaluation(
     "Compute the metrics of scores, or raise `EvaluateError` when there are none"
     if not scores:
         raise EvaluateError("no held-out turns to score")
-    never = ratio([not score.expected for score in scores], [1] * len(scores), [score.conversation_id for score in scores])
+    never = ratio(
+        [not score.expected for score in scores],
+        [1] * len(scores),
+        [score.conversation_id for score in scores],
+    )
     return Evaluation(list(scores), all_metrics(scores), never, latency or {}, tuple(seconds))
 
 
@@ -75,19 +105,35 @@ def load_evaluation(
     "Read an evaluation, or raise `EvaluateError` when the file holds none"
     try:
         saved = json.loads(Path(path).read_text(encoding="utf-8"))
-        scores, latency, seconds = [_score(fields) for fields in saved["scores"]], dict(saved["latency"]), list(saved["seconds"])
+        scores, latency, seconds = (
+            [_score(fields) for fields in saved["scores"]],
+            dict(saved["latency"]),
+            list(saved["seconds"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluateError(f"{path} holds no evaluation: {error}") from None
     return make_evaluation(scores, latency, seconds)
 
 
 def _score(fields: dict) -> TurnScore:
-    calls = {side: [ToolCall(**call) for call in fields.pop(side)] for side in ("expected", "predicted")}
+    calls = {
+        side: [ToolCall(**call) for call in fields.pop(side)] for side in ("expected", "predicted")
+    }
     left, pairs = {side: list(made) for side, made in calls.items()}, []
     for pair in fields.pop("pairs"):
         # a pair holds the very calls of the turn
-        sides = {side: left[side].pop(left[side].index(ToolCall(**pair.pop(side)))) for side in calls}
-        pairs.append(Pair(**sides, **{key: tuple(part) if isinstance(part, list) else part for key, part in pair.items()}))
+        sides = {
+            side: left[side].pop(left[side].index(ToolCall(**pair.pop(side)))) for side in calls
+        }
+        pairs.append(
+            Pair(
+                **sides,
+                **{
+                    key: tuple(part) if isinstance(part, list) else part
+                    for key, part in pair.items()
+                },
+            )
+        )
     return TurnScore(pairs=pairs, **calls, **fields)
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #c94c3261
@@ -95,20 +141,34 @@ def evaluate(
     examples: Sequence[Example],  # Held-out turns, those of a conversation in their order
     outputs: Sequence[Output],  # What a model wrote for each, in the same order
     *,
-    parse: Callable[[str, list[dict]], Parsed],  # Output and tools on offer to what it says, such as `ChatML.parse`
+    parse: Callable[
+        [str, list[dict]], Parsed
+    ],  # Output and tools on offer to what it says, such as `ChatML.parse`
     mode: str = "normalized",  # How values compare: strict, normalized or bfcl
     rules: Mapping[str, Rule] | None = None,  # Comparisons of single parameters, see `Equality`
-    expect: Callable[[Example], list[ToolCall]] | None = None,  # What should have been called; default: what was logged
+    expect: Callable[[Example], list[ToolCall]]
+    | None = None,  # What should have been called; default: what was logged
     timed: Sequence[Output] = (),  # Outputs generated one at a time, for the latency
 ) -> Evaluation:  # Scores and metrics
     "Score outputs against the logged turns, or raise `EvaluateError`"
     if len(examples) != len(outputs):
-        raise EvaluateError(f"{len(examples)} turns and {len(outputs)} outputs; there must be one output a turn")
+        raise EvaluateError(
+            f"{len(examples)} turns and {len(outputs)} outputs; there must be one output a turn"
+        )
     if any(output.batch_size != 1 for output in timed):
         raise EvaluateError("latency is measured one prompt at a time: generate with batch_size=1")
     equality = Equality(mode, rules or {})
-    scores = [score_turn(example, output.parsed or parse(output.text, example.conversation.tools), equality=equality, cut=not output.stopped, text=output.text, expect=expect)
-              for example, output in zip(examples, outputs)]
+    scores = [
+        score_turn(
+            example,
+            output.parsed or parse(output.text, example.conversation.tools),
+            equality=equality,
+            cut=not output.stopped,
+            text=output.text,
+            expect=expect,
+        )
+        for example, output in zip(examples, outputs)
+    ]
     return make_evaluation(scores, latency_summary(timed), [output.seconds for output in timed])
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #fef76f9f
@@ -120,7 +180,9 @@ class Comparison:
     lost: list[TurnScore]  # The second model's, on turns that only the first has right
     p_value: float  # McNemar's exact test, two-sided
     exact_match: Metric  # Difference, second less first, with its interval
-    by_tool: dict[str, tuple[Metric, Metric]]  # Exact match of both, by expected tools, greatest loss first
+    by_tool: dict[
+        str, tuple[Metric, Metric]
+    ]  # Exact match of both, by expected tools, greatest loss first
 
     @property
     def verdict(self) -> str:
@@ -130,13 +192,23 @@ class Comparison:
         return "better" if self.exact_match.value > 0 else "worse"
 
     def __str__(self) -> str:
-        what = {"better": "The second model is better", "worse": "The second model is worse", "unclear": "No difference is shown"}[self.verdict]
+        what = {
+            "better": "The second model is better",
+            "worse": "The second model is worse",
+            "unclear": "No difference is shown",
+        }[self.verdict]
         points = f"{100 * self.exact_match.value:+.1f} points of exact match [{100 * self.exact_match.low:+.1f}, {100 * self.exact_match.high:+.1f}]"
         return f"{what}: {points}; {len(self.gained)} turns gained, {len(self.lost)} lost (McNemar p = {self.p_value:.2g}), n={self.exact_match.n}."
 
     def __repr__(self) -> str:
-        rows = [f"{plain(name)[:40]:40} {first.value:7.1%} → {second.value:7.1%}  n={first.n}" for name, (first, second) in self.by_tool.items()]
-        lost = [f"lost: {plain(score.conversation_id)} turn {score.turn}: {error_kind(score)}" for score in self.lost]
+        rows = [
+            f"{one_line(name)[:40]:40} {first.value:7.1%} → {second.value:7.1%}  n={first.n}"
+            for name, (first, second) in self.by_tool.items()
+        ]
+        lost = [
+            f"lost: {one_line(score.conversation_id)} turn {score.turn}: {error_kind(score)}"
+            for score in self.lost
+        ]
         return "\n".join([str(self), *lost, *rows])
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #7893a317
@@ -145,12 +217,29 @@ def compare(
     tuned: Evaluation,  # After, on the same turns
 ) -> Comparison:  # What was gained and lost
     "Compare two evaluations turn by turn, or raise `EvaluateError` when their turns differ"
-    places = [[(score.conversation_id, score.turn, score.expected) for score in evaluation.scores] for evaluation in (base, tuned)]
+    places = [
+        [(score.conversation_id, score.turn, score.expected) for score in evaluation.scores]
+        for evaluation in (base, tuned)
+    ]
     if places[0] != places[1]:
-        raise EvaluateError(f"the evaluations are of different turns ({len(places[0])} and {len(places[1])}); evaluate both models on the same held-out turns")
+        raise EvaluateError(
+            f"the evaluations are of different turns ({len(places[0])} and {len(places[1])}); evaluate both models on the same held-out turns"
+        )
     both = list(zip(base.scores, tuned.scores))
-    gained, lost = [after for before, after in both if after.exact > before.exact], [after for before, after in both if before.exact > after.exact]
+    gained, lost = (
+        [after for before, after in both if after.exact > before.exact],
+        [after for before, after in both if before.exact > after.exact],
+    )
     tables = [exact_by(evaluation.scores, tool_of) for evaluation in (base, tuned)]
-    by_tool = {name: (tables[0][name], tables[1][name]) for name in sorted(tables[0], key=lambda name: tables[1][name].value - tables[0][name].value)}
-    change = difference([before.exact for before, _ in both], [after.exact for _, after in both], [before.conversation_id for before, _ in both])
+    by_tool = {
+        name: (tables[0][name], tables[1][name])
+        for name in sorted(
+            tables[0], key=lambda name: tables[1][name].value - tables[0][name].value
+        )
+    }
+    change = difference(
+        [before.exact for before, _ in both],
+        [after.exact for _, after in both],
+        [before.conversation_id for before, _ in both],
+    )
     return Comparison(gained, lost, mcnemar(len(gained), len(lost)), change, by_tool)

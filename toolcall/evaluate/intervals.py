@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from .values import EvaluateError
+from ..errors import EvaluateError
 
 # %% ../../nbs/08_evaluate/04_intervals.ipynb #4937602b
 @dataclass(frozen=True)
@@ -28,7 +28,11 @@ class Metric:
     high: float | None
 
     def __str__(self) -> str:
-        return "–" if self.value is None else f"{self.value:6.1%} [{self.low:.1%}, {self.high:.1%}] n={self.n}"
+        return (
+            "–"
+            if self.value is None
+            else f"{self.value:6.1%} [{self.low:.1%}, {self.high:.1%}] n={self.n}"
+        )
 
 
 def wilson(
@@ -108,7 +112,11 @@ def difference(
     sums = sums_by_group(np.array([first, second, np.ones(len(groups))], dtype=float).T, groups)
     value = float((sums[:, 1].sum() - sums[:, 0].sum()) / sums[:, 2].sum())
     if np.ptp((sums[:, 1] - sums[:, 0]) / sums[:, 2]) > 0:
-        return Metric(value, len(groups), *bootstrap(sums, lambda drawn: (drawn[:, 1] - drawn[:, 0]) / drawn[:, 2]))
+        return Metric(
+            value,
+            len(groups),
+            *bootstrap(sums, lambda drawn: (drawn[:, 1] - drawn[:, 0]) / drawn[:, 2]),
+        )
     # conversations that all differ alike: one that doesn't could still be Wilson's share of none
     unseen = wilson(0, len(sums))[1] if len(sums) > 1 else 2.0
     return Metric(value, len(groups), max(-1.0, value - unseen), min(1.0, value + unseen))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .bfcl import bfcl_error
 from ..conversation import ToolCall
+from .bfcl import bfcl_error
 from .values import Equality, OneOf, Rule
 
 # %% ../../nbs/08_evaluate/02_matching.ipynb #6916feef
@@ -34,8 +34,19 @@ class Pair:
 def _defaults(tool: Mapping | None) -> dict:
     "Defaults of optional arguments"
     schema = (tool or {}).get("parameters") or {}
-    properties, required = schema.get("properties"), schema.get("required") if isinstance(schema.get("required"), list) else ()
-    return {name: part["default"] for name, part in properties.items() if isinstance(part, dict) and "default" in part and name not in required} if isinstance(properties, dict) else {}
+    properties, required = (
+        schema.get("properties"),
+        schema.get("required") if isinstance(schema.get("required"), list) else (),
+    )
+    return (
+        {
+            name: part["default"]
+            for name, part in properties.items()
+            if isinstance(part, dict) and "default" in part and name not in required
+        }
+        if isinstance(properties, dict)
+        else {}
+    )
 
 # %% ../../nbs/08_evaluate/02_matching.ipynb #e1a2c5cd
 def make_pair(
@@ -53,14 +64,27 @@ def make_pair(
         value = expected.arguments[key]
         if key not in given and isinstance(value, OneOf) and value.optional:
             return True
-        return (key in given or key in defaults) and equality.right(name, key, value, given.get(key, defaults.get(key)))
+        return (key in given or key in defaults) and equality.right(
+            name, key, value, given.get(key, defaults.get(key))
+        )
 
     def is_extra(key: str) -> bool:
-        return key not in expected.arguments and equality.rule(name, key) != "ignore" and not (key in defaults and equality.right(name, key, defaults[key], given[key]))
+        return (
+            key not in expected.arguments
+            and equality.rule(name, key) != "ignore"
+            and not (key in defaults and equality.right(name, key, defaults[key], given[key]))
+        )
 
     right = tuple(key for key in counted if is_right(key))
-    wrong, extra = tuple(key for key in counted if key not in right), tuple(key for key in given if is_extra(key))
-    exact = not bfcl_error(predicted, tool, expected.arguments) if equality.mode == "bfcl" else not wrong and not extra
+    wrong, extra = (
+        tuple(key for key in counted if key not in right),
+        tuple(key for key in given if is_extra(key)),
+    )
+    exact = (
+        not bfcl_error(predicted, tool, expected.arguments)
+        if equality.mode == "bfcl"
+        else not wrong and not extra
+    )
     return Pair(expected, predicted, right, wrong, extra, exact)
 
 # %% ../../nbs/08_evaluate/02_matching.ipynb #1002c2d0
@@ -70,17 +94,27 @@ def match_calls(
     *,
     mode: str = "normalized",  # strict, normalized or bfcl
     rules: Mapping[str, Rule] | None = None,  # Comparisons of single parameters, see `Equality`
-    tools: Sequence[dict] = (),  # Their schemas give the defaults of optional arguments, and types in mode bfcl
+    tools: Sequence[
+        dict
+    ] = (),  # Their schemas give the defaults of optional arguments, and types in mode bfcl
 ) -> list[Pair]:  # At most one pair a call, in the order of the expected calls
     "Pair calls one to one so that as much as possible is right"
     equality = Equality(mode, rules or {})
     schemas = {tool["function"]["name"]: tool["function"] for tool in tools}
     if not expected or not predicted:
         return []
-    if mode != "bfcl":  # of pairings that are worth the same, the one that is taken must not depend on the order either
+    if (
+        mode != "bfcl"
+    ):  # of pairings that are worth the same, the one that is taken must not depend on the order either
         places = {id(call): place for place, call in enumerate(expected)}
         expected, predicted = (sorted(calls, key=repr) for calls in (expected, predicted))
-    pairs = [[make_pair(e, p, equality, schemas.get(e.name)) if e.name == p.name else None for p in predicted] for e in expected]
+    pairs = [
+        [
+            make_pair(e, p, equality, schemas.get(e.name)) if e.name == p.name else None
+            for p in predicted
+        ]
+        for e in expected
+    ]
     worth = np.array([[0.0 if pair is None else 1 + _share(pair) for pair in row] for row in pairs])
     if mode == "bfcl":
         free = set(range(len(predicted)))
@@ -89,7 +123,11 @@ def match_calls(
             if taken is not None:
                 free.discard(taken)
                 worth[i, taken] = 4.0 * len(expected)  # more than everything else together
-    found = [pairs[i][j] for i, j in zip(*linear_sum_assignment(worth, maximize=True)) if pairs[i][j] is not None]
+    found = [
+        pairs[i][j]
+        for i, j in zip(*linear_sum_assignment(worth, maximize=True))
+        if pairs[i][j] is not None
+    ]
     return found if mode == "bfcl" else sorted(found, key=lambda pair: places[id(pair.expected)])
 
 

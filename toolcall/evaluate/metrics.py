@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..generate.engine import Output
 from .intervals import Metric, bootstrap, ratio, sums_by_group, wilson
 from .scores import TurnScore
+from ..turn import Output
 
 # %% ../../nbs/08_evaluate/05_metrics.ipynb #79d77a9d
 class Definition(NamedTuple):
@@ -37,34 +37,112 @@ def _called(score: TurnScore) -> bool:
 
 
 RATIOS = {
-    "exact_match": Definition(lambda s: s.exact, _one, "turns that are right in every respect (accuracy)"),
-    "tool_selection_accuracy": Definition(lambda s: s.names_equal, _one, "turns that call the right tools, each as often as expected"),
-    "tool_precision": Definition(lambda s: s.hits, lambda s: len(s.predicted), "calls whose tool was expected"),
-    "tool_recall": Definition(lambda s: s.hits, lambda s: len(s.expected), "expected tools that were called (recall over several tools)"),
-    "tool_f1": Definition(lambda s: 2 * s.hits, lambda s: len(s.expected) + len(s.predicted), "harmonic mean of tool precision and recall"),
-    "call_precision": Definition(lambda s: s.exact_calls, lambda s: len(s.predicted), "calls that were expected, with all arguments right"),
-    "call_recall": Definition(lambda s: s.exact_calls, lambda s: len(s.expected), "expected calls made with all arguments right"),
-    "call_f1": Definition(lambda s: 2 * s.exact_calls, lambda s: len(s.expected) + len(s.predicted), "harmonic mean of call precision and recall"),
-    "argument_accuracy": Definition(lambda s: s.right, lambda s: s.wanted, "expected arguments that are right; none of a call that was not made (partial match)"),
-    "argument_precision": Definition(lambda s: s.right_given, lambda s: s.given, "given arguments that are right"),
-    "argument_recall": Definition(lambda s: s.right, lambda s: s.wanted, "the same as argument_accuracy, under the field's name"),
-    "argument_f1": Definition(lambda s: s.right + s.right_given, lambda s: s.wanted + s.given, "harmonic mean of argument precision and recall"),
-    "parameter_precision": Definition(lambda s: s.named, lambda s: s.given, "given arguments whose name was expected; the rest is made up"),
-    "parameter_recall": Definition(lambda s: s.named + s.right - s.right_given, lambda s: s.wanted, "expected arguments that were given, or rightly left out"),
-    "partial_match_rate": Definition(lambda s: any(pair.right and not pair.exact for pair in s.pairs), lambda s: bool(s.expected), "turns with a right tool and some, but not all, arguments right"),
+    "exact_match": Definition(
+        lambda s: s.exact, _one, "turns that are right in every respect (accuracy)"
+    ),
+    "tool_selection_accuracy": Definition(
+        lambda s: s.names_equal, _one, "turns that call the right tools, each as often as expected"
+    ),
+    "tool_precision": Definition(
+        lambda s: s.hits, lambda s: len(s.predicted), "calls whose tool was expected"
+    ),
+    "tool_recall": Definition(
+        lambda s: s.hits,
+        lambda s: len(s.expected),
+        "expected tools that were called (recall over several tools)",
+    ),
+    "tool_f1": Definition(
+        lambda s: 2 * s.hits,
+        lambda s: len(s.expected) + len(s.predicted),
+        "harmonic mean of tool precision and recall",
+    ),
+    "call_precision": Definition(
+        lambda s: s.exact_calls,
+        lambda s: len(s.predicted),
+        "calls that were expected, with all arguments right",
+    ),
+    "call_recall": Definition(
+        lambda s: s.exact_calls,
+        lambda s: len(s.expected),
+        "expected calls made with all arguments right",
+    ),
+    "call_f1": Definition(
+        lambda s: 2 * s.exact_calls,
+        lambda s: len(s.expected) + len(s.predicted),
+        "harmonic mean of call precision and recall",
+    ),
+    "argument_accuracy": Definition(
+        lambda s: s.right,
+        lambda s: s.wanted,
+        "expected arguments that are right; none of a call that was not made (partial match)",
+    ),
+    "argument_precision": Definition(
+        lambda s: s.right_given, lambda s: s.given, "given arguments that are right"
+    ),
+    "argument_recall": Definition(
+        lambda s: s.right,
+        lambda s: s.wanted,
+        "the same as argument_accuracy, under the field's name",
+    ),
+    "argument_f1": Definition(
+        lambda s: s.right + s.right_given,
+        lambda s: s.wanted + s.given,
+        "harmonic mean of argument precision and recall",
+    ),
+    "parameter_precision": Definition(
+        lambda s: s.named,
+        lambda s: s.given,
+        "given arguments whose name was expected; the rest is made up",
+    ),
+    "parameter_recall": Definition(
+        lambda s: s.named + s.right - s.right_given,
+        lambda s: s.wanted,
+        "expected arguments that were given, or rightly left out",
+    ),
+    "partial_match_rate": Definition(
+        lambda s: any(pair.right and not pair.exact for pair in s.pairs),
+        lambda s: bool(s.expected),
+        "turns with a right tool and some, but not all, arguments right",
+    ),
 }
 
 # %% ../../nbs/08_evaluate/05_metrics.ipynb #819c88be
 RATIOS |= {
-    "parse_rate": Definition(lambda s: s.outcome != "malformed", _one, "outputs that are not malformed"),
+    "parse_rate": Definition(
+        lambda s: s.outcome != "malformed", _one, "outputs that are not malformed"
+    ),
     "cut_rate": Definition(lambda s: s.cut, _one, "outputs that ran into max_new_tokens"),
-    "schema_valid_rate": Definition(lambda s: s.valid, lambda s: len(s.predicted), "calls of an offered tool whose arguments satisfy its schema"),
-    "hallucinated_tool_rate": Definition(lambda s: len(s.predicted) - s.offered, lambda s: len(s.predicted), "calls of a tool that isn't on offer"),
-    "call_decision_precision": Definition(_called, lambda s: s.outcome != "no_call", "attempts to call, malformed ones included, where a call was due"),
-    "call_decision_recall": Definition(_called, lambda s: bool(s.expected), "turns that need a call and get one"),
-    "call_decision_f1": Definition(lambda s: 2 * _called(s), lambda s: (s.outcome != "no_call") + bool(s.expected), "harmonic mean of the two"),
-    "relevance_accuracy": Definition(_called, lambda s: bool(s.expected), "turns that need a call and get one"),
-    "irrelevance_accuracy": Definition(lambda s: not s.expected and s.outcome == "no_call", lambda s: not s.expected, "turns that need no call and get none"),
+    "schema_valid_rate": Definition(
+        lambda s: s.valid,
+        lambda s: len(s.predicted),
+        "calls of an offered tool whose arguments satisfy its schema",
+    ),
+    "hallucinated_tool_rate": Definition(
+        lambda s: len(s.predicted) - s.offered,
+        lambda s: len(s.predicted),
+        "calls of a tool that isn't on offer",
+    ),
+    "call_decision_precision": Definition(
+        _called,
+        lambda s: s.outcome != "no_call",
+        "attempts to call, malformed ones included, where a call was due",
+    ),
+    "call_decision_recall": Definition(
+        _called, lambda s: bool(s.expected), "turns that need a call and get one"
+    ),
+    "call_decision_f1": Definition(
+        lambda s: 2 * _called(s),
+        lambda s: (s.outcome != "no_call") + bool(s.expected),
+        "harmonic mean of the two",
+    ),
+    "relevance_accuracy": Definition(
+        _called, lambda s: bool(s.expected), "turns that need a call and get one"
+    ),
+    "irrelevance_accuracy": Definition(
+        lambda s: not s.expected and s.outcome == "no_call",
+        lambda s: not s.expected,
+        "turns that need no call and get none",
+    ),
 }
 FEWER_IS_BETTER = ("cut_rate", "hallucinated_tool_rate")  # partial_match_rate is neither
 
@@ -78,23 +156,36 @@ MACRO = {
 
 def tool_counts(
     scores: Sequence[TurnScore],  # Turns
-) -> tuple[list[str], np.ndarray]:  # Tools in order of their names; (turns, tools, 3) hits, calls made, calls expected
+) -> tuple[
+    list[str], np.ndarray
+]:  # Tools in order of their names; (turns, tools, 3) hits, calls made, calls expected
     "Count each tool's calls in each turn"
     names = sorted({call.name for score in scores for call in (*score.expected, *score.predicted)})
     counts = np.zeros((len(scores), len(names), 3))
     for turn, score in enumerate(scores):
-        made, wanted = (Counter(call.name for call in calls) for calls in (score.predicted, score.expected))
+        made, wanted = (
+            Counter(call.name for call in calls) for calls in (score.predicted, score.expected)
+        )
         for name in made | wanted:
-            counts[turn, names.index(name)] = min(made[name], wanted[name]), made[name], wanted[name]
+            counts[turn, names.index(name)] = (
+                min(made[name], wanted[name]),
+                made[name],
+                wanted[name],
+            )
     return names, counts
 
 
 def _macro(name: str) -> Callable[[np.ndarray], np.ndarray]:
     def mean(sums: np.ndarray) -> np.ndarray:  # (draws, tools, 3) to (draws,)
         hits, made, wanted = np.moveaxis(sums, -1, 0)
-        of = {"tool_precision_macro": made, "tool_recall_macro": wanted, "tool_f1_macro": (made + wanted) / 2}[name]
+        of = {
+            "tool_precision_macro": made,
+            "tool_recall_macro": wanted,
+            "tool_f1_macro": (made + wanted) / 2,
+        }[name]
         with np.errstate(invalid="ignore"):
             return np.where(of > 0, hits / of, 0).sum(-1) / (of > 0).sum(-1)
+
     return mean
 
 # %% ../../nbs/08_evaluate/05_metrics.ipynb #9e0407c0
@@ -109,8 +200,13 @@ def macro_metrics(
         if not n:
             found[name] = Metric(None, 0, None, None)
             continue
-        value, (low, high) = float(_macro(name)(sums.sum(0)[None])[0]), bootstrap(sums, _macro(name))
-        found[name] = Metric(value, n, *(wilson(value * n, n) if low == high else (low, high)))  # no spread is no certainty
+        value, (low, high) = (
+            float(_macro(name)(sums.sum(0)[None])[0]),
+            bootstrap(sums, _macro(name)),
+        )
+        found[name] = Metric(
+            value, n, *(wilson(value * n, n) if low == high else (low, high))
+        )  # no spread is no certainty
     return found
 
 # %% ../../nbs/08_evaluate/05_metrics.ipynb #6f15eedd
@@ -122,7 +218,9 @@ CONVERSATIONS = {
 
 def first_divergence(
     scores: Sequence[TurnScore],  # Turns, those of a conversation in their order
-) -> dict[str, int | None]:  # Conversation to the index of its first wrong turn; None when there is none
+) -> dict[
+    str, int | None
+]:  # Conversation to the index of its first wrong turn; None when there is none
     "Find where each conversation goes wrong first"
     turns: dict[str, list[bool]] = {}
     for score in scores:
@@ -136,19 +234,36 @@ def conversation_metrics(
     "Count whole conversations"
     lengths, wrong = Counter(score.conversation_id for score in scores), first_divergence(scores)
     several = [id for id, many in lengths.items() if many > 1]
-    return {name: ratio([wrong[id] is None for id in chosen], [1] * len(chosen), chosen) for name, chosen in zip(CONVERSATIONS, (list(lengths), several))}
+    return {
+        name: ratio([wrong[id] is None for id in chosen], [1] * len(chosen), chosen)
+        for name, chosen in zip(CONVERSATIONS, (list(lengths), several))
+    }
 
 # %% ../../nbs/08_evaluate/05_metrics.ipynb #ad854aa0
 def latency_summary(
     timed: Sequence[Output],  # Outputs generated one at a time
-) -> dict[str, float]:  # n; seconds: mean, p50, p90, p95, p99 and p50 of the first token; tokens_per_second; mean prompt_tokens and new_tokens
+) -> dict[
+    str, float
+]:  # n; seconds: mean, p50, p90, p95, p99 and p50 of the first token; tokens_per_second; mean prompt_tokens and new_tokens
     "Summarise the wall time of single prompts"
     if not timed:
         return {}
-    seconds, first = [output.seconds for output in timed], [output.first_seconds for output in timed if output.first_seconds]
-    shares = dict(zip(("p50", "p90", "p95", "p99"), np.percentile(seconds, [50, 90, 95, 99]).tolist()))
-    return {"n": len(timed), "mean": float(np.mean(seconds)), **shares, **({"first_token_p50": float(np.median(first))} if first else {}), "tokens_per_second": sum(o.new_tokens for o in timed) / sum(seconds),
-            "prompt_tokens": float(np.mean([o.prompt_tokens for o in timed])), "new_tokens": float(np.mean([o.new_tokens for o in timed]))}
+    seconds, first = (
+        [output.seconds for output in timed],
+        [output.first_seconds for output in timed if output.first_seconds],
+    )
+    shares = dict(
+        zip(("p50", "p90", "p95", "p99"), np.percentile(seconds, [50, 90, 95, 99]).tolist())
+    )
+    return {
+        "n": len(timed),
+        "mean": float(np.mean(seconds)),
+        **shares,
+        **({"first_token_p50": float(np.median(first))} if first else {}),
+        "tokens_per_second": sum(o.new_tokens for o in timed) / sum(seconds),
+        "prompt_tokens": float(np.mean([o.prompt_tokens for o in timed])),
+        "new_tokens": float(np.mean([o.new_tokens for o in timed])),
+    }
 
 # %% ../../nbs/08_evaluate/05_metrics.ipynb #ec2e262b
 DEFINITIONS = {name: one.meaning for name, one in RATIOS.items()} | MACRO | CONVERSATIONS
@@ -159,5 +274,8 @@ def all_metrics(
 ) -> dict[str, Metric]:  # Named as in `DEFINITIONS`
     "Compute every metric"
     groups = [score.conversation_id for score in scores]
-    ratios = {name: ratio([one.hits(s) for s in scores], [one.of(s) for s in scores], groups) for name, one in RATIOS.items()}
+    ratios = {
+        name: ratio([one.hits(s) for s in scores], [one.of(s) for s in scores], groups)
+        for name, one in RATIOS.items()
+    }
     return ratios | macro_metrics(scores) | conversation_metrics(scores)

@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..chatml.examples import Example
-from ..chatml.parsing import Parsed
 from ..conversation import ToolCall
 from .matching import Pair, match_calls
-from ..schemas import argument_errors
 from .values import Equality, OneOf
+from ..schemas import argument_errors
+from ..turn import Example, Parsed
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #5a8dcefb
 @dataclass(frozen=True)
@@ -44,12 +43,19 @@ class TurnScore:
     @property
     def hits(self) -> int:
         "Expected tools that were called"
-        return sum((Counter(call.name for call in self.expected) & Counter(call.name for call in self.predicted)).values())
+        return sum(
+            (
+                Counter(call.name for call in self.expected)
+                & Counter(call.name for call in self.predicted)
+            ).values()
+        )
 
     @property
     def names_equal(self) -> bool:
         "Whether the right tools were called, each as often as expected"
-        return self.outcome != "malformed" and self.hits == len(self.expected) == len(self.predicted)
+        return self.outcome != "malformed" and self.hits == len(self.expected) == len(
+            self.predicted
+        )
 
     @property
     def exact_calls(self) -> int:
@@ -69,7 +75,11 @@ class TurnScore:
     @property
     def named(self) -> int:
         "Predicted arguments that were expected, whatever their value"
-        return sum(key in pair.predicted.arguments for pair in self.pairs for key in (*pair.right, *pair.wrong))
+        return sum(
+            key in pair.predicted.arguments
+            for pair in self.pairs
+            for key in (*pair.right, *pair.wrong)
+        )
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #c7cc8a55
 def score_turn(
@@ -79,25 +89,64 @@ def score_turn(
     equality: Equality = Equality(),  # How arguments compare
     cut: bool = False,  # Whether the output was cut
     text: str = "",  # The output itself, for reports
-    expect: Callable[[Example], list[ToolCall]] | None = None,  # What should have been called; default: what was logged
+    expect: Callable[[Example], list[ToolCall]]
+    | None = None,  # What should have been called; default: what was logged
 ) -> TurnScore:  # The counts
     "Score one turn"
     tools, expected = example.conversation.tools, expect(example) if expect else example.calls
     names = {tool["function"]["name"] for tool in tools}
-    pairs = match_calls(expected, parsed.calls, mode=equality.mode, rules=equality.rules, tools=tools)
+    pairs = match_calls(
+        expected, parsed.calls, mode=equality.mode, rules=equality.rules, tools=tools
+    )
     # from here on allowed values are plain JSON, for reports and files
-    shown = {id(call): ToolCall(call.name, {key: value.to_json() if isinstance(value, OneOf) else value for key, value in call.arguments.items()}, call.id) for call in expected}
-    wanted, expected, pairs = sum(_counted(call, equality) for call in expected), [shown[id(call)] for call in expected], [replace(pair, expected=shown[id(pair.expected)]) for pair in pairs]
+    shown = {
+        id(call): ToolCall(
+            call.name,
+            {
+                key: value.to_json() if isinstance(value, OneOf) else value
+                for key, value in call.arguments.items()
+            },
+            call.id,
+        )
+        for call in expected
+    }
+    wanted, expected, pairs = (
+        sum(_counted(call, equality) for call in expected),
+        [shown[id(call)] for call in expected],
+        [replace(pair, expected=shown[id(pair.expected)]) for pair in pairs],
+    )
     abstained = equality.mode == "bfcl" and not expected
     paired = {id(pair.predicted): pair for pair in pairs}
 
     def given(call: ToolCall) -> int:
         pair = paired.get(id(call))
-        return sum(key in call.arguments for key in (*pair.right, *pair.wrong, *pair.extra)) if pair else _counted(call, equality)
+        return (
+            sum(key in call.arguments for key in (*pair.right, *pair.wrong, *pair.extra))
+            if pair
+            else _counted(call, equality)
+        )
 
-    exact = sum(pair.exact for pair in pairs) == len(expected) == len(parsed.calls) and (parsed.outcome != "malformed" or abstained)
-    return TurnScore(example.conversation.id, example.turn, parsed.outcome, expected, parsed.calls, pairs, exact, sum(not argument_errors(call, tools) for call in parsed.calls),
-                     sum(call.name in names for call in parsed.calls), wanted, sum(map(given, parsed.calls)), cut, parsed.reason, text or parsed.text, len(example.prompt_ids), len(tools))
+    exact = sum(pair.exact for pair in pairs) == len(expected) == len(parsed.calls) and (
+        parsed.outcome != "malformed" or abstained
+    )
+    return TurnScore(
+        example.conversation.id,
+        example.turn,
+        parsed.outcome,
+        expected,
+        parsed.calls,
+        pairs,
+        exact,
+        sum(not argument_errors(call, tools) for call in parsed.calls),
+        sum(call.name in names for call in parsed.calls),
+        wanted,
+        sum(map(given, parsed.calls)),
+        cut,
+        parsed.reason,
+        text or parsed.text,
+        len(example.prompt_ids),
+        len(tools),
+    )
 
 
 def _counted(call: ToolCall, equality: Equality) -> int:
@@ -125,16 +174,33 @@ def error_kind(
     "Name the first thing wrong with a turn"
     if score.exact:
         return ""
-    wanted, made = (Counter(call.name for call in calls) for calls in (score.expected, score.predicted))
+    wanted, made = (
+        Counter(call.name for call in calls) for calls in (score.expected, score.predicted)
+    )
     missing = [(pair, key) for pair in score.pairs for key in pair.wrong]
     tests = {
-        "cut": score.cut, "malformed": score.outcome == "malformed", "missing_call": score.expected and not score.predicted, "unexpected_call": score.predicted and not score.expected,
-        "unknown_tool": score.offered < len(score.predicted), "wrong_tool": wanted - made and made - wanted, "wrong_count": wanted != made,
-        "missing_argument": any(key not in pair.predicted.arguments for pair, key in missing), "unexpected_argument": any(pair.extra for pair in score.pairs),
-        "wrong_type": any(_kind(pair.expected.arguments[key]) != _kind(pair.predicted.arguments[key]) for pair, key in missing if key in pair.predicted.arguments)}
+        "cut": score.cut,
+        "malformed": score.outcome == "malformed",
+        "missing_call": score.expected and not score.predicted,
+        "unexpected_call": score.predicted and not score.expected,
+        "unknown_tool": score.offered < len(score.predicted),
+        "wrong_tool": wanted - made and made - wanted,
+        "wrong_count": wanted != made,
+        "missing_argument": any(key not in pair.predicted.arguments for pair, key in missing),
+        "unexpected_argument": any(pair.extra for pair in score.pairs),
+        "wrong_type": any(
+            _kind(pair.expected.arguments[key]) != _kind(pair.predicted.arguments[key])
+            for pair, key in missing
+            if key in pair.predicted.arguments
+        ),
+    }
     return next((name for name, holds in tests.items() if holds), "wrong_value")
 
 
 def _kind(value: object) -> type:
-    value = value["one_of"][0] if isinstance(value, dict) and value.keys() == {"one_of", "optional"} else value
+    value = (
+        value["one_of"][0]
+        if isinstance(value, dict) and value.keys() == {"one_of", "optional"}
+        else value
+    )
     return float if isinstance(value, int) and not isinstance(value, bool) else type(value)

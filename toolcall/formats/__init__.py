@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
-    from toolcall.formats.registry import FORMATS as FORMATS, from_simple as from_simple, find_format as find_format, find_adapter as find_adapter, expand as expand, ALIASES as ALIASES
+    from toolcall.formats.registry import ALIASES as ALIASES
+    from toolcall.formats.registry import FORMATS as FORMATS
+    from toolcall.formats.registry import expand as expand
+    from toolcall.formats.registry import find_adapter as find_adapter
+    from toolcall.formats.registry import find_format as find_format
+    from toolcall.formats.registry import from_simple as from_simple
 
 # %% ../../nbs/01_formats/index.ipynb #5c23b50b
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.formats",
     {
-        "toolcall.formats.registry": ["FORMATS", "from_simple", "find_format", "find_adapter", "expand", "ALIASES"]
+        "toolcall.formats.registry": [
+            "FORMATS",
+            "from_simple",
+            "find_format",
+            "find_adapter",
+            "expand",
+            "ALIASES",
+        ],
     },
 )

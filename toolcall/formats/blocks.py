@@ -11,18 +11,32 @@ __all__ = ['read_messages', 'read_contents']
 import re
 from functools import cache
 
-from ..conversation import ConversationError, excerpt
+from ..errors import ConversationError
 from .fields import parse_json_text
 from .openai_api import Draft
+from ..text import excerpt
 
 # %% ../../nbs/01_formats/03_blocks.ipynb #35ba5e36
-_HOSTED = ("server_tool_use", "mcp_tool_use", "mcp_tool_result", "web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result")
+_HOSTED = (
+    "server_tool_use",
+    "mcp_tool_use",
+    "mcp_tool_result",
+    "web_search_tool_result",
+    "web_fetch_tool_result",
+    "code_execution_tool_result",
+)
 _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", *_HOSTED)
 
 
 def _has_blocks(message: object) -> bool:
     content = message.get("content") if isinstance(message, dict) else None
-    return isinstance(content, list) and any(_block(part) is not part or (isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] in _BLOCKS) for part in content)
+    return isinstance(content, list) and any(
+        _block(part) is not part
+        or (
+            isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] in _BLOCKS
+        )
+        for part in content
+    )
 
 
 def _block(part: object) -> object:
@@ -31,16 +45,46 @@ def _block(part: object) -> object:
         return part
     use, result = part.get("toolUse"), part.get("toolResult")
     if isinstance(use, dict):
-        return {"type": "tool_use", "id": use.get("toolUseId"), "name": use.get("name"), "input": use.get("input")}
+        return {
+            "type": "tool_use",
+            "id": use.get("toolUseId"),
+            "name": use.get("name"),
+            "input": use.get("input"),
+        }
     if isinstance(result, dict):
         parts = result.get("content")
-        values = [value.get("json", value.get("text", value)) if isinstance(value, dict) else value for value in parts] if isinstance(parts, list) else parts
-        failed = {"is_error": result["status"] == "error"} if isinstance(result.get("status"), str) else {}
-        return {"type": "tool_result", "tool_use_id": result.get("toolUseId"), "content": values[0] if isinstance(values, list) and len(values) == 1 else values} | failed
+        values = (
+            [
+                value.get("json", value.get("text", value)) if isinstance(value, dict) else value
+                for value in parts
+            ]
+            if isinstance(parts, list)
+            else parts
+        )
+        failed = (
+            {"is_error": result["status"] == "error"}
+            if isinstance(result.get("status"), str)
+            else {}
+        )
+        return {
+            "type": "tool_result",
+            "tool_use_id": result.get("toolUseId"),
+            "content": values[0] if isinstance(values, list) and len(values) == 1 else values,
+        } | failed
     if part.get("type") == "tool-call":
-        return {"type": "tool_use", "id": part.get("toolCallId"), "name": part.get("toolName"), "input": part.get("input", part.get("args"))}
+        return {
+            "type": "tool_use",
+            "id": part.get("toolCallId"),
+            "name": part.get("toolName"),
+            "input": part.get("input", part.get("args")),
+        }
     if part.get("type") == "tool-result":
-        return {"type": "tool_result", "tool_use_id": part.get("toolCallId"), "content": part.get("output", part.get("result")), "is_error": part.get("isError")}
+        return {
+            "type": "tool_result",
+            "tool_use_id": part.get("toolCallId"),
+            "content": part.get("output", part.get("result")),
+            "is_error": part.get("isError"),
+        }
     return part
 
 # %% ../../nbs/01_formats/03_blocks.ipynb #06db8490
@@ -53,7 +97,11 @@ def read_messages(
     if isinstance(messages, str):
         messages = parse_json_text(messages, path)
     if not isinstance(messages, list):
-        raise ConversationError(f"messages is a list, not {excerpt(messages)}", "missing_field" if messages is None else "bad_type", path)
+        raise ConversationError(
+            f"messages is a list, not {excerpt(messages)}",
+            "missing_field" if messages is None else "bad_type",
+            path,
+        )
     if not any(map(_has_blocks, messages)):
         draft.messages += messages
         draft.places += [f"{path}[{i}]" for i in range(len(messages))]
@@ -70,13 +118,25 @@ def _read_blocks(message: dict, draft: Draft, place: str) -> None:
     for j, block in enumerate(map(_block, message["content"])):
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "tool_use":
-            call = {"id": block.get("id"), "function": {"name": block.get("name"), "arguments": block.get("input")}}
+            call = {
+                "id": block.get("id"),
+                "function": {"name": block.get("name"), "arguments": block.get("input")},
+            }
             extra["tool_calls"] = [*extra.get("tool_calls", []), call]
         elif kind == "tool_result":
-            result = {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": block.get("content"), "is_error": block.get("is_error")}
+            result = {
+                "role": "tool",
+                "tool_call_id": block.get("tool_use_id"),
+                "content": block.get("content"),
+                "is_error": block.get("is_error"),
+            }
             draft.add(result, f"{place}.content[{j}]")
         elif kind == "thinking":
-            extra["reasoning_content"] = "\n".join(text for text in (extra.get("reasoning_content"), block.get("thinking")) if isinstance(text, str))
+            extra["reasoning_content"] = "\n".join(
+                text
+                for text in (extra.get("reasoning_content"), block.get("thinking"))
+                if isinstance(text, str)
+            )
         elif kind == "redacted_thinking":
             draft.warn("reasoning_left_out")
         elif isinstance(kind, str) and kind in _HOSTED:
@@ -99,26 +159,58 @@ def _snake(camel: str) -> str:
 
 
 def _read_part(part: object, turn: dict, draft: Draft, place: str) -> None:
-    call, result = (_either(part, key) for key in ("functionCall", "functionResponse")) if isinstance(part, dict) else (None, None)
+    call, result = (
+        (_either(part, key) for key in ("functionCall", "functionResponse"))
+        if isinstance(part, dict)
+        else (None, None)
+    )
     if isinstance(call, dict):
         if _either(call, "partialArgs") or _either(call, "willContinue"):
-            raise ConversationError("a piece of a streamed call; log the whole call", "truncated", place)
+            raise ConversationError(
+                "a piece of a streamed call; log the whole call", "truncated", place
+            )
         function = {"name": call.get("name"), "arguments": call.get("args")}
-        turn["tool_calls"] = [*turn.get("tool_calls", []), {"id": call.get("id"), "function": function}]
+        turn["tool_calls"] = [
+            *turn.get("tool_calls", []),
+            {"id": call.get("id"), "function": function},
+        ]
     elif isinstance(result, dict):
         value = result.get("response")
-        known = [key for key in ("error", "output", "result") if isinstance(value, dict) and value.get(key) is not None]
+        known = [
+            key
+            for key in ("error", "output", "result")
+            if isinstance(value, dict) and value.get(key) is not None
+        ]
         failed = {"is_error": True} if known and known[0] == "error" else {}
-        content = value[known[0]] if known and sum(inner is not None for inner in value.values()) == 1 else value
-        draft.add({"role": "tool", "tool_call_id": result.get("id"), "name": result.get("name"), "content": content} | failed, place)
+        content = (
+            value[known[0]]
+            if known and sum(inner is not None for inner in value.values()) == 1
+            else value
+        )
+        draft.add(
+            {
+                "role": "tool",
+                "tool_call_id": result.get("id"),
+                "name": result.get("name"),
+                "content": content,
+            }
+            | failed,
+            place,
+        )
     elif isinstance(part, dict) and isinstance(part.get("text"), str):
         key = "reasoning_content" if part.get("thought") is True else "content"
         turn[key] = turn.get(key, "") + part["text"]
-    elif isinstance(part, dict) and (_either(part, "executableCode") or _either(part, "codeExecutionResult")):
+    elif isinstance(part, dict) and (
+        _either(part, "executableCode") or _either(part, "codeExecutionResult")
+    ):
         draft.warn("hosted_tool")
         turn["weight"] = 0
     else:
-        raise ConversationError(f"a part is text, a function call or its response, not {excerpt(part)}", "multimodal", place)
+        raise ConversationError(
+            f"a part is text, a function call or its response, not {excerpt(part)}",
+            "multimodal",
+            place,
+        )
 
 # %% ../../nbs/01_formats/03_blocks.ipynb #91f506de
 def read_contents(
@@ -129,11 +221,17 @@ def read_contents(
     "Read Gemini's contents, or raise `ConversationError`"
     for i, content in enumerate(contents if isinstance(contents, list) else [contents]):
         place = f"{path}[{i}]" if isinstance(contents, list) else path
-        content = {"role": "user", "parts": [{"text": content}]} if isinstance(content, str) else content
+        content = (
+            {"role": "user", "parts": [{"text": content}]} if isinstance(content, str) else content
+        )
         parts = content.get("parts") if isinstance(content, dict) else None
         if not isinstance(parts, list):
-            raise ConversationError(f"a content has a list of parts, not {excerpt(content)}", "missing_field", place)
-        turn = {"role": "user" if content.get("role") in (None, "function", "tool") else content["role"]}
+            raise ConversationError(
+                f"a content has a list of parts, not {excerpt(content)}", "missing_field", place
+            )
+        turn = {
+            "role": "user" if content.get("role") in (None, "function", "tool") else content["role"]
+        }
         for j, part in enumerate(parts):
             _read_part(part, turn, draft, f"{place}.parts[{j}]")
         if len(turn) > 1 or turn["role"] == "model":

@@ -8,10 +8,12 @@ Records of public training sets and of agent runs go in, conversations come out.
 __all__ = ['TRAINING_SETS', 'from_swift', 'from_sharegpt', 'from_hermes', 'from_xlam', 'from_trajectory', 'from_atif']
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #7f90b58c
-from ..conversation import Conversation, ConversationError, excerpt
-from .dialogues import _Reading, _calls, _dialogue, _finish, _spoken
+from ..conversation import Conversation
+from ..errors import ConversationError
+from .dialogues import _calls, _dialogue, _finish, _Reading, _spoken
 from .normalise import Format, build
 from .text_calls import _is_glaive, _is_toolace, from_glaive, from_toolace
+from ..text import excerpt
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #82b4dba1
 def from_swift(
@@ -23,7 +25,10 @@ def from_swift(
 
 def _is_swift(record: dict) -> bool:
     items = record.get("messages") or record.get("conversations")
-    return isinstance(items, list) and any(isinstance(item, dict) and item.get("role") in ("tool_call", "tool_response") for item in items)
+    return isinstance(items, list) and any(
+        isinstance(item, dict) and item.get("role") in ("tool_call", "tool_response")
+        for item in items
+    )
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #bb21cdd0
 def from_sharegpt(
@@ -36,7 +41,9 @@ def from_sharegpt(
 def _is_sharegpt(record: dict) -> bool:
     items = record.get("conversations")
     shapes = ("from", "value"), ("role", "content")
-    return isinstance(items, list) and any(isinstance(item, dict) and any(a in item and b in item for a, b in shapes) for item in items)
+    return isinstance(items, list) and any(
+        isinstance(item, dict) and any(a in item and b in item for a, b in shapes) for item in items
+    )
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #5712c5ff
 def from_hermes(
@@ -47,7 +54,13 @@ def from_hermes(
 
 
 def _is_hermes(record: dict) -> bool:
-    return any(role == "assistant" and "<tool_call>" in text or role == "tool" and "<tool_response>" in text for role, text in _spoken(record))
+    return any(
+        role == "assistant"
+        and "<tool_call>" in text
+        or role == "tool"
+        and "<tool_response>" in text
+        for role, text in _spoken(record)
+    )
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #006913f2
 def from_xlam(
@@ -56,15 +69,26 @@ def from_xlam(
     "Read an xLAM record, or raise `ConversationError`"
     query = record.get("query")
     if not isinstance(query, str) or not query.strip():
-        raise ConversationError(f"query is the user's text, not {excerpt(query)}", "empty_user", "query")
+        raise ConversationError(
+            f"query is the user's text, not {excerpt(query)}", "empty_user", "query"
+        )
     reading = _Reading()
     reading.add("query", {"role": "user", "content": query})
-    reading.add("answers", {"role": "assistant", "content": "", "tool_calls": _calls(reading, record.get("answers"), "answers")})
+    reading.add(
+        "answers",
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": _calls(reading, record.get("answers"), "answers"),
+        },
+    )
     return _finish("xlam", reading, record, record.get("tools"))
 
 
 def _is_xlam(record: dict) -> bool:
-    return isinstance(record.get("query"), str) and all(isinstance(record.get(key), (str, list)) for key in ("tools", "answers"))
+    return isinstance(record.get("query"), str) and all(
+        isinstance(record.get(key), (str, list)) for key in ("tools", "answers")
+    )
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #a16c99f2
 def from_trajectory(
@@ -73,14 +97,23 @@ def from_trajectory(
     "Read an agent run with its reward, or raise `ConversationError`"
     reward = record.get("reward")
     if not isinstance(reward, (int, float)) or not abs(reward) < 1e300:
-        raise ConversationError(f"reward is a number, true or false, not {excerpt(reward)}", "bad_type", "reward")
-    task, trial = (str(record[key]) if type(record.get(key)) in (str, int) else "" for key in ("task_id", "trial"))
-    meta = {"scores": {"reward": float(reward)}, "task_id": task} | ({"id": f"task {task} trial {trial}"} if task and trial else {})
+        raise ConversationError(
+            f"reward is a number, true or false, not {excerpt(reward)}", "bad_type", "reward"
+        )
+    task, trial = (
+        str(record[key]) if type(record.get(key)) in (str, int) else ""
+        for key in ("task_id", "trial")
+    )
+    meta = {"scores": {"reward": float(reward)}, "task_id": task} | (
+        {"id": f"task {task} trial {trial}"} if task and trial else {}
+    )
     return _dialogue("trajectory", record, keys=("traj", "trajectory", "messages"), **meta)
 
 
 def _is_trajectory(record: dict) -> bool:
-    return isinstance(record.get("reward"), (int, float)) and any(isinstance(record.get(key), list) for key in ("traj", "trajectory", "messages"))
+    return isinstance(record.get("reward"), (int, float)) and any(
+        isinstance(record.get(key), list) for key in ("traj", "trajectory", "messages")
+    )
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #be677131
 _SOURCES = {"system": "system", "user": "user", "agent": "assistant"}
@@ -92,48 +125,98 @@ def from_atif(
     "Read an ATIF trajectory, or raise `ConversationError`"
     steps = record.get("steps")
     if not isinstance(steps, list) or not steps:
-        raise ConversationError(f"steps is a list with at least one step, not {excerpt(steps)}", "bad_type", "steps")
+        raise ConversationError(
+            f"steps is a list with at least one step, not {excerpt(steps)}", "bad_type", "steps"
+        )
     agent = record["agent"] if isinstance(record.get("agent"), dict) else {}
     parts = [part for i, step in enumerate(steps) for part in _atif_step(step, f"steps[{i}]")]
-    run, session = (record[key] if isinstance(record.get(key), str) else None for key in ("trajectory_id", "session_id"))
-    meta = {"id": run, "conversation_id": session, "timestamp": steps[0].get("timestamp"),
-            "model": agent["model_name"] if isinstance(agent.get("model_name"), str) else None}
+    run, session = (
+        record[key] if isinstance(record.get(key), str) else None
+        for key in ("trajectory_id", "session_id")
+    )
+    meta = {
+        "id": run,
+        "conversation_id": session,
+        "timestamp": steps[0].get("timestamp"),
+        "model": agent["model_name"] if isinstance(agent.get("model_name"), str) else None,
+    }
     places, messages = [place for place, _ in parts], [message for _, message in parts]
-    return build("atif", messages, agent.get("tool_definitions"), meta=meta, places=places, tools_path="agent.tool_definitions")
+    return build(
+        "atif",
+        messages,
+        agent.get("tool_definitions"),
+        meta=meta,
+        places=places,
+        tools_path="agent.tool_definitions",
+    )
 
 
 def _atif_step(step: object, place: str) -> list[tuple[str, dict]]:
     source = step.get("source") if isinstance(step, dict) else step
     if not isinstance(source, str) or not isinstance(step, dict) or source not in _SOURCES:
-        raise ConversationError(f"source is system, user or agent, not {excerpt(source)}", "bad_type", f"{place}.source")
+        raise ConversationError(
+            f"source is system, user or agent, not {excerpt(source)}", "bad_type", f"{place}.source"
+        )
     message = {"role": _SOURCES[source], "content": step.get("message")}
     calls = step.get("tool_calls")
     if calls and source != "agent":
-        raise ConversationError(f"only an agent calls tools, not {source}", "bad_type", f"{place}.tool_calls")
+        raise ConversationError(
+            f"only an agent calls tools, not {source}", "bad_type", f"{place}.tool_calls"
+        )
     if source == "agent":
-        message |= {"tool_calls": [_atif_call(call) for call in calls] if isinstance(calls, list) else calls}
-        message |= {"reasoning_content": step.get("reasoning_content")} | ({"weight": 0} if step.get("is_copied_context") is True else {})
+        message |= {
+            "tool_calls": [_atif_call(call) for call in calls] if isinstance(calls, list) else calls
+        }
+        message |= {"reasoning_content": step.get("reasoning_content")} | (
+            {"weight": 0} if step.get("is_copied_context") is True else {}
+        )
     return [(place, message), *_atif_results(step.get("observation"), f"{place}.observation")]
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #96808a1d
 def _atif_call(call: object) -> object:
     if not isinstance(call, dict):
         return call
-    return {"id": call.get("tool_call_id"), "function": {"name": call.get("function_name"), "arguments": call.get("arguments")}}
+    return {
+        "id": call.get("tool_call_id"),
+        "function": {"name": call.get("function_name"), "arguments": call.get("arguments")},
+    }
 
 
 def _atif_results(observation: object, place: str) -> list[tuple[str, dict]]:
     results = observation.get("results") if isinstance(observation, dict) else observation
-    if not isinstance(results, (list, type(None))) or not all(isinstance(result, dict) for result in results or []):
-        raise ConversationError(f"observation has a list of results, not {excerpt(observation)}", "bad_type", place)
-    if any(result.get("content") is None and result.get("subagent_trajectory_ref") for result in results or []):
-        raise ConversationError("a result stands in another trajectory, and its content is not here", "no_content", place)
-    return [(f"{place}.results[{j}]", {"role": "tool", "tool_call_id": result.get("source_call_id"), "content": result.get("content"),
-                                       "is_error": result.get("is_error")}) for j, result in enumerate(results or [])]
+    if not isinstance(results, (list, type(None))) or not all(
+        isinstance(result, dict) for result in results or []
+    ):
+        raise ConversationError(
+            f"observation has a list of results, not {excerpt(observation)}", "bad_type", place
+        )
+    if any(
+        result.get("content") is None and result.get("subagent_trajectory_ref")
+        for result in results or []
+    ):
+        raise ConversationError(
+            "a result stands in another trajectory, and its content is not here",
+            "no_content",
+            place,
+        )
+    return [
+        (
+            f"{place}.results[{j}]",
+            {
+                "role": "tool",
+                "tool_call_id": result.get("source_call_id"),
+                "content": result.get("content"),
+                "is_error": result.get("is_error"),
+            },
+        )
+        for j, result in enumerate(results or [])
+    ]
 
 
 def _is_atif(record: dict) -> bool:
-    return isinstance(record.get("schema_version"), str) and record["schema_version"].startswith("ATIF")
+    return isinstance(record.get("schema_version"), str) and record["schema_version"].startswith(
+        "ATIF"
+    )
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #26601d14
 TRAINING_SETS: tuple[Format, ...] = (
@@ -143,6 +226,11 @@ TRAINING_SETS: tuple[Format, ...] = (
     Format("trajectory", _is_trajectory, from_trajectory, "traj, reward (and task_id, trial)"),
     Format("toolace", _is_toolace, from_toolace, "system, conversations with [Name(key=value)]"),
     Format("swift", _is_swift, from_swift, "messages with roles tool_call and tool_response"),
-    Format("hermes", _is_hermes, from_hermes, "messages or conversations with <tool_call> in the assistant's text"),
+    Format(
+        "hermes",
+        _is_hermes,
+        from_hermes,
+        "messages or conversations with <tool_call> in the assistant's text",
+    ),
     Format("sharegpt", _is_sharegpt, from_sharegpt, "conversations of from and value"),
 )

@@ -15,12 +15,21 @@ import tokenize
 from itertools import pairwise
 from warnings import catch_warnings, simplefilter
 
-from ..conversation import Conversation, ConversationError, decode_at, dumps, excerpt, loads
+from ..conversation import Conversation
+from ..errors import ConversationError
 from .fields import check_depth, parse_json_text
 from .normalise import build
+from ..text import decode_at, dumps, excerpt, loads
 
 # %% ../../nbs/01_formats/09_dialogues.ipynb #3d0ef152
-_NOT_A_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError)
+_NOT_A_LITERAL = (
+    ValueError,
+    SyntaxError,
+    TypeError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
 _BREAKS = (tokenize.NL, tokenize.NEWLINE)
 
 
@@ -29,9 +38,17 @@ def _literal(text: str) -> object:
     try:
         with catch_warnings():
             simplefilter("error")  # an unknown escape is only a warning in Python
-            kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in _BREAKS]
+            kinds = [
+                token.type
+                for token in tokenize.generate_tokens(io.StringIO(text).readline)
+                if token.type not in _BREAKS
+            ]
             value = ast.literal_eval(text)
-        if tokenize.COMMENT in kinds or (tokenize.STRING, tokenize.STRING) in pairwise(kinds) or not _is_json(value):
+        if (
+            tokenize.COMMENT in kinds
+            or (tokenize.STRING, tokenize.STRING) in pairwise(kinds)
+            or not _is_json(value)
+        ):
             raise ValueError("comments, strings side by side, tuples and sets have no JSON form")
         dumps(value).encode("utf-8")  # raises for infinity and for half a character
     except _NOT_A_LITERAL as error:
@@ -42,7 +59,11 @@ def _literal(text: str) -> object:
 def _is_json(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) for key in value) and all(map(_is_json, value.values()))
-    return all(map(_is_json, value)) if isinstance(value, list) else value is None or isinstance(value, (str, int, float))
+    return (
+        all(map(_is_json, value))
+        if isinstance(value, list)
+        else value is None or isinstance(value, (str, int, float))
+    )
 
 # %% ../../nbs/01_formats/09_dialogues.ipynb #efa18581
 class _Reading:
@@ -57,7 +78,11 @@ class _Reading:
     def add(self, place: str, message: dict) -> None:
         self.messages.append(message)
         self.places.append(place)
-        own = message["role"] == "assistant" and not message.get("tool_calls") and not message.get("function_call")
+        own = (
+            message["role"] == "assistant"
+            and not message.get("tool_calls")
+            and not message.get("function_call")
+        )
         self.turn = message if own else None
 
     def decode(self, text: str, place: str, what: str = "args") -> object:
@@ -70,7 +95,9 @@ class _Reading:
             value = _literal(text.strip())
         except ValueError:
             code = "args_not_json" if what == "args" else "bad_type"
-            raise ConversationError(f"neither JSON ({reason}) nor a Python literal: {excerpt(text)}", code, place) from None
+            raise ConversationError(
+                f"neither JSON ({reason}) nor a Python literal: {excerpt(text)}", code, place
+            ) from None
         self.warnings.append(f"literal_eval_{what}")
         return value
 
@@ -81,36 +108,59 @@ def _calls(reading: _Reading, value: object, place: str) -> list[dict]:
     check_depth(value, place)
     calls = value if isinstance(value, list) else [value]
     if not calls:
-        raise ConversationError("the list of calls is empty; a call has a name and arguments", "missing_field", place)
+        raise ConversationError(
+            "the list of calls is empty; a call has a name and arguments", "missing_field", place
+        )
     return [_call(reading, call, place) for call in calls]
 
 
 def _call(reading: _Reading, call: object, place: str) -> dict:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict):
-        raise ConversationError(f'a call is an object such as {{"name": "f", "arguments": {{}}}}, not {excerpt(call)}', "bad_type", place)
+        raise ConversationError(
+            f'a call is an object such as {{"name": "f", "arguments": {{}}}}, not {excerpt(call)}',
+            "bad_type",
+            place,
+        )
     key = "arguments" if "arguments" in function else "parameters"
     extra = [k for k in function if k not in ("name", key, "id", "type")]
     extra += [k for k in call if function is not call and k not in ("id", "type", "function")]
     if extra:
-        raise ConversationError(f"a call has a name and arguments; it has no {excerpt(extra)}", "bad_type", place)
+        raise ConversationError(
+            f"a call has a name and arguments; it has no {excerpt(extra)}", "bad_type", place
+        )
     arguments = function.get(key)
     if isinstance(arguments, str) and arguments:
         arguments = reading.decode(arguments, place)
         if not isinstance(arguments, dict):
-            raise ConversationError(f"arguments is JSON text of an object, not of {excerpt(arguments)}", "args_not_object", place)
-    return {k: call[k] for k in ("id", "type") if k in call} | {"function": {"name": function.get("name"), "arguments": arguments}}
+            raise ConversationError(
+                f"arguments is JSON text of an object, not of {excerpt(arguments)}",
+                "args_not_object",
+                place,
+            )
+    return {k: call[k] for k in ("id", "type") if k in call} | {
+        "function": {"name": function.get("name"), "arguments": arguments}
+    }
 
 # %% ../../nbs/01_formats/09_dialogues.ipynb #447594c2
-_SPOKEN = {"human": "user", "gpt": "assistant", "model": "assistant", "function_call": "tool_call", "tool_response": "tool", "observation": "tool",
-           "function_response": "tool"}
+_SPOKEN = {
+    "human": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "function_call": "tool_call",
+    "tool_response": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
 _TAG = re.compile("</?tool_call>")
 
 
 def _said(item: dict) -> tuple[object, object]:
     "Role and text of a message"
     role = item.get("from", item.get("role"))
-    return _SPOKEN.get(role, role) if isinstance(role, str) else role, item.get("value", item.get("content"))
+    return _SPOKEN.get(role, role) if isinstance(role, str) else role, item.get(
+        "value", item.get("content")
+    )
 
 
 def _tagged(text: str, tag: str) -> tuple[list[str], list[str]]:
@@ -133,10 +183,20 @@ def _item(reading: _Reading, item: object, place: str) -> None:
         raise ConversationError(f"a message is an object, not {excerpt(item)}", "bad_type", place)
     role, text = _said(item)
     rest = {key: value for key, value in item.items() if key not in ("from", "value")}
-    message = rest | {"role": role, "content": text} | ({"weight": 0} if item.get("loss") is False else {})
+    message = (
+        rest
+        | {"role": role, "content": text}
+        | ({"weight": 0} if item.get("loss") is False else {})
+    )
     if role == "tool_call":
         _join(reading, _calls(reading, text, place), message.get("weight", 1), place)
-    elif role == "assistant" and isinstance(text, str) and _TAG.search(text) and not item.get("tool_calls") and not item.get("function_call"):
+    elif (
+        role == "assistant"
+        and isinstance(text, str)
+        and _TAG.search(text)
+        and not item.get("tool_calls")
+        and not item.get("function_call")
+    ):
         _tagged_calls(reading, message, place)
     elif role == "tool" and isinstance(text, str):
         _results(reading, message, place)
@@ -157,7 +217,11 @@ def _join(reading: _Reading, calls: list[dict], weight: object, place: str) -> N
 def _tagged_calls(reading: _Reading, message: dict, place: str) -> None:
     outside, inside = _tagged(message["content"], "tool_call")
     if any(map(_TAG.search, outside)):
-        raise ConversationError(f"<tool_call> and </tool_call> come in pairs: {excerpt(message['content'])}", "args_not_json", place)
+        raise ConversationError(
+            f"<tool_call> and </tool_call> come in pairs: {excerpt(message['content'])}",
+            "args_not_json",
+            place,
+        )
     texts = [part.strip() for part in outside]
     if any(texts[1:]):
         reading.warnings.append("text_after_call")
@@ -169,21 +233,34 @@ def _results(reading: _Reading, message: dict, place: str) -> None:
     outside, inside = _tagged(message["content"], "tool_response")
     if not inside or "".join(outside).strip():
         return reading.add(place, message)
-    calls = next((said["tool_calls"] for said in reversed(reading.messages) if isinstance(said.get("tool_calls"), list)), [])
+    calls = next(
+        (
+            said["tool_calls"]
+            for said in reversed(reading.messages)
+            if isinstance(said.get("tool_calls"), list)
+        ),
+        [],
+    )
     functions = [call.get("function") for call in calls if isinstance(call, dict)]
     called = [function.get("name") for function in functions if isinstance(function, dict)]
     for part in inside:
-        name = _name_in(part) if not message.get("name") and not message.get("tool_call_id") else None
-        reading.add(place, message | {"content": part} | ({"name": name} if name and name in called else {}))
+        name = (
+            _name_in(part) if not message.get("name") and not message.get("tool_call_id") else None
+        )
+        reading.add(
+            place, message | {"content": part} | ({"name": name} if name and name in called else {})
+        )
 
 
 def _name_in(text: str) -> object:
-    "The name in a result that Hermes writes as `{\"name\": …, \"content\": …}`"
+    'The name in a result that Hermes writes as `{"name": …, "content": …}`'
     try:
         value = loads(text)
     except (ValueError, RecursionError):
         return None
-    return value["name"] if isinstance(value, dict) and value.keys() == {"name", "content"} else None
+    return (
+        value["name"] if isinstance(value, dict) and value.keys() == {"name", "content"} else None
+    )
 
 # %% ../../nbs/01_formats/09_dialogues.ipynb #12bf57b9
 _BLANK = re.compile(r"\s*")
@@ -193,7 +270,12 @@ def _tools_in_tags(reading: _Reading) -> list:
     found = []
     for said, place in zip(reading.messages, reading.places):
         if said["role"] == "system" and isinstance(said["content"], str):
-            found += [tool for part in _tagged(said["content"], "tools")[1] if part for tool in _values(reading, part, place)]
+            found += [
+                tool
+                for part in _tagged(said["content"], "tools")[1]
+                if part
+                for tool in _values(reading, part, place)
+            ]
     reading.warnings += ["tools_in_text"] if found else []
     return found
 
@@ -215,11 +297,16 @@ def _values(reading: _Reading, text: str, place: str) -> list:
 def _items(reading: _Reading, record: dict, key: str) -> list:
     "The record's messages as a list, after its system text"
     if any(record.get(kind) for kind in ("images", "videos", "audios")):
-        raise ConversationError("the record comes with images, videos or audio, which a text model can't see", "multimodal")
+        raise ConversationError(
+            "the record comes with images, videos or audio, which a text model can't see",
+            "multimodal",
+        )
     value = record.get(key)
     value = parse_json_text(value, key) if isinstance(value, str) and value else value
     if not isinstance(value, list) or not value:
-        raise ConversationError(f"{key} is a list with at least one message, not {excerpt(value)}", "bad_type", key)
+        raise ConversationError(
+            f"{key} is a list with at least one message, not {excerpt(value)}", "bad_type", key
+        )
     system = record.get("system") or ""
     if not isinstance(system, str):
         raise ConversationError(f"system is text, not {excerpt(system)}", "bad_type", "system")
@@ -230,22 +317,46 @@ def _items(reading: _Reading, record: dict, key: str) -> list:
     return value
 
 
-def _finish(format: str, reading: _Reading, record: dict, tools: object, **meta: object) -> Conversation:
-    ids = {key: str(record[key]) for key in ("id", "conversation_id", "session_id") if type(record.get(key)) in (str, int)}
-    known = {"id": ids.get("id"), "conversation_id": ids.get("conversation_id") or ids.get("session_id"), "warnings": reading.warnings}
+def _finish(
+    format: str, reading: _Reading, record: dict, tools: object, **meta: object
+) -> Conversation:
+    ids = {
+        key: str(record[key])
+        for key in ("id", "conversation_id", "session_id")
+        if type(record.get(key)) in (str, int)
+    }
+    known = {
+        "id": ids.get("id"),
+        "conversation_id": ids.get("conversation_id") or ids.get("session_id"),
+        "warnings": reading.warnings,
+    }
     return build(format, reading.messages, tools, meta=known | meta, places=reading.places)
 
 
 def _spoken(record: dict) -> list[tuple[str, str]]:
     "Role and text of the messages that have text, for detection"
-    found = [record[key] for key in ("messages", "conversations") if isinstance(record.get(key), list)]
+    found = [
+        record[key] for key in ("messages", "conversations") if isinstance(record.get(key), list)
+    ]
     pairs = [_said(item) for item in found[0] if isinstance(item, dict)] if found else []
     return [(role, text) for role, text in pairs if isinstance(role, str) and isinstance(text, str)]
 
 
-def _dialogue(format: str, record: dict, *, keys: tuple[str, ...] = ("messages", "conversations"), **meta: object) -> Conversation:
+def _dialogue(
+    format: str,
+    record: dict,
+    *,
+    keys: tuple[str, ...] = ("messages", "conversations"),
+    **meta: object,
+) -> Conversation:
     reading, tools = _Reading(), record.get("tools")
     key = next((key for key in keys if record.get(key)), keys[0])
     for i, item in enumerate(_items(reading, record, key)):
         _item(reading, item, f"{key}[{i}]")
-    return _finish(format, reading, record, _tools_in_tags(reading) if tools in (None, "", [], "[]") else tools, **meta)
+    return _finish(
+        format,
+        reading,
+        record,
+        _tools_in_tags(reading) if tools in (None, "", [], "[]") else tools,
+        **meta,
+    )

@@ -8,11 +8,13 @@ A request and a response of any of the four big APIs (OpenAI's two, Anthropic's,
 __all__ = ['PAIRS', 'PROVIDERS', 'read_request', 'read_response', 'from_exchange', 'from_litellm', 'from_whole']
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #cf2d0e9b
+from ..conversation import Conversation
+from ..errors import ConversationError
 from .blocks import _either, _has_blocks, read_contents, read_messages
-from ..conversation import Conversation, ConversationError, dumps, excerpt
 from .fields import Catalogue, parse_json_text
 from .normalise import Format
 from .openai_api import Draft, read_completion, read_facts, read_items
+from ..text import dumps, excerpt
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #c5948530
 _ITEMS = ("function_call", "function_call_output", "message", "reasoning", "item_reference")
@@ -28,11 +30,19 @@ def _decoded(value: object, path: str) -> object:
 
 
 def _is_items(value: object) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) and isinstance(item.get("type"), str) and item["type"] in _ITEMS for item in value)
+    return isinstance(value, list) and any(
+        isinstance(item, dict) and isinstance(item.get("type"), str) and item["type"] in _ITEMS
+        for item in value
+    )
 
 
 def _has_parts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "parts" in value[0]
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and isinstance(value[0], dict)
+        and "parts" in value[0]
+    )
 
 
 def read_request(
@@ -59,49 +69,90 @@ def _read_body(body: dict, draft: Draft, at: str) -> None:
     for key in ("system", "instructions", "systemInstruction", "system_instruction"):
         system = body.get(key) or config.get(key)
         if system:
-            draft.add({"role": "system", "content": system["parts"] if isinstance(system, dict) and "parts" in system else system}, f"{at}{key}")
+            draft.add(
+                {
+                    "role": "system",
+                    "content": system["parts"]
+                    if isinstance(system, dict) and "parts" in system
+                    else system,
+                },
+                f"{at}{key}",
+            )
     tools = body.get("tools") or body.get("functions") or config.get("tools")
     if isinstance(body.get("toolConfig"), dict) and "tools" in body["toolConfig"]:  # Bedrock
         tools = body["toolConfig"]["tools"]
     draft.offer(_declarations(_decoded(tools, f"{at}tools")), f"{at}tools")
     if body.get("previous_response_id"):
-        raise ConversationError("the history is with the provider, not in the log: log requests with their whole input", "missing_history", f"{at}previous_response_id")
+        raise ConversationError(
+            "the history is with the provider, not in the log: log requests with their whole input",
+            "missing_history",
+            f"{at}previous_response_id",
+        )
     if "contents" in body:
         read_contents(body["contents"], draft, f"{at}contents")
     elif "messages" in body:
         messages = _decoded(body["messages"], f"{at}messages")
         (read_contents if _has_parts(messages) else read_messages)(messages, draft, f"{at}messages")
     elif "input" in body:
-        (read_items if _is_items(body["input"]) or isinstance(body["input"], str) else read_messages)(body["input"], draft, f"{at}input")
+        (
+            read_items
+            if _is_items(body["input"]) or isinstance(body["input"], str)
+            else read_messages
+        )(body["input"], draft, f"{at}input")
     elif isinstance(body.get("prompt"), str):
         draft.add({"role": "user", "content": body["prompt"]}, f"{at}prompt")
     elif "role" in body:
         read_messages([body], draft, at.rstrip("."))
     else:
-        raise ConversationError(f"a request has messages, contents or input; found {', '.join(list(body)[:8]) or 'nothing'}", "missing_field", at.rstrip("."))
+        raise ConversationError(
+            f"a request has messages, contents or input; found {', '.join(list(body)[:8]) or 'nothing'}",
+            "missing_field",
+            at.rstrip("."),
+        )
 
 
 def _bedrock_tool(tool: object) -> object:
     spec = tool.get("toolSpec") if isinstance(tool, dict) else None
     schema = spec.get("inputSchema") if isinstance(spec, dict) else None
-    return spec | {"inputSchema": schema.get("json", schema)} if isinstance(schema, dict) else spec or tool
+    return (
+        spec | {"inputSchema": schema.get("json", schema)}
+        if isinstance(schema, dict)
+        else spec or tool
+    )
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #325601ab
 def _declarations(tools: object) -> object:
     "Gemini lists its functions inside a tool"
     if isinstance(tools, Catalogue) and tools.parsed:
         return tools
-    if isinstance(tools, list) and any(isinstance(tool, dict) and isinstance(tool.get("toolSpec"), dict) for tool in tools):  # Bedrock
+    if isinstance(tools, list) and any(
+        isinstance(tool, dict) and isinstance(tool.get("toolSpec"), dict) for tool in tools
+    ):  # Bedrock
         return [_bedrock_tool(tool) for tool in tools]
-    if not isinstance(tools, list) or all(isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools):
+    if not isinstance(tools, list) or all(
+        isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools
+    ):
         return tools
-    inner = [(_either(tool, "functionDeclarations") if isinstance(tool, dict) else None, tool) for tool in tools]
-    return [function for found, tool in inner for function in (found if isinstance(found, list) else [_hosted(tool)])]
+    inner = [
+        (_either(tool, "functionDeclarations") if isinstance(tool, dict) else None, tool)
+        for tool in tools
+    ]
+    return [
+        function
+        for found, tool in inner
+        for function in (found if isinstance(found, list) else [_hosted(tool)])
+    ]
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #c0ce036d
 def _hosted(tool: object) -> object:
     "A tool that Gemini runs itself is named by its only key"
-    return {"type": next(iter(tool))} if isinstance(tool, dict) and len(tool) == 1 and not tool.keys() & {"name", "function", "type"} else tool
+    return (
+        {"type": next(iter(tool))}
+        if isinstance(tool, dict)
+        and len(tool) == 1
+        and not tool.keys() & {"name", "function", "type"}
+        else tool
+    )
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #e47dd780
 def read_response(
@@ -111,29 +162,71 @@ def read_response(
 ) -> None:
     "Read a response of any API, or raise `ConversationError`"
     response = _decoded(response, path)
-    draft.meta.setdefault("response_at", len(draft.messages))  # the record is a request with its history
-    if isinstance(response, str) and response.strip() and not response.lstrip().startswith(("data:", "event:")):
+    draft.meta.setdefault(
+        "response_at", len(draft.messages)
+    )  # the record is a request with its history
+    if (
+        isinstance(response, str)
+        and response.strip()
+        and not response.lstrip().startswith(("data:", "event:"))
+    ):
         draft.add({"role": "assistant", "content": response}, path)
     elif isinstance(response, dict) and response.get("error") and not response.get("choices"):
-        raise ConversationError(f"the model call failed: {excerpt(response['error'])}", "failed_call", f"{path}.error")
+        raise ConversationError(
+            f"the model call failed: {excerpt(response['error'])}", "failed_call", f"{path}.error"
+        )
     elif isinstance(response, dict) and "candidates" in response:
         _read_candidate(response["candidates"], draft, f"{path}.candidates")
-    elif isinstance(response, dict) and isinstance(response.get("output"), list) and "choices" not in response:
+    elif (
+        isinstance(response, dict)
+        and isinstance(response.get("output"), list)
+        and "choices" not in response
+    ):
         read_items(response["output"], draft, f"{path}.output")
-        _note(response.get("status") if response.get("status") in ("incomplete", "cancelled", "failed") else None, draft)
-    elif isinstance(response, dict) and isinstance(response.get("output"), dict) and isinstance(response["output"].get("message"), dict):  # Bedrock
+        _note(
+            response.get("status")
+            if response.get("status") in ("incomplete", "cancelled", "failed")
+            else None,
+            draft,
+        )
+    elif (
+        isinstance(response, dict)
+        and isinstance(response.get("output"), dict)
+        and isinstance(response["output"].get("message"), dict)
+    ):  # Bedrock
         _note(response.get("stopReason"), draft)
         read_messages([response["output"]["message"]], draft, f"{path}.output.message")
-    elif isinstance(response, dict) and isinstance(response.get("content"), list) and "choices" not in response:
+    elif (
+        isinstance(response, dict)
+        and isinstance(response.get("content"), list)
+        and "choices" not in response
+    ):
         _note(response.get("stop_reason"), draft)
         read_messages([{"role": "assistant"} | response], draft, path)
-    elif isinstance(response, dict) and isinstance(response.get("messages"), list) and "choices" not in response:
+    elif (
+        isinstance(response, dict)
+        and isinstance(response.get("messages"), list)
+        and "choices" not in response
+    ):
         _go_on(response["messages"], draft, f"{path}.messages")
-    elif isinstance(response, list) and response and isinstance(response[-1], dict) and isinstance(response[-1].get("response"), dict) and response[-1].get("type") == "response.completed":
-        read_response(response[-1]["response"], draft, f"{path}[{len(response) - 1}].response")  # the last event of a stream has it all
+    elif (
+        isinstance(response, list)
+        and response
+        and isinstance(response[-1], dict)
+        and isinstance(response[-1].get("response"), dict)
+        and response[-1].get("type") == "response.completed"
+    ):
+        read_response(
+            response[-1]["response"], draft, f"{path}[{len(response) - 1}].response"
+        )  # the last event of a stream has it all
     elif _is_items(response):
         read_items(response, draft, path)
-    elif isinstance(response, list) and response and isinstance(response[-1], dict) and "role" in response[-1]:
+    elif (
+        isinstance(response, list)
+        and response
+        and isinstance(response[-1], dict)
+        and "role" in response[-1]
+    ):
         _go_on(response, draft, path)
     else:
         read_completion(response, draft, path)
@@ -143,11 +236,25 @@ def _go_on(messages: list, draft: Draft, path: str) -> None:
     "Add what a response's messages add to the request's, which they may repeat"
     new = Draft()
     (read_contents if _has_parts(messages) else read_messages)(messages, new, path)
-    asked = [i for i, message in enumerate(draft.messages) if not (isinstance(message, dict) and message.get("role") == "system")]
-    start = len(draft.messages) if new.messages[:len(draft.messages)] == draft.messages else len(asked) if new.messages[:len(asked)] == [draft.messages[i] for i in asked] else 0
+    asked = [
+        i
+        for i, message in enumerate(draft.messages)
+        if not (isinstance(message, dict) and message.get("role") == "system")
+    ]
+    start = (
+        len(draft.messages)
+        if new.messages[: len(draft.messages)] == draft.messages
+        else len(asked)
+        if new.messages[: len(asked)] == [draft.messages[i] for i in asked]
+        else 0
+    )
     for message, place in zip(new.messages[start:], new.places[start:]):
         if isinstance(message, dict) and message.get("role") in ("user", "system", "human"):
-            raise ConversationError("the response's messages repeat a history that is not the request's", "missing_history", place)
+            raise ConversationError(
+                "the response's messages repeat a history that is not the request's",
+                "missing_history",
+                place,
+            )
         draft.add(message, place)
 
 
@@ -160,15 +267,27 @@ def _read_candidate(candidates: object, draft: Draft, path: str) -> None:
     first = candidates[0] if isinstance(candidates, list) and candidates else None
     if not isinstance(first, dict) or not first.get("content"):
         reason = _either(first, "finishReason") if isinstance(first, dict) else None
-        raise ConversationError(f"the model gave no content; finish reason {excerpt(reason)}", "failed_call", path)
+        raise ConversationError(
+            f"the model gave no content; finish reason {excerpt(reason)}", "failed_call", path
+        )
     if len(candidates) > 1:
         draft.warn("extra_choices")
     _note(_either(first, "finishReason"), draft)
     content = first["content"]
-    read_contents([content | {"role": "model"} if isinstance(content, dict) else content], draft, path)
+    read_contents(
+        [content | {"role": "model"} if isinstance(content, dict) else content], draft, path
+    )
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #c2886548
-PAIRS = (("request", "response"), ("prompt", "completion"), ("kwargs", "result"), ("input", "output"), ("inputs", "outputs"), ("request_body", "response_body"), ("body", "response"))
+PAIRS = (
+    ("request", "response"),
+    ("prompt", "completion"),
+    ("kwargs", "result"),
+    ("input", "output"),
+    ("inputs", "outputs"),
+    ("request_body", "response_body"),
+    ("body", "response"),
+)
 
 
 def from_exchange(
@@ -183,17 +302,26 @@ def from_exchange(
     request, response = _decoded(record.get(ask), ask), record.get(answer)
     draft = Draft(read_facts(record, record.get("metadata"), request, response) | (meta or {}))
     read_request(request, draft, ask)
-    for holder, at in ((record, ""), (record.get("metadata"), "metadata.")) if draft.tools is None else ():  # beside the request
+    for holder, at in (
+        ((record, ""), (record.get("metadata"), "metadata.")) if draft.tools is None else ()
+    ):  # beside the request
         if draft.tools is None and isinstance(holder, dict):
             draft.offer(_declarations(_decoded(holder.get("tools"), f"{at}tools")), f"{at}tools")
-    if isinstance(response, dict) and "status_code" in response and "body" in response:  # OpenAI Batch
+    if (
+        isinstance(response, dict) and "status_code" in response and "body" in response
+    ):  # OpenAI Batch
         response, answer = response["body"], f"{answer}.body"
     read_response(response, draft, answer)
     return draft.build(format)
 
 
 def _is_exchange(record: dict) -> bool:
-    return any(isinstance(record.get(ask), (dict, list, str)) and (answer in record) and _speaks(record[ask]) for ask, answer in PAIRS)
+    return any(
+        isinstance(record.get(ask), (dict, list, str))
+        and (answer in record)
+        and _speaks(record[ask])
+        for ask, answer in PAIRS
+    )
 
 
 def _speaks(request: object) -> bool:
@@ -201,7 +329,11 @@ def _speaks(request: object) -> bool:
         return request.lstrip()[:1] in ("{", "[") and '"role"' in request
     if isinstance(request, dict):
         return any(key in request for key in ("messages", "contents", "input"))
-    return isinstance(request, list) and any(isinstance(m, dict) and "role" in m for m in request) and not _is_items(request)
+    return (
+        isinstance(request, list)
+        and any(isinstance(m, dict) and "role" in m for m in request)
+        and not _is_items(request)
+    )
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #8242f207
 def from_litellm(
@@ -209,13 +341,27 @@ def from_litellm(
 ) -> Conversation:  # History and the new turn
     "Read a LiteLLM log record, or raise `ConversationError`"
     if record.get("status") == "failure" or record.get("error_str"):
-        raise ConversationError(f"the model call failed: {excerpt(record.get('error_str'))}", "failed_call", "error_str")
+        raise ConversationError(
+            f"the model call failed: {excerpt(record.get('error_str'))}", "failed_call", "error_str"
+        )
     if not record.get("messages") or record["messages"] == "{}":
-        raise ConversationError("LiteLLM stored no prompt: set general_settings.store_prompts_in_spend_logs to true", "no_content", "messages")
+        raise ConversationError(
+            "LiteLLM stored no prompt: set general_settings.store_prompts_in_spend_logs to true",
+            "no_content",
+            "messages",
+        )
     if "litellm_truncated" in dumps(record.get("messages")) + dumps(record.get("response")):
-        raise ConversationError("LiteLLM cut a long string: raise MAX_STRING_LENGTH_PROMPT_IN_DB", "truncated", "messages")
-    parameters = record["model_parameters"] if isinstance(record.get("model_parameters"), dict) else {}
-    body = {"messages": record["messages"]} | {key: parameters[key] for key in ("tools", "functions") if key in parameters}
+        raise ConversationError(
+            "LiteLLM cut a long string: raise MAX_STRING_LENGTH_PROMPT_IN_DB",
+            "truncated",
+            "messages",
+        )
+    parameters = (
+        record["model_parameters"] if isinstance(record.get("model_parameters"), dict) else {}
+    )
+    body = {"messages": record["messages"]} | {
+        key: parameters[key] for key in ("tools", "functions") if key in parameters
+    }
     draft = Draft(read_facts(record, record.get("metadata")))
     _read_body(body, draft, "")
     read_response(record.get("response"), draft, "response")
@@ -223,7 +369,11 @@ def from_litellm(
 
 
 def _is_litellm(record: dict) -> bool:
-    return "response" in record and ("messages" in record or "call_type" in record) and any(key in record for key in ("call_type", "litellm_call_id", "model_parameters"))
+    return (
+        "response" in record
+        and ("messages" in record or "call_type" in record)
+        and any(key in record for key in ("call_type", "litellm_call_id", "model_parameters"))
+    )
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #e54f740f
 def from_whole(
@@ -234,10 +384,26 @@ def from_whole(
     "Read a record that holds a conversation, or raise `ConversationError`"
     draft = Draft(read_facts(record, record.get("metadata")))
     read_request(record, draft, "")
-    answer = next((key for key in ("response", "output", "completion") if record.get(key) is not None), None)
-    if "candidates" in record or "choices" in record or (answer == "output" and _is_items(record["output"])):
-        read_response({key: value for key, value in record.items() if key not in ("messages", "error")}, draft, "record")
-    elif answer and answer != "response" and draft.messages and isinstance(draft.messages[-1], dict) and draft.messages[-1].get("role") in ("assistant", "model"):
+    answer = next(
+        (key for key in ("response", "output", "completion") if record.get(key) is not None), None
+    )
+    if (
+        "candidates" in record
+        or "choices" in record
+        or (answer == "output" and _is_items(record["output"]))
+    ):
+        read_response(
+            {key: value for key, value in record.items() if key not in ("messages", "error")},
+            draft,
+            "record",
+        )
+    elif (
+        answer
+        and answer != "response"
+        and draft.messages
+        and isinstance(draft.messages[-1], dict)
+        and draft.messages[-1].get("role") in ("assistant", "model")
+    ):
         draft.warn("answer_left_out")  # the messages have one already
     elif answer:
         read_response(record[answer], draft, answer)
@@ -246,24 +412,64 @@ def from_whole(
 
 def _is_anthropic(record: dict) -> bool:
     tools, messages = record.get("tools"), record.get("messages")
-    declared = isinstance(tools, list) and tools and isinstance(tools[0], dict) and "input_schema" in tools[0]
-    return isinstance(messages, list) and (declared or any(_has_blocks(message) for message in messages))
+    declared = (
+        isinstance(tools, list)
+        and tools
+        and isinstance(tools[0], dict)
+        and "input_schema" in tools[0]
+    )
+    return isinstance(messages, list) and (
+        declared or any(_has_blocks(message) for message in messages)
+    )
 
 
 def _is_responses(record: dict) -> bool:
-    return record.get("object") == "response" or _is_items(record.get("input")) or (_is_items(record.get("output")) and "input" in record)
+    return (
+        record.get("object") == "response"
+        or _is_items(record.get("input"))
+        or (_is_items(record.get("output")) and "input" in record)
+    )
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #33d304df
 def _answer_alone(record: dict) -> Conversation:
-    raise ConversationError("an answer without its question: log the request beside the response", "missing_field", "choices")
+    raise ConversationError(
+        "an answer without its question: log the request beside the response",
+        "missing_field",
+        "choices",
+    )
 
 
 PROVIDERS = (
     Format("litellm", _is_litellm, from_litellm, "messages, model_parameters, response, call_type"),
-    Format("responses", _is_responses, lambda record: from_whole(record, format="responses"), "input and output items (and instructions, tools)"),
+    Format(
+        "responses",
+        _is_responses,
+        lambda record: from_whole(record, format="responses"),
+        "input and output items (and instructions, tools)",
+    ),
     Format("requests", _is_exchange, from_exchange, "request and response, or input and output"),
-    Format("gemini", lambda record: "contents" in record or ("candidates" in record and "contents" in record), lambda record: from_whole(record, format="gemini"), "contents (and tools, candidates)"),
-    Format("anthropic", _is_anthropic, lambda record: from_whole(record, format="anthropic"), "messages with tool_use blocks, or tools with input_schema"),
-    Format("messages", lambda record: isinstance(record.get("messages"), (list, str)), from_whole, "messages (and tools)"),
-    Format("answer", lambda record: "choices" in record or "candidates" in record, _answer_alone, "choices, beside a request"),
+    Format(
+        "gemini",
+        lambda record: "contents" in record or ("candidates" in record and "contents" in record),
+        lambda record: from_whole(record, format="gemini"),
+        "contents (and tools, candidates)",
+    ),
+    Format(
+        "anthropic",
+        _is_anthropic,
+        lambda record: from_whole(record, format="anthropic"),
+        "messages with tool_use blocks, or tools with input_schema",
+    ),
+    Format(
+        "messages",
+        lambda record: isinstance(record.get("messages"), (list, str)),
+        from_whole,
+        "messages (and tools)",
+    ),
+    Format(
+        "answer",
+        lambda record: "choices" in record or "candidates" in record,
+        _answer_alone,
+        "choices, beside a request",
+    ),
 )

@@ -6,18 +6,16 @@ One field of a log record goes in, the record's value comes out. Where a spellin
 
 # %% auto #0
 __all__ = ['REDACTED', 'parse_arguments', 'check_depth', 'parse_json_text', 'normal_schema', 'Catalogue', 'parse_tools',
-           'parse_content', 'parse_time', 'write_lines']
+           'parse_content', 'parse_time']
 
 # %% ../../nbs/01_formats/00_fields.ipynb #89fdd6fb
 import marshal
-import os
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 
-from ..conversation import ConversationError, dumps, excerpt, fingerprint, loads
+from ..errors import ConversationError
+from ..text import dumps, excerpt, fingerprint, loads
 
 # %% ../../nbs/01_formats/00_fields.ipynb #d5db93f1
 def parse_arguments(
@@ -31,11 +29,21 @@ def parse_arguments(
         try:
             value = loads(value)
         except (ValueError, RecursionError) as error:
-            raise ConversationError(f"arguments is not JSON ({error}): {value[:80]}", "args_not_json", path) from None
+            raise ConversationError(
+                f"arguments is not JSON ({error}): {value[:80]}", "args_not_json", path
+            ) from None
         if isinstance(value, str):
-            raise ConversationError(f"arguments is JSON text inside JSON text; write the object once: {value[:80]}", "args_not_object", path)
+            raise ConversationError(
+                f"arguments is JSON text inside JSON text; write the object once: {value[:80]}",
+                "args_not_object",
+                path,
+            )
     if not isinstance(value, dict):
-        raise ConversationError(f'arguments is an object such as {{"city": "Paris"}}, not {excerpt(value)}', "args_not_object", path)
+        raise ConversationError(
+            f'arguments is an object such as {{"city": "Paris"}}, not {excerpt(value)}',
+            "args_not_object",
+            path,
+        )
     if any(isinstance(inner, (dict, list)) for inner in value.values()):
         check_depth(value, path)
     return value
@@ -49,7 +57,9 @@ def check_depth(
     "Raise `ConversationError` for a value that is nested too deeply to check, infer from or render"
     if limit < 0:
         raise ConversationError("nested deeper than 64 levels", "too_deep", path)
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         if isinstance(inner, (dict, list)):
             check_depth(inner, path, limit - 1)
 
@@ -62,11 +72,26 @@ def parse_json_text(
     try:
         return loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConversationError(f"{path} is text, but not JSON text: {error}", "bad_type", path) from None
+        raise ConversationError(
+            f"{path} is text, but not JSON text: {error}", "bad_type", path
+        ) from None
 
 # %% ../../nbs/01_formats/00_fields.ipynb #a9de3693
-_TYPES = {"str": "string", "text": "string", "int": "integer", "long": "integer", "float": "number", "double": "number", "bool": "boolean",
-          "dict": "object", "map": "object", "hashmap": "object", "list": "array", "tuple": "array", "set": "array"}
+_TYPES = {
+    "str": "string",
+    "text": "string",
+    "int": "integer",
+    "long": "integer",
+    "float": "number",
+    "double": "number",
+    "bool": "boolean",
+    "dict": "object",
+    "map": "object",
+    "hashmap": "object",
+    "list": "array",
+    "tuple": "array",
+    "set": "array",
+}
 _JSON_TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")
 
 
@@ -87,9 +112,15 @@ def normal_schema(
 def _normal_part(key: str, value: object) -> object:
     if key == "type":
         return _normal_type(value)
-    if key in ("properties", "patternProperties", "$defs", "definitions") and isinstance(value, dict):
+    if key in ("properties", "patternProperties", "$defs", "definitions") and isinstance(
+        value, dict
+    ):
         return {name: normal_schema(part) for name, part in value.items()}
-    return value if key in ("default", "enum", "const", "example", "examples") else normal_schema(value)
+    return (
+        value
+        if key in ("default", "enum", "const", "example", "examples")
+        else normal_schema(value)
+    )
 
 
 def _normal_type(value: object) -> object:
@@ -97,12 +128,20 @@ def _normal_type(value: object) -> object:
         return [_normal_type(item) for item in value]
     if not isinstance(value, str):
         return value
-    plain = re.sub(r"\[.*\]", "", value.split(",")[0]).strip().lower()  # "List[str], optional" → "list"
+    plain = (
+        re.sub(r"\[.*\]", "", value.split(",")[0]).strip().lower()
+    )  # "List[str], optional" → "list"
     plain = _TYPES.get(plain, plain)
     return plain if plain in _JSON_TYPES or plain == "any" else value
 
 # %% ../../nbs/01_formats/00_fields.ipynb #a8744260
-_SCHEMA_KEYS = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema", "parameters_json_schema")
+_SCHEMA_KEYS = (
+    "parameters",
+    "input_schema",
+    "inputSchema",
+    "parametersJsonSchema",
+    "parameters_json_schema",
+)
 
 
 class Catalogue(list):
@@ -131,48 +170,107 @@ def parse_tools(
         return parsed
     except ConversationError:
         raise
-    except ValueError as error:  # what marshal says of a value that is nested too deeply for it, or is no JSON
+    except (
+        ValueError
+    ) as error:  # what marshal says of a value that is nested too deeply for it, or is no JSON
         check_depth(value, path)
-        raise ConversationError(f"tools hold a value that is not JSON: {error}", "bad_type", path) from None
+        raise ConversationError(
+            f"tools hold a value that is not JSON: {error}", "bad_type", path
+        ) from None
 
 # %% ../../nbs/01_formats/00_fields.ipynb #06fa421c
-@lru_cache(maxsize=256)  # most records of a log repeat a catalogue; version 2 of marshal keeps order and types
+@lru_cache(
+    maxsize=256
+)  # most records of a log repeat a catalogue; version 2 of marshal keeps order and types
 def _parsed_tools(key: bytes, path: str) -> tuple[list[dict], list[str]]:
     tools: dict[str, dict] = {}
     warnings, values = [], marshal.loads(key)
     check_depth(values, path)
     for i, tool in enumerate(values):
-        if isinstance(tool, dict) and isinstance(tool.get("type"), str) and tool["type"] != "function" and not any(k in tool for k in ("function", *_SCHEMA_KEYS)):
+        if (
+            isinstance(tool, dict)
+            and isinstance(tool.get("type"), str)
+            and tool["type"] != "function"
+            and not any(k in tool for k in ("function", *_SCHEMA_KEYS))
+        ):
             warnings.append("hosted_tool")
             continue
         parsed = _parse_tool(tool, f"{path}[{i}]")
         name = parsed["function"]["name"]
         if name in tools and fingerprint(tools[name]) != fingerprint(parsed):
-            raise ConversationError(f"tool {name} is declared twice with different schemas; keep one", "tool_conflict", f"{path}[{i}]")
+            raise ConversationError(
+                f"tool {name} is declared twice with different schemas; keep one",
+                "tool_conflict",
+                f"{path}[{i}]",
+            )
         tools[name] = parsed
     return list(tools.values()), warnings
 
 # %% ../../nbs/01_formats/00_fields.ipynb #e70dcd4b
 def _parse_tool(tool: object, path: str) -> dict:
     function = tool.get("function", tool) if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise ConversationError(f"a tool is an object with a name, not {excerpt(tool)}", "bad_type", path)
+    if (
+        not isinstance(function, dict)
+        or not isinstance(function.get("name"), str)
+        or not function["name"]
+    ):
+        raise ConversationError(
+            f"a tool is an object with a name, not {excerpt(tool)}", "bad_type", path
+        )
     schema = next((function[key] for key in _SCHEMA_KEYS if function.get(key) is not None), None)
     if not isinstance(schema, (dict, type(None))):
-        raise ConversationError(f"parameters of {function['name']} is a JSON Schema object", "bad_type", f"{path}.parameters")
+        raise ConversationError(
+            f"parameters of {function['name']} is a JSON Schema object",
+            "bad_type",
+            f"{path}.parameters",
+        )
     rest = {key: value for key, value in function.items() if key not in ("type", *_SCHEMA_KEYS)}
-    return {"type": "function", "function": rest | ({} if schema is None else {"parameters": normal_schema(_as_object(schema))})}
+    return {
+        "type": "function",
+        "function": rest
+        | ({} if schema is None else {"parameters": normal_schema(_as_object(schema))}),
+    }
 
 
 def _as_object(schema: dict) -> dict:
     "A flat map from parameter to its schema, as xLAM writes it, as an object schema"
-    flat = schema and not isinstance(schema.get("type"), str) and all(isinstance(part, dict) for part in schema.values())
-    return {"type": "object", "properties": schema} if flat and not schema.keys() <= {"properties", "$defs"} else schema
+    flat = (
+        schema
+        and not isinstance(schema.get("type"), str)
+        and all(isinstance(part, dict) for part in schema.values())
+    )
+    return (
+        {"type": "object", "properties": schema}
+        if flat and not schema.keys() <= {"properties", "$defs"}
+        else schema
+    )
 
 # %% ../../nbs/01_formats/00_fields.ipynb #c2ffe679
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-_MEDIA = ("image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document")
-_PAYLOADS = ("source", "image_url", "data", "input_audio", "file", "file_id", "file_data", "file_url", "url", "image", "audio")
+_MEDIA = (
+    "image",
+    "image_url",
+    "input_image",
+    "audio",
+    "input_audio",
+    "video",
+    "file",
+    "input_file",
+    "document",
+)
+_PAYLOADS = (
+    "source",
+    "image_url",
+    "data",
+    "input_audio",
+    "file",
+    "file_id",
+    "file_data",
+    "file_url",
+    "url",
+    "image",
+    "audio",
+)
 REDACTED = ("redacted-by-litellm", "<REDACTED>", "__REDACTED__", "[REDACTED]", "REDACTED")
 
 
@@ -184,24 +282,59 @@ def parse_content(
     "Bring a message's content to text, or raise `ConversationError`"
     if isinstance(content, str):
         if content in REDACTED:
-            raise ConversationError(f"the log holds the mark {content} in place of the content; turn content logging on", "redacted_content", "content")
+            raise ConversationError(
+                f"the log holds the mark {content} in place of the content; turn content logging on",
+                "redacted_content",
+                "content",
+            )
         return content
     if content is None:
         return ""
-    if isinstance(content, list) and all(_is_text(part, structured) for part in content) and (content or not structured):
-        return "\n".join(part if isinstance(part, str) else parse_content(part[_TEXT_PARTS[part.get("type", "text")]]) for part in content)
-    kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    media = bool(kinds) and any(isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] in _MEDIA and not part.keys().isdisjoint(_PAYLOADS) for part in content)
-    if media or (kinds and not structured and any(not isinstance(k, str) or k not in _TEXT_PARTS for k in kinds if k is not None)):
-        raise ConversationError("content holds parts that are not text (image, audio or file)", "multimodal", "content")
+    if (
+        isinstance(content, list)
+        and all(_is_text(part, structured) for part in content)
+        and (content or not structured)
+    ):
+        return "\n".join(
+            part
+            if isinstance(part, str)
+            else parse_content(part[_TEXT_PARTS[part.get("type", "text")]])
+            for part in content
+        )
+    kinds = (
+        [part.get("type") for part in content if isinstance(part, dict)]
+        if isinstance(content, list)
+        else []
+    )
+    media = bool(kinds) and any(
+        isinstance(part, dict)
+        and isinstance(part.get("type"), str)
+        and part["type"] in _MEDIA
+        and not part.keys().isdisjoint(_PAYLOADS)
+        for part in content
+    )
+    if media or (
+        kinds
+        and not structured
+        and any(not isinstance(k, str) or k not in _TEXT_PARTS for k in kinds if k is not None)
+    ):
+        raise ConversationError(
+            "content holds parts that are not text (image, audio or file)", "multimodal", "content"
+        )
     if structured:
         return dumps(content)
     raise ConversationError(f"content is text, not {excerpt(content)}", "bad_type", "content")
 
 
 def _is_text(part: object, strict: bool) -> bool:
-    kind = part.get("type", None if strict else "text") if isinstance(part, dict) else None  # a tool may return objects that have a text
-    return (isinstance(part, str) and not strict) or (isinstance(kind, str) and kind in _TEXT_PARTS and isinstance(part.get(_TEXT_PARTS[kind]), str))
+    kind = (
+        part.get("type", None if strict else "text") if isinstance(part, dict) else None
+    )  # a tool may return objects that have a text
+    return (isinstance(part, str) and not strict) or (
+        isinstance(kind, str)
+        and kind in _TEXT_PARTS
+        and isinstance(part.get(_TEXT_PARTS[kind]), str)
+    )
 
 # %% ../../nbs/01_formats/00_fields.ipynb #f16ae989
 def parse_time(
@@ -219,20 +352,6 @@ def parse_time(
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e20:
         return None
-    return value / next(unit for limit, unit in ((1e11, 1), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9)) if value < limit)
-
-# %% ../../nbs/01_formats/00_fields.ipynb #eb51345c
-def write_lines(
-    path: str | Path,  # The file; missing folders are made
-    lines: Iterable[str],  # Without line ends
-) -> None:
-    "Write a text file that appears when it is whole"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(half, "w", encoding="utf-8", newline="\n") as handle:
-            handle.writelines(line + "\n" for line in lines)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    return value / next(
+        unit for limit, unit in ((1e11, 1), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9)) if value < limit
+    )

@@ -11,9 +11,11 @@ __all__ = ['Draft', 'read_facts', 'merge_chunks', 'read_events', 'read_completio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..conversation import Conversation, ConversationError, excerpt
+from ..conversation import Conversation
+from ..errors import ConversationError
 from .fields import parse_json_text
 from .normalise import build
+from ..text import excerpt
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #8eded2e6
 @dataclass
@@ -42,12 +44,25 @@ class Draft:
 
     def build(self, format: str) -> Conversation:
         "Make the conversation, or raise `ConversationError`"
-        return build(format, self.messages, self.tools, meta=self.meta, places=self.places, tools_path=self.tools_path)
+        return build(
+            format,
+            self.messages,
+            self.tools,
+            meta=self.meta,
+            places=self.places,
+            tools_path=self.tools_path,
+        )
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #4aa3e819
 _FACTS = {
     "id": ("id", "request_id", "uuid"),
-    "conversation_id": ("conversation_id", "conversationId", "session_id", "sessionId", "thread_id"),
+    "conversation_id": (
+        "conversation_id",
+        "conversationId",
+        "session_id",
+        "sessionId",
+        "thread_id",
+    ),
     "user_id": ("user_id", "userId", "end_user", "client_id", "user"),
     "timestamp": ("timestamp", "created_at", "start_time", "startTime", "created", "ts"),
     "model": ("model",),
@@ -68,7 +83,12 @@ def read_facts(
             continue
         for key in sorted([key for key in record if key in _RANKED], key=_RANKED.get):
             fact, value = _RANKED[key][1], record[key]
-            if fact not in facts and isinstance(value, (str, int, float)) and value != "" and not isinstance(value, bool):
+            if (
+                fact not in facts
+                and isinstance(value, (str, int, float))
+                and value != ""
+                and not isinstance(value, bool)
+            ):
                 facts[fact] = value if fact == "timestamp" else str(value)
         if "scores" in record or "reward" in record or "score" in record:
             facts["scores"] = _read_scores(record) | facts.get("scores", {})
@@ -78,32 +98,59 @@ def read_facts(
 def _read_scores(record: dict) -> dict:
     own = {key: record[key] for key in ("reward", "score") if key in record}
     named = own | (record["scores"] if isinstance(record.get("scores"), dict) else {})
-    return {key: float(value) for key, value in named.items() if isinstance(value, (int, float)) and abs(value) < 1e300}
+    return {
+        key: float(value)
+        for key, value in named.items()
+        if isinstance(value, (int, float)) and abs(value) < 1e300
+    }
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #c01867f2
 def merge_chunks(
     chunks: Iterable[object],  # `chat.completion.chunk` objects in their order
-) -> dict:  # A `chat.completion` response; its finish_reason is `incomplete` when the stream broke off
+) -> (
+    dict
+):  # A `chat.completion` response; its finish_reason is `incomplete` when the stream broke off
     "Join the chunks of a streamed answer, or raise `ConversationError`"
-    texts, reason, calls, others = {"content": "", "reasoning_content": "", "refusal": ""}, None, {}, set()
+    texts, reason, calls, others = (
+        {"content": "", "reasoning_content": "", "refusal": ""},
+        None,
+        {},
+        set(),
+    )
     for i, chunk in enumerate(chunks):
         choices = chunk.get("choices") if isinstance(chunk, dict) else None
         if not isinstance(choices, list):
-            raise ConversationError(f"a chunk has a list of choices; streams of other APIs are not read: {excerpt(chunk)}", "bad_type", f"[{i}].choices")
+            raise ConversationError(
+                f"a chunk has a list of choices; streams of other APIs are not read: {excerpt(chunk)}",
+                "bad_type",
+                f"[{i}].choices",
+            )
         for choice in choices:
             delta = choice.get("delta") if isinstance(choice, dict) else None
             parts = delta.get("tool_calls") or [] if isinstance(delta, dict) else None
-            if not isinstance(parts, list) or not all(isinstance(delta.get(key) or "", str) for key in texts):
-                raise ConversationError(f"a choice of a chunk has a delta with text or pieces of calls: {excerpt(choice)}", "bad_type", f"[{i}].choices")
+            if not isinstance(parts, list) or not all(
+                isinstance(delta.get(key) or "", str) for key in texts
+            ):
+                raise ConversationError(
+                    f"a choice of a chunk has a delta with text or pieces of calls: {excerpt(choice)}",
+                    "bad_type",
+                    f"[{i}].choices",
+                )
             if choice.get("index", 0) != 0:
                 others.add(str(choice["index"]))
                 continue
             texts = {key: text + (delta.get(key) or "") for key, text in texts.items()}
             reason = choice.get("finish_reason") or reason
-            legacy = [{"index": 0, "id": "", "function": delta["function_call"]}] if delta.get("function_call") else []
+            legacy = (
+                [{"index": 0, "id": "", "function": delta["function_call"]}]
+                if delta.get("function_call")
+                else []
+            )
             for part in [*parts, *legacy]:
                 _merge_call(calls, part, f"[{i}].choices[0].delta.tool_calls")
-    message = {"role": "assistant"} | {key: text for key, text in texts.items() if text or key == "content"}
+    message = {"role": "assistant"} | {
+        key: text for key, text in texts.items() if text or key == "content"
+    }
     if calls:
         message["tool_calls"] = [calls[index] for index in sorted(calls)]
     choice = {"index": 0, "finish_reason": reason or "incomplete", "message": message}
@@ -113,15 +160,24 @@ def merge_chunks(
 def _merge_call(calls: dict, part: object, path: str) -> None:
     function = part.get("function") if isinstance(part, dict) else None
     if not isinstance(function, dict) or not isinstance(part.get("index", 0), int):
-        raise ConversationError(f"a piece of a call has an index and a function, not {excerpt(part)}", "bad_type", path)
+        raise ConversationError(
+            f"a piece of a call has an index and a function, not {excerpt(part)}", "bad_type", path
+        )
     id = part.get("id") or ""
     last = max(calls, default=0)
     begins = id and calls and calls[last]["id"] not in ("", id)  # some servers leave the index out
-    call = calls.setdefault(part.get("index", last + bool(begins)), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    call = calls.setdefault(
+        part.get("index", last + bool(begins)),
+        {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
+    )
     call["id"] = call["id"] or id
     for key in ("name", "arguments"):
         if not isinstance(function.get(key) or "", str):
-            raise ConversationError(f"the {key} of a streamed call is text, not {excerpt(function[key])}", "bad_type", path)
+            raise ConversationError(
+                f"the {key} of a streamed call is text, not {excerpt(function[key])}",
+                "bad_type",
+                path,
+            )
     call["function"]["name"] = call["function"]["name"] or function.get("name") or ""
     call["function"]["arguments"] += function.get("arguments") or ""
 
@@ -143,17 +199,35 @@ def read_completion(
     "Read the response of a chat completion, or raise `ConversationError`"
     if isinstance(response, str) and response.lstrip().startswith(("data:", "event:")):
         response = merge_chunks(read_events(response, path))
-    if isinstance(response, list) and response and isinstance(response[0], dict) and "choices" in response[0]:
+    if (
+        isinstance(response, list)
+        and response
+        and isinstance(response[0], dict)
+        and "choices" in response[0]
+    ):
         response = merge_chunks(response)
     if not isinstance(response, dict):
-        raise ConversationError(f"a response is an object, not {excerpt(response)}", "missing_field" if response is None else "bad_type", path)
+        raise ConversationError(
+            f"a response is an object, not {excerpt(response)}",
+            "missing_field" if response is None else "bad_type",
+            path,
+        )
     if response.get("error") and not response.get("choices"):
-        raise ConversationError(f"the model call failed: {excerpt(response['error'])}", "failed_call", path)
+        raise ConversationError(
+            f"the model call failed: {excerpt(response['error'])}", "failed_call", path
+        )
     choices = response.get("choices")
     if choices is None and "role" in response:
         return draft.add(response, path)
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict) or not isinstance(choices[0].get("message"), dict):
-        raise ConversationError("a response has choices with a message in each", "missing_field", f"{path}.choices")
+    if (
+        not isinstance(choices, list)
+        or not choices
+        or not isinstance(choices[0], dict)
+        or not isinstance(choices[0].get("message"), dict)
+    ):
+        raise ConversationError(
+            "a response has choices with a message in each", "missing_field", f"{path}.choices"
+        )
     if len(choices) > 1:
         draft.warn("extra_choices")
     if isinstance(choices[0].get("finish_reason"), str):
@@ -178,11 +252,22 @@ class _Items:
         elif kind == "function_call":
             self.call(item, place)
         elif kind == "function_call_output":
-            self.turn = self.draft.add({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}, place)
+            self.turn = self.draft.add(
+                {
+                    "role": "tool",
+                    "tool_call_id": item.get("call_id"),
+                    "content": item.get("output"),
+                },
+                place,
+            )
         elif kind == "reasoning":
             self.reasoning(item)
         elif kind == "item_reference":
-            raise ConversationError("the history is referred to, not logged; log the whole input", "missing_history", place)
+            raise ConversationError(
+                "the history is referred to, not logged; log the whole input",
+                "missing_history",
+                place,
+            )
         else:  # run by the provider: what follows rests on a result that a server of ours could not give
             self.draft.warn("hosted_tool")
             self.next["weight"] = 0
@@ -200,31 +285,50 @@ class _Items:
             if item.get("status") == "incomplete":
                 self.turn["weight"] = 0
         else:
-            self.turn, self.next = self.draft.add({"role": item.get("role"), "content": content}, place), {}
+            self.turn, self.next = (
+                self.draft.add({"role": item.get("role"), "content": content}, place),
+                {},
+            )
 
     def call(self, item: dict, place: str) -> None:
         turn = self.turn or self.assistant("", place)
         function = {"name": item.get("name"), "arguments": item.get("arguments")}
-        turn["tool_calls"] = [*turn.get("tool_calls", []), {"id": item.get("call_id"), "function": function}]
+        turn["tool_calls"] = [
+            *turn.get("tool_calls", []),
+            {"id": item.get("call_id"), "function": function},
+        ]
         if item.get("status") == "incomplete" or "weight" in self.next:
             turn["weight"] = 0
 
     def reasoning(self, item: dict) -> None:
         parts = item["content"] if isinstance(item.get("content"), list) else []
-        texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        texts = [
+            part["text"]
+            for part in parts
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+        ]
         if not texts:  # a summary, or encrypted
             self.draft.warn("reasoning_left_out")
-        self.turn, self.next["reasoning_content"] = None, "\n".join(filter(None, [self.next.get("reasoning_content", ""), *texts]))
+        self.turn, self.next["reasoning_content"] = (
+            None,
+            "\n".join(filter(None, [self.next.get("reasoning_content", ""), *texts])),
+        )
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #22138f79
 def _unwrapped(content: object, draft: Draft) -> object:
     "Take the text out of a whole message that stands where a part's text should be"
+
     def text(part: object) -> object:
         inner = part.get("text") if isinstance(part, dict) else None
-        if isinstance(inner, dict) and set(inner) == {"role", "content"} and isinstance(inner["content"], str):
+        if (
+            isinstance(inner, dict)
+            and set(inner) == {"role", "content"}
+            and isinstance(inner["content"], str)
+        ):
             draft.warn("wrapped_text")
             return part | {"text": inner["content"]}
         return part
+
     return [text(part) for part in content] if isinstance(content, list) else content
 
 
@@ -237,7 +341,11 @@ def read_items(
     if isinstance(items, str):
         return draft.add({"role": "user", "content": items}, path)
     if not isinstance(items, list):
-        raise ConversationError(f"input and output are lists of items, not {excerpt(items)}", "missing_field" if items is None else "bad_type", path)
+        raise ConversationError(
+            f"input and output are lists of items, not {excerpt(items)}",
+            "missing_field" if items is None else "bad_type",
+            path,
+        )
     walk = _Items(draft)
     for i, item in enumerate(items):
         walk.item(item, f"{path}[{i}]")

@@ -10,17 +10,29 @@ __all__ = ['from_otel', 'expand_otlp', 'attribute_names', 'is_otel_span', 'is_ot
 # %% ../../nbs/01_formats/06_otel.ipynb #1cd79a5e
 from collections.abc import Iterator
 
-from ..conversation import Conversation, ConversationError, excerpt
-from .fields import parse_json_text
-from .normalise import PartOfAnother
-from .openai_api import Draft
+from ..conversation import Conversation
+from ..errors import ConversationError, PartOfAnother
 from .blocks import read_messages
-from .otel_attributes import branch, check_span, decode_attributes, decode_value, nest_attributes, read_attribute, span_facts, span_failure
+from .fields import parse_json_text
+from .openai_api import Draft
+from toolcall.formats.otel_attributes import (
+    branch,
+    check_span,
+    decode_attributes,
+    decode_value,
+    nest_attributes,
+    read_attribute,
+    span_facts,
+    span_failure,
+)
+from ..text import excerpt
 
 # %% ../../nbs/01_formats/06_otel.ipynb #061d0cb6
 def _read_turns(messages: object, draft: Draft, path: str) -> None:
     if not isinstance(messages, list):
-        raise ConversationError(f"{path} is a list of messages, not {excerpt(messages)}", "bad_type", path)
+        raise ConversationError(
+            f"{path} is a list of messages, not {excerpt(messages)}", "bad_type", path
+        )
     if not any(isinstance(message, dict) and "parts" in message for message in messages):
         return read_messages(messages, draft, path)
     for i, message in enumerate(messages):
@@ -32,7 +44,9 @@ def _read_turns(messages: object, draft: Draft, path: str) -> None:
 
 def _read_parts(message: dict, draft: Draft, place: str) -> None:
     if not isinstance(message["parts"], list):
-        raise ConversationError(f"parts is a list, not {excerpt(message['parts'])}", "bad_type", f"{place}.parts")
+        raise ConversationError(
+            f"parts is a list, not {excerpt(message['parts'])}", "bad_type", f"{place}.parts"
+        )
     turn = {"role": message.get("role"), "content": []}
     results = 0
     for j, part in enumerate(message["parts"]):
@@ -40,19 +54,36 @@ def _read_parts(message: dict, draft: Draft, place: str) -> None:
         if kind == "text":
             turn["content"].append({"type": "text", "text": part.get("content")})
         elif kind == "reasoning" and isinstance(part.get("content"), str):
-            turn["reasoning_content"] = "\n".join(filter(None, [turn.get("reasoning_content"), part["content"]]))
+            turn["reasoning_content"] = "\n".join(
+                filter(None, [turn.get("reasoning_content"), part["content"]])
+            )
         elif kind == "tool_call":
             function = {"name": part.get("name"), "arguments": part.get("arguments")}
-            turn["tool_calls"] = [*turn.get("tool_calls", []), {"id": part.get("id"), "function": function}]
+            turn["tool_calls"] = [
+                *turn.get("tool_calls", []),
+                {"id": part.get("id"), "function": function},
+            ]
         elif kind == "tool_call_response":
             results += 1
             content = part["response"] if "response" in part else part.get("result")
-            draft.add({"role": "tool", "tool_call_id": part.get("id"), "name": part.get("name"), "content": content}, f"{place}.parts[{j}]")
+            draft.add(
+                {
+                    "role": "tool",
+                    "tool_call_id": part.get("id"),
+                    "name": part.get("name"),
+                    "content": content,
+                },
+                f"{place}.parts[{j}]",
+            )
         elif kind in ("server_tool_call", "server_tool_call_response"):
             draft.warn("hosted_tool")
             turn["weight"] = 0
         else:
-            raise ConversationError(f"a part is text, reasoning, tool_call or tool_call_response, not {excerpt(part)}", "multimodal", f"{place}.parts[{j}]")
+            raise ConversationError(
+                f"a part is text, reasoning, tool_call or tool_call_response, not {excerpt(part)}",
+                "multimodal",
+                f"{place}.parts[{j}]",
+            )
     if len(turn) > 2 or turn["content"] or not results:
         draft.add(turn, place)
 
@@ -60,7 +91,9 @@ def _read_parts(message: dict, draft: Draft, place: str) -> None:
 def _first_choice(choices: object, draft: Draft, path: str) -> list:
     "The choice that the conversation went on with; its finish reason is noted"
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise ConversationError(f"the answer is a list of messages, not {excerpt(choices)}", "bad_type", path)
+        raise ConversationError(
+            f"the answer is a list of messages, not {excerpt(choices)}", "bad_type", path
+        )
     if len(choices) > 1:
         draft.warn("extra_choices")
     if isinstance(choices[0].get("finish_reason"), str):
@@ -70,20 +103,34 @@ def _first_choice(choices: object, draft: Draft, path: str) -> list:
 
 def _read_flat(attributes: dict, draft: Draft) -> None:
     "Read OpenLLMetry's keys"
-    tree = nest_attributes(attributes, ("gen_ai.prompt.", "gen_ai.completion.", "llm.request.functions."))
+    tree = nest_attributes(
+        attributes, ("gen_ai.prompt.", "gen_ai.completion.", "llm.request.functions.")
+    )
     functions = branch(tree, "llm", "request", "functions")
     for i, function in enumerate(functions if isinstance(functions, list) else []):
         path = f"attributes.llm.request.functions.{i}"
-        schema = function.pop("parameters", function.pop("arguments", None)) if isinstance(function, dict) else None
+        schema = (
+            function.pop("parameters", function.pop("arguments", None))
+            if isinstance(function, dict)
+            else None
+        )
         if schema:
-            function["parameters"] = parse_json_text(schema, path) if isinstance(schema, str) else schema
+            function["parameters"] = (
+                parse_json_text(schema, path) if isinstance(schema, str) else schema
+            )
     draft.offer(functions, "attributes.llm.request.functions")
     prompts = branch(tree, "gen_ai", "prompt")
-    answer = _first_choice(branch(tree, "gen_ai", "completion"), draft, "attributes.gen_ai.completion")
+    answer = _first_choice(
+        branch(tree, "gen_ai", "completion"), draft, "attributes.gen_ai.completion"
+    )
     for name, messages in (("prompt", prompts), ("completion", answer)):
         path = f"attributes.gen_ai.{name}"
         draft.meta["response_at"] = len(draft.messages)
-        read_messages([_with_blocks(m, draft) for m in messages] if isinstance(messages, list) else messages, draft, path)
+        read_messages(
+            [_with_blocks(m, draft) for m in messages] if isinstance(messages, list) else messages,
+            draft,
+            path,
+        )
 
 
 def _with_blocks(message: object, draft: Draft) -> object:
@@ -91,16 +138,25 @@ def _with_blocks(message: object, draft: Draft) -> object:
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, str) and content.startswith('[{"') and '"type"' in content:
         parts = read_attribute({"content": content}, "content")
-        if isinstance(parts, list) and all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in parts):
+        if isinstance(parts, list) and all(
+            isinstance(part, dict) and isinstance(part.get("type"), str) for part in parts
+        ):
             draft.warn("parts_as_text")
             return message | {"content": parts}
     return message
 
 # %% ../../nbs/01_formats/06_otel.ipynb #ed320504
-_EVENTS = {"gen_ai.system.message": "system", "gen_ai.user.message": "user", "gen_ai.assistant.message": "assistant",
-           "gen_ai.tool.message": "tool", "gen_ai.choice": "choice"}
-_NO_CONTENT = ("the call was traced without its messages: set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true, or =SPAN_ONLY together with "
-               "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental (OpenLLMetry: TRACELOOP_TRACE_CONTENT=true)")
+_EVENTS = {
+    "gen_ai.system.message": "system",
+    "gen_ai.user.message": "user",
+    "gen_ai.assistant.message": "assistant",
+    "gen_ai.tool.message": "tool",
+    "gen_ai.choice": "choice",
+}
+_NO_CONTENT = (
+    "the call was traced without its messages: set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true, or =SPAN_ONLY together with "
+    "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental (OpenLLMetry: TRACELOOP_TRACE_CONTENT=true)"
+)
 
 
 def _event(record: object) -> tuple[str, object]:
@@ -108,7 +164,12 @@ def _event(record: object) -> tuple[str, object]:
     if not isinstance(record, dict):
         return "", None
     attributes = decode_attributes(record.get("attributes"))
-    names = (record.get("eventName"), record.get("event_name"), record.get("name"), attributes.get("event.name"))
+    names = (
+        record.get("eventName"),
+        record.get("event_name"),
+        record.get("name"),
+        attributes.get("event.name"),
+    )
     name = next((name for name in names if isinstance(name, str) and name in _EVENTS), "")
     if "gen_ai.event.content" in attributes:
         return name, read_attribute(attributes, "gen_ai.event.content")
@@ -119,26 +180,38 @@ def _read_events(events: list[tuple[str, object, str]], draft: Draft) -> None:
     choices, path = [], ""
     for name, body, place in events:
         if not isinstance(body, dict):
-            raise ConversationError(f"the body of {name} is an object, not {excerpt(body)}", "bad_type", place)
+            raise ConversationError(
+                f"the body of {name} is an object, not {excerpt(body)}", "bad_type", place
+            )
         if name == "gen_ai.choice":
             message = _told(body.get("message"), place)
             message = message if isinstance(message, dict) else {"content": message}
-            choices.append({key: body[key] for key in ("finish_reason", "tool_calls") if key in body} | message)
+            choices.append(
+                {key: body[key] for key in ("finish_reason", "tool_calls") if key in body} | message
+            )
             path = path or place
             continue
         if _EVENTS[name] != "assistant" and body.get("content") is None:
             raise ConversationError(_NO_CONTENT, "no_content", place)
-        extra = {"tool_call_id": body.get("tool_call_id", body.get("id"))} if _EVENTS[name] == "tool" else {"content": _told(body.get("content"), place)}
+        extra = (
+            {"tool_call_id": body.get("tool_call_id", body.get("id"))}
+            if _EVENTS[name] == "tool"
+            else {"content": _told(body.get("content"), place)}
+        )
         read_messages([body | {"role": _EVENTS[name]} | extra], draft, place)
     if not choices:
-        raise ConversationError("no event gen_ai.choice: the model's answer is not in the trace", "no_content", "events")
+        raise ConversationError(
+            "no event gen_ai.choice: the model's answer is not in the trace", "no_content", "events"
+        )
     draft.meta["response_at"] = len(draft.messages)
     read_messages([{"role": "assistant"} | _first_choice(choices, draft, path)[0]], draft, path)
 
 # %% ../../nbs/01_formats/06_otel.ipynb #ae688ee9
 def _told(value: object, place: str) -> object:
     "A message or its blocks, where an attribute can only hold text"
-    if not isinstance(value, str) or not value.lstrip().startswith(('[{"', '{"role"', '{"content"', '{"text"')):
+    if not isinstance(value, str) or not value.lstrip().startswith(
+        ('[{"', '{"role"', '{"content"', '{"text"')
+    ):
         return value
     try:
         return parse_json_text(value, place)
@@ -147,8 +220,20 @@ def _told(value: object, place: str) -> object:
 
 # %% ../../nbs/01_formats/06_otel.ipynb #e412541d
 _MODEL = ("chat", "text_completion", "generate_content", "completion")
-_OTHER = ("execute_tool", "invoke_agent", "create_agent", "invoke_workflow", "embeddings", "retrieval")
-_CONTENT = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt.", "gen_ai.completion.")
+_OTHER = (
+    "execute_tool",
+    "invoke_agent",
+    "create_agent",
+    "invoke_workflow",
+    "embeddings",
+    "retrieval",
+)
+_CONTENT = (
+    "gen_ai.input.messages",
+    "gen_ai.output.messages",
+    "gen_ai.prompt.",
+    "gen_ai.completion.",
+)
 
 
 def from_otel(
@@ -159,17 +244,26 @@ def from_otel(
     items = record["events"] if isinstance(record.get("events"), list) else []
     events = [(*_event(item), f"events[{i}]") for i, item in enumerate(items)]
     for item in items:  # the messages of a call in one event on its span
-        if isinstance(item, dict) and item.get("name") == "gen_ai.client.inference.operation.details":
+        if (
+            isinstance(item, dict)
+            and item.get("name") == "gen_ai.client.inference.operation.details"
+        ):
             attributes = decode_attributes(item.get("attributes")) | attributes
     events = [event for event in events if event[0]]
     operation = attributes.get("gen_ai.operation.name", attributes.get("llm.request.type"))
     content = [key for key in attributes if key.startswith(_CONTENT)]
     is_call = content or events or operation in _MODEL or _event(record)[0]
     if record.get("joined") is True or operation in _OTHER or not is_call:
-        raise PartOfAnother(f"not a call of a model: {excerpt(operation or record.get('name'))}", "other_span")
+        raise PartOfAnother(
+            f"not a call of a model: {excerpt(operation or record.get('name'))}", "other_span"
+        )
     check_span(record, attributes)
     if _event(record)[0] and not events:
-        raise ConversationError("one message of a call, without the others: read whole OTLP documents, whose records name their span", "missing_history", "body")
+        raise ConversationError(
+            "one message of a call, without the others: read whole OTLP documents, whose records name their span",
+            "missing_history",
+            "body",
+        )
     draft = Draft(span_facts(record, attributes))
     if any(key.startswith(_CONTENT[:2]) for key in content):
         _read_structured(attributes, draft)
@@ -187,14 +281,24 @@ def _read_structured(attributes: dict, draft: Draft) -> None:
     system = read_attribute(attributes, "gen_ai.system_instructions")
     if system:
         parts = system if isinstance(system, list) else [{"type": "text", "content": system}]
-        _read_parts({"role": "system", "parts": parts}, draft, "attributes.gen_ai.system_instructions")
+        _read_parts(
+            {"role": "system", "parts": parts}, draft, "attributes.gen_ai.system_instructions"
+        )
     for key in _CONTENT[:2]:
         messages = read_attribute(attributes, key)
         if not messages:
-            raise ConversationError(f"{key} is missing: {_NO_CONTENT}", "no_content", f"attributes.{key}")
+            raise ConversationError(
+                f"{key} is missing: {_NO_CONTENT}", "no_content", f"attributes.{key}"
+            )
         draft.meta["response_at"] = len(draft.messages)
-        _read_turns(_first_choice(messages, draft, f"attributes.{key}") if "output" in key else messages, draft, f"attributes.{key}")
-    draft.offer(read_attribute(attributes, "gen_ai.tool.definitions"), "attributes.gen_ai.tool.definitions")
+        _read_turns(
+            _first_choice(messages, draft, f"attributes.{key}") if "output" in key else messages,
+            draft,
+            f"attributes.{key}",
+        )
+    draft.offer(
+        read_attribute(attributes, "gen_ai.tool.definitions"), "attributes.gen_ai.tool.definitions"
+    )
 
 # %% ../../nbs/01_formats/06_otel.ipynb #17483c9d
 def _join_tools(draft: Draft, outcomes: object) -> None:
@@ -204,39 +308,70 @@ def _join_tools(draft: Draft, outcomes: object) -> None:
     def outcome(id: object) -> dict:
         "What the tool's span says, when one span of this trace, or of the whole document, has the call's id"
         found = outcomes.get(id.strip()) if isinstance(id, str) else None
-        known = (found.get(trace) or (next(iter(found.values())) if len(found) == 1 else None)) if isinstance(found, dict) and found else None
+        known = (
+            (found.get(trace) or (next(iter(found.values())) if len(found) == 1 else None))
+            if isinstance(found, dict) and found
+            else None
+        )
         return known if isinstance(known, dict) else {}
 
-    results = [message for message in draft.messages if isinstance(message, dict) and message.get("role") == "tool"]
+    results = [
+        message
+        for message in draft.messages
+        if isinstance(message, dict) and message.get("role") == "tool"
+    ]
     for message in results:
         if isinstance(outcome(message.get("tool_call_id")).get("is_error"), bool):
             message.setdefault("is_error", outcome(message["tool_call_id"])["is_error"])
-    answered = [message["tool_call_id"].strip() for message in results if isinstance(message.get("tool_call_id"), str)]
-    for at in reversed(range(draft.meta["response_at"])):  # not the new turn: its results belong to the next call
+    answered = [
+        message["tool_call_id"].strip()
+        for message in results
+        if isinstance(message.get("tool_call_id"), str)
+    ]
+    for at in reversed(
+        range(draft.meta["response_at"])
+    ):  # not the new turn: its results belong to the next call
         message = draft.messages[at]
         calls = message.get("tool_calls") if isinstance(message, dict) else None
         for call in reversed(calls if isinstance(calls, list) else []):
             id = call.get("id") if isinstance(call, dict) else None
             if isinstance(id, str) and id.strip() not in answered and "result" in outcome(id):
                 known = outcome(id)
-                draft.messages.insert(at + 1, {"role": "tool", "tool_call_id": id, "content": known["result"], "is_error": known.get("is_error")})
+                draft.messages.insert(
+                    at + 1,
+                    {
+                        "role": "tool",
+                        "tool_call_id": id,
+                        "content": known["result"],
+                        "is_error": known.get("is_error"),
+                    },
+                )
                 draft.places.insert(at + 1, f"toolOutcomes.{id.strip()}")
                 draft.meta["response_at"] += 1
                 draft.warn("result_from_span")
 
 # %% ../../nbs/01_formats/06_otel.ipynb #6ff0615e
-_LEVELS = (("resourceSpans", "resource_spans", "resourceLogs", "resource_logs"),
-           ("scopeSpans", "scope_spans", "scopeLogs", "scope_logs", "instrumentationLibrarySpans"), ("spans", "logRecords", "log_records"))
+_LEVELS = (
+    ("resourceSpans", "resource_spans", "resourceLogs", "resource_logs"),
+    ("scopeSpans", "scope_spans", "scopeLogs", "scope_logs", "instrumentationLibrarySpans"),
+    ("spans", "logRecords", "log_records"),
+)
 
 
 def _each(holder: dict, keys: tuple[str, ...], path: str) -> Iterator[tuple[str, dict]]:
     for key in keys:
         items = holder.get(key)
         if not isinstance(items, (list, type(None))):
-            raise ConversationError(f"{key} is a list, not {type(items).__name__}", "bad_type", f"{path}{key}")
+            raise ConversationError(
+                f"{key} is a list, not {type(items).__name__}", "bad_type", f"{path}{key}"
+            )
         for i, item in enumerate(items or []):
             if not isinstance(item, dict):
-                raise ConversationError(f"an entry of {key} is an object, not {type(item).__name__}", "bad_type", f"{path}{key}[{i}]")
+                raise ConversationError(
+                    f"an entry of {key} is an object, not {type(item).__name__}",
+                    "bad_type",
+                    f"{path}{key}[{i}]",
+                )
             yield f"{path}{key}[{i}]", item
 
 
@@ -246,19 +381,36 @@ def expand_otlp(
     "Take an OTLP document apart, or raise `ConversationError`"
     found = [("", document)]
     for keys in _LEVELS:
-        found = [part for path, holder in found for part in _each(holder, keys, f"{path}." if path else "")]
+        found = [
+            part
+            for path, holder in found
+            for part in _each(holder, keys, f"{path}." if path else "")
+        ]
     if not found:
-        raise ConversationError("the document holds no spans and no log records", "no_content", "resourceSpans")
+        raise ConversationError(
+            "the document holds no spans and no log records", "no_content", "resourceSpans"
+        )
     parts = [(path, _opened(record) | {"otlp": True}) for path, record in found]
     outcomes: dict[str, dict] = {}
     for _, record in parts:
         attributes = record["attributes"] if isinstance(record["attributes"], dict) else {}
         id = attributes.get("gen_ai.tool.call.id")
         if isinstance(id, str) and attributes.get("gen_ai.operation.name") == "execute_tool":
-            result = {"result": attributes[key] for key in ["gen_ai.tool.call.result"] if attributes.get(key) is not None}
+            result = {
+                "result": attributes[key]
+                for key in ["gen_ai.tool.call.result"]
+                if attributes.get(key) is not None
+            }
             trace = span_facts(record, attributes)["trace_id"] or ""
-            outcomes.setdefault(id.strip(), {})[trace] = {"is_error": span_failure(record, attributes) is not None} | result
-    return _gathered([(path, record | {"toolOutcomes": outcomes} if outcomes else record) for path, record in parts])
+            outcomes.setdefault(id.strip(), {})[trace] = {
+                "is_error": span_failure(record, attributes) is not None
+            } | result
+    return _gathered(
+        [
+            (path, record | {"toolOutcomes": outcomes} if outcomes else record)
+            for path, record in parts
+        ]
+    )
 
 # %% ../../nbs/01_formats/06_otel.ipynb #8c5e0969
 def _opened(record: dict) -> dict:
@@ -274,12 +426,20 @@ def _gathered(parts: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
     groups: dict[tuple, list[int]] = {}
     for i, (_, record) in enumerate(parts):
         facts = span_facts(record, {})
-        if isinstance(record["attributes"], dict) and _event(record | {"body": None})[0] and facts["id"] and facts["trace_id"]:
+        if (
+            isinstance(record["attributes"], dict)
+            and _event(record | {"body": None})[0]
+            and facts["id"]
+            and facts["trace_id"]
+        ):
             groups.setdefault((facts["trace_id"], facts["id"]), []).append(i)
     for group in groups.values():
         events = [parts[i][1] for i in group]
         for i in group:
-            parts[i] = (parts[i][0], parts[i][1] | ({"events": events} if i == group[-1] else {"joined": True}))
+            parts[i] = (
+                parts[i][0],
+                parts[i][1] | ({"events": events} if i == group[-1] else {"joined": True}),
+            )
     return parts
 
 # %% ../../nbs/01_formats/06_otel.ipynb #1e83370e
@@ -288,7 +448,13 @@ def attribute_names(
 ) -> list[str]:  # Without the prefix `attributes.`
     "List the names of a record's attributes, decoded or not"
     attributes = record.get("attributes", record)
-    names = [item.get("key") for item in attributes if isinstance(item, dict)] if isinstance(attributes, list) else attributes if isinstance(attributes, dict) else []
+    names = (
+        [item.get("key") for item in attributes if isinstance(item, dict)]
+        if isinstance(attributes, list)
+        else attributes
+        if isinstance(attributes, dict)
+        else []
+    )
     return [name.removeprefix("attributes.") for name in names if isinstance(name, str)]
 
 
@@ -300,8 +466,15 @@ def is_otel_span(
     if any(name.startswith("mlflow.span") for name in names):
         return False
     events = record["events"] if isinstance(record.get("events"), list) else []
-    named = [item.get("name") for item in [record, *events] if isinstance(item, dict)] + [record.get("eventName"), record.get("event_name")]
-    return record.get("otlp") is True or any(name.startswith(("gen_ai.", "llm.request.")) for name in names) or any(isinstance(name, str) and name in _EVENTS for name in named)
+    named = [item.get("name") for item in [record, *events] if isinstance(item, dict)] + [
+        record.get("eventName"),
+        record.get("event_name"),
+    ]
+    return (
+        record.get("otlp") is True
+        or any(name.startswith(("gen_ai.", "llm.request.")) for name in names)
+        or any(isinstance(name, str) and name in _EVENTS for name in named)
+    )
 
 
 def is_otlp(

@@ -13,17 +13,29 @@ import re
 from collections.abc import Iterator
 from json import JSONDecodeError
 
-from ..conversation import ConversationError, excerpt, loads
+from ..errors import ConversationError
 from .fields import check_depth
+from ..text import excerpt, loads
 
 # %% ../../nbs/01_formats/05_otel_attributes.ipynb #b51a8c1f
-_KINDS = {"stringvalue": str, "boolvalue": bool, "intvalue": (int, str), "doublevalue": (int, float, str), "bytesvalue": str,
-          "arrayvalue": dict, "kvlistvalue": dict}
+_KINDS = {
+    "stringvalue": str,
+    "boolvalue": bool,
+    "intvalue": (int, str),
+    "doublevalue": (int, float, str),
+    "bytesvalue": str,
+    "arrayvalue": dict,
+    "kvlistvalue": dict,
+}
 
 
 def _kind(value: object) -> str:
     "`stringvalue`, … of an OTLP value; empty for anything else"
-    kind = next(iter(value)).replace("_", "").lower() if isinstance(value, dict) and len(value) == 1 else ""
+    kind = (
+        next(iter(value)).replace("_", "").lower()
+        if isinstance(value, dict) and len(value) == 1
+        else ""
+    )
     return kind if kind in _KINDS else ""
 
 
@@ -33,7 +45,11 @@ def _plain(value: object, path: str) -> object:
     kind = _kind(value)
     inner = next(iter(value.values())) if kind else None
     if not kind or not isinstance(inner, _KINDS[kind]):
-        raise ConversationError(f'a value is {{"stringValue": "…"}} or another of OTLP\'s kinds, not {excerpt(value)}', "bad_type", path)
+        raise ConversationError(
+            f'a value is {{"stringValue": "…"}} or another of OTLP\'s kinds, not {excerpt(value)}',
+            "bad_type",
+            path,
+        )
     if kind == "kvlistvalue":
         return _pairs(inner.get("values", []), f"{path}.values")
     if kind == "arrayvalue":
@@ -43,18 +59,32 @@ def _plain(value: object, path: str) -> object:
         return [_plain(item, f"{path}.values[{i}]") for i, item in enumerate(items)]
     if kind == "intvalue" and isinstance(inner, str):
         if not re.fullmatch(r"-?[0-9]{1,19}", inner):
-            raise ConversationError(f"intValue is a whole number, not {excerpt(inner)}", "bad_type", path)
+            raise ConversationError(
+                f"intValue is a whole number, not {excerpt(inner)}", "bad_type", path
+            )
         return int(inner)
-    return float(inner) if kind == "doublevalue" and isinstance(inner, int) and abs(inner) < 2**53 else inner
+    return (
+        float(inner)
+        if kind == "doublevalue" and isinstance(inner, int) and abs(inner) < 2**53
+        else inner
+    )
 
 # %% ../../nbs/01_formats/05_otel_attributes.ipynb #dce94060
 def _pairs(pairs: object, path: str) -> dict:
     if not isinstance(pairs, list):
-        raise ConversationError(f"attributes is an object or a list of keys and values, not {excerpt(pairs)}", "bad_type", path)
+        raise ConversationError(
+            f"attributes is an object or a list of keys and values, not {excerpt(pairs)}",
+            "bad_type",
+            path,
+        )
     plain = {}
     for i, pair in enumerate(pairs):
         if not isinstance(pair, dict) or not isinstance(pair.get("key"), str):
-            raise ConversationError(f"an attribute has a key and a value, not {excerpt(pair)}", "bad_type", f"{path}[{i}]")
+            raise ConversationError(
+                f"an attribute has a key and a value, not {excerpt(pair)}",
+                "bad_type",
+                f"{path}[{i}]",
+            )
         plain[pair["key"]] = _plain(pair.get("value"), f"{path}[{i}].value")
     return plain
 
@@ -92,19 +122,34 @@ def read_attribute(
         except (ValueError, RecursionError) as error:
             at_end = isinstance(error, JSONDecodeError) and error.pos >= len(text)
             if at_end or text[-1] != {"[": "]", "{": "}"}[text[0]]:
-                raise ConversationError(f"{key} was cut after {len(value)} characters: raise OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "truncated", path) from None
+                raise ConversationError(
+                    f"{key} was cut after {len(value)} characters: raise OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+                    "truncated",
+                    path,
+                ) from None
             raise ConversationError(f"{key} is not JSON: {error}", "bad_type", path) from None
     check_depth(value, path, 128)
     return value
 
 # %% ../../nbs/01_formats/05_otel_attributes.ipynb #a6b52d5b
-_WHOLE = ("arguments", "content", "json_schema", "parameters")  # their values are the log's own and stay as they are
+_WHOLE = (
+    "arguments",
+    "content",
+    "json_schema",
+    "parameters",
+)  # their values are the log's own and stay as they are
 
 
 def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
     inner = None
     if name.rpartition(".")[2] not in _WHOLE and value and isinstance(value, (dict, list)):
-        inner = value if isinstance(value, dict) else dict(enumerate(value)) if all(isinstance(item, dict) for item in value) else None
+        inner = (
+            value
+            if isinstance(value, dict)
+            else dict(enumerate(value))
+            if all(isinstance(item, dict) for item in value)
+            else None
+        )
     if inner is None:
         yield name.removeprefix("attributes."), value
     else:
@@ -126,7 +171,11 @@ def nest_attributes(
         for folder in folders:
             at = at.setdefault(folder, {})
             if not isinstance(at, dict):
-                raise ConversationError(f"{name} stands beside {folder} with a value of its own", "bad_type", f"attributes.{name}")
+                raise ConversationError(
+                    f"{name} stands beside {folder} with a value of its own",
+                    "bad_type",
+                    f"attributes.{name}",
+                )
         if leaf in at:
             raise ConversationError(f"{name} is there twice", "bad_type", f"attributes.{name}")
         at[leaf] = value
@@ -161,24 +210,57 @@ def span_facts(
 ) -> dict:  # id, trace_id, timestamp, conversation_id, user_id, model; those not found are None
     "Collect what a span knows besides its messages"
     context = record["context"] if isinstance(record.get("context"), dict) else record
-    started = [record.get(key) for key in ("startTimeUnixNano", "start_time_unix_nano", "start_time", "startTime", "timeUnixNano", "timestamp")]
+    started = [
+        record.get(key)
+        for key in (
+            "startTimeUnixNano",
+            "start_time_unix_nano",
+            "start_time",
+            "startTime",
+            "timeUnixNano",
+            "timestamp",
+        )
+    ]
     session, user = branch(attributes, "session", "id"), branch(attributes, "user", "id")
 
     def told(holder: dict, *names: str) -> str | None:
-        return next((value for name in names for value in [holder.get(name)] if isinstance(value, str) and value), None)
+        return next(
+            (
+                value
+                for name in names
+                for value in [holder.get(name)]
+                if isinstance(value, str) and value
+            ),
+            None,
+        )
 
     return {
         "id": told(record, "spanId", "span_id", "context.span_id") or told(context, "span_id"),
-        "trace_id": told(record, "traceId", "trace_id", "context.trace_id") or told(context, "trace_id"),
+        "trace_id": told(record, "traceId", "trace_id", "context.trace_id")
+        or told(context, "trace_id"),
         "timestamp": next((value for value in started if value), None),
-        "conversation_id": told(attributes, "gen_ai.conversation.id", "session.id", "attributes.session.id") or told({"id": session}, "id"),
-        "user_id": told(attributes, "user.id", "enduser.id", "attributes.user.id") or told({"id": user}, "id"),
-        "model": told(attributes, "gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "attributes.llm.model_name"),
+        "conversation_id": told(
+            attributes, "gen_ai.conversation.id", "session.id", "attributes.session.id"
+        )
+        or told({"id": session}, "id"),
+        "user_id": told(attributes, "user.id", "enduser.id", "attributes.user.id")
+        or told({"id": user}, "id"),
+        "model": told(
+            attributes,
+            "gen_ai.response.model",
+            "gen_ai.request.model",
+            "llm.model_name",
+            "attributes.llm.model_name",
+        ),
     }
 
 # %% ../../nbs/01_formats/05_otel_attributes.ipynb #2cdf655d
-_LIMITS = {"droppedAttributesCount": "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "dropped_attributes_count": "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
-           "droppedEventsCount": "OTEL_SPAN_EVENT_COUNT_LIMIT", "dropped_events_count": "OTEL_SPAN_EVENT_COUNT_LIMIT"}
+_LIMITS = {
+    "droppedAttributesCount": "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "dropped_attributes_count": "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "droppedEventsCount": "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "dropped_events_count": "OTEL_SPAN_EVENT_COUNT_LIMIT",
+}
 
 
 def span_failure(
@@ -186,8 +268,17 @@ def span_failure(
     attributes: dict,  # Its attributes, decoded
 ) -> object:  # What went wrong, or None
     "Find out whether what a span stands for failed"
-    status = record["status"] if isinstance(record.get("status"), dict) else {"code": record.get("status")}
-    codes = [status.get("code"), status.get("status_code"), record.get("status_code"), record.get("statusCode")]
+    status = (
+        record["status"]
+        if isinstance(record.get("status"), dict)
+        else {"code": record.get("status")}
+    )
+    codes = [
+        status.get("code"),
+        status.get("status_code"),
+        record.get("status_code"),
+        record.get("statusCode"),
+    ]
     bad = any(code == 2 or (isinstance(code, str) and code.endswith("ERROR")) for code in codes)
     message = status.get("message") or status.get("description") or record.get("status_message")
     return attributes.get("error.type") or (message or "no message" if bad else None)
@@ -199,7 +290,13 @@ def check_span(
 ) -> None:
     "Raise `ConversationError` for a span whose call failed, or that lost some of its content"
     if failure := span_failure(record, attributes):
-        raise ConversationError(f"the model call failed: {excerpt(failure)}", "failed_call", "status")
+        raise ConversationError(
+            f"the model call failed: {excerpt(failure)}", "failed_call", "status"
+        )
     for key, limit in _LIMITS.items():
         if record.get(key) not in (None, 0, "0"):
-            raise ConversationError(f"the span lost content, {key} is {excerpt(record[key])}: raise {limit}", "truncated", key)
+            raise ConversationError(
+                f"the span lost content, {key} is {excerpt(record[key])}: raise {limit}",
+                "truncated",
+                key,
+            )

@@ -10,13 +10,15 @@ __all__ = ['PLATFORMS', 'from_langfuse', 'expand_langfuse', 'from_langsmith', 'e
 # %% ../../nbs/01_formats/08_platforms.ipynb #956ec29b
 from collections.abc import Iterable
 
-from ..conversation import Conversation, ConversationError, excerpt, loads
-from .fields import check_depth, parse_tools
-from .normalise import Format, PartOfAnother
-from .openai_api import Draft, read_facts
+from ..conversation import Conversation
+from ..errors import ConversationError, PartOfAnother
 from .exchange import read_request, read_response
+from .fields import check_depth, parse_tools
+from .normalise import Format
+from .openai_api import Draft, read_facts
 from .otel_attributes import branch
 from .traces import openai_payload, whole_document
+from ..text import excerpt, loads
 
 # %% ../../nbs/01_formats/08_platforms.ipynb #6fe23095
 def _value(value: object, path: str) -> object:
@@ -36,14 +38,33 @@ def _object(value: object, path: str) -> dict:
     return value if isinstance(value, dict) else {}
 
 # %% ../../nbs/01_formats/08_platforms.ipynb #20dc19fc
-_OBSERVATIONS = ("GENERATION", "SPAN", "EVENT", "TOOL", "AGENT", "CHAIN", "RETRIEVER", "EMBEDDING", "EVALUATOR", "GUARDRAIL")
+_OBSERVATIONS = (
+    "GENERATION",
+    "SPAN",
+    "EVENT",
+    "TOOL",
+    "AGENT",
+    "CHAIN",
+    "RETRIEVER",
+    "EMBEDDING",
+    "EVALUATOR",
+    "GUARDRAIL",
+)
 
 
 def _without_tools(messages: list) -> tuple[list, list]:
     "Messages, and the definitions of tools that stood among them"
-    held = [branch(message, "content") if branch(message, "role") == "tool" else None for message in messages]
-    defined = [branch(content, "type") == "function" and isinstance(branch(content, "function"), dict) for content in held]
-    return [m for m, is_tool in zip(messages, defined) if not is_tool], [c for c, is_tool in zip(held, defined) if is_tool]
+    held = [
+        branch(message, "content") if branch(message, "role") == "tool" else None
+        for message in messages
+    ]
+    defined = [
+        branch(content, "type") == "function" and isinstance(branch(content, "function"), dict)
+        for content in held
+    ]
+    return [m for m, is_tool in zip(messages, defined) if not is_tool], [
+        c for c, is_tool in zip(held, defined) if is_tool
+    ]
 
 
 def from_langfuse(
@@ -54,12 +75,20 @@ def from_langfuse(
         raise PartOfAnother(f"not a call of a model: {excerpt(record.get('type'))}", "other_span")
     if record.get("level") == "ERROR":
         status = record.get("statusMessage", record.get("status_message"))
-        raise ConversationError(f"the model call failed: {excerpt(status)}", "failed_call", "statusMessage")
+        raise ConversationError(
+            f"the model call failed: {excerpt(status)}", "failed_call", "statusMessage"
+        )
     draft = Draft(read_facts(record, _object(record.get("metadata"), "metadata")))
-    draft.meta["trace_id"] = next((record[key] for key in ("traceId", "trace_id") if isinstance(record.get(key), str)), None)
+    draft.meta["trace_id"] = next(
+        (record[key] for key in ("traceId", "trace_id") if isinstance(record.get(key), str)), None
+    )
     for key in ("input", "output"):
         if _value(record.get(key), key) in (None, "", [], {}):
-            raise ConversationError(f"the generation has no {key}: export observations with their input and output", "no_content", key)
+            raise ConversationError(
+                f"the generation has no {key}: export observations with their input and output",
+                "no_content",
+                key,
+            )
     asked = openai_payload(_value(record["input"], "input"), draft, "input")
     asked, tools = _without_tools(asked) if isinstance(asked, list) else (asked, [])
     read_request(asked, draft, "input")
@@ -67,7 +96,9 @@ def from_langfuse(
     metadata = _object(record.get("metadata"), "metadata")
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(metadata.get("tools"), "metadata.tools")
-    read_response(openai_payload(_value(record["output"], "output"), draft, "output"), draft, "output")
+    read_response(
+        openai_payload(_value(record["output"], "output"), draft, "output"), draft, "output"
+    )
     return draft.build("langfuse")
 
 # %% ../../nbs/01_formats/08_platforms.ipynb #8de9c803
@@ -76,15 +107,35 @@ def expand_langfuse(
 ) -> list[tuple[str, dict]]:  # Path and record of each observation
     "Take a trace of Langfuse apart, or raise `ConversationError`"
     observations = trace.get("observations")
-    if not isinstance(observations, list) or not observations or not all(isinstance(item, dict) for item in observations):
-        raise ConversationError(f"observations is a list of objects, not {type(observations).__name__}", "bad_type", "observations")
-    shared = {key: trace[key] for key in ("sessionId", "userId", "session_id", "user_id") if trace.get(key)}
+    if (
+        not isinstance(observations, list)
+        or not observations
+        or not all(isinstance(item, dict) for item in observations)
+    ):
+        raise ConversationError(
+            f"observations is a list of objects, not {type(observations).__name__}",
+            "bad_type",
+            "observations",
+        )
+    shared = {
+        key: trace[key]
+        for key in ("sessionId", "userId", "session_id", "user_id")
+        if trace.get(key)
+    }
     shared |= {"traceId": trace["id"]} if isinstance(trace.get("id"), str) else {}
-    scores = [score for score in trace["scores"] if isinstance(score, dict)] if isinstance(trace.get("scores"), list) else []
+    scores = (
+        [score for score in trace["scores"] if isinstance(score, dict)]
+        if isinstance(trace.get("scores"), list)
+        else []
+    )
     parts = []
     for i, item in enumerate(observations):
-        own = {score["name"]: score.get("value") for score in scores
-               if isinstance(score.get("name"), str) and score.get("observationId") in (None, item.get("id"))}
+        own = {
+            score["name"]: score.get("value")
+            for score in scores
+            if isinstance(score.get("name"), str)
+            and score.get("observationId") in (None, item.get("id"))
+        }
         parts.append((f"observations[{i}]", shared | item | ({"scores": own} if own else {})))
     return parts
 
@@ -95,24 +146,57 @@ def from_langsmith(
     "Read an LLM run of LangSmith, or raise `ConversationError`"
     if record.get("run_type") != "llm":
         if "run_type" not in record:
-            raise ConversationError("an update of a run, without the run: read whole batches", "missing_field", "run_type")
+            raise ConversationError(
+                "an update of a run, without the run: read whole batches",
+                "missing_field",
+                "run_type",
+            )
         raise PartOfAnother(f"not a call of a model: {excerpt(record['run_type'])}", "other_span")
     if record.get("error"):
-        raise ConversationError(f"the model call failed: {excerpt(record['error'])}", "failed_call", "error")
+        raise ConversationError(
+            f"the model call failed: {excerpt(record['error'])}", "failed_call", "error"
+        )
     extra = _object(record.get("extra"), "extra")
     draft = Draft(_run_facts(record, extra))
-    inputs, outputs = _value(record.get("inputs"), "inputs"), _value(record.get("outputs"), "outputs")
+    inputs, outputs = (
+        _value(record.get("inputs"), "inputs"),
+        _value(record.get("outputs"), "outputs"),
+    )
     for key, value in (("inputs", inputs), ("outputs", outputs)):
         if not value or not isinstance(value, dict):
-            raise ConversationError(f"a finished run has {key}, an object, not {excerpt(value)}", "no_content", key)
+            raise ConversationError(
+                f"a finished run has {key}, an object, not {excerpt(value)}", "no_content", key
+            )
     for options in (branch(extra, "invocation_params"), branch(extra, "options")):
-        draft.offer(branch(options, "tools") or branch(options, "functions"), "extra.invocation_params.tools")
+        draft.offer(
+            branch(options, "tools") or branch(options, "functions"),
+            "extra.invocation_params.tools",
+        )
     prompts = inputs.get("prompts")
-    several = [key for key in ("messages", "prompts") if isinstance(inputs.get(key), list) and len(inputs[key]) > 1 and not isinstance(inputs[key][0], dict)]
+    several = [
+        key
+        for key in ("messages", "prompts")
+        if isinstance(inputs.get(key), list)
+        and len(inputs[key]) > 1
+        and not isinstance(inputs[key][0], dict)
+    ]
     if several:
-        raise ConversationError(f"inputs.{several[0]} holds several conversations at once; log one run each", "bad_type", f"inputs.{several[0]}")
-    read_request(prompts[0] if isinstance(prompts, list) and prompts and "messages" not in inputs else openai_payload(inputs, draft, "inputs"), draft, "inputs")
-    answer = next((outputs[key] for key in ("message", "output") if isinstance(outputs.get(key), dict)), outputs)
+        raise ConversationError(
+            f"inputs.{several[0]} holds several conversations at once; log one run each",
+            "bad_type",
+            f"inputs.{several[0]}",
+        )
+    read_request(
+        prompts[0]
+        if isinstance(prompts, list) and prompts and "messages" not in inputs
+        else openai_payload(inputs, draft, "inputs"),
+        draft,
+        "inputs",
+    )
+    answer = next(
+        (outputs[key] for key in ("message", "output") if isinstance(outputs.get(key), dict)),
+        outputs,
+    )
     read_response(openai_payload(answer, draft, "outputs"), draft, "outputs")
     return draft.build("langsmith")
 
@@ -120,13 +204,21 @@ def from_langsmith(
 def _run_facts(record: dict, extra: dict) -> dict:
     metadata = branch(extra, "metadata")
     facts = read_facts(metadata, {key: record.get(key) for key in ("start_time", "id")})
-    facts["id"] = next((record[key] for key in ("id", "run_id") if isinstance(record.get(key), str)), None)
+    facts["id"] = next(
+        (record[key] for key in ("id", "run_id") if isinstance(record.get(key), str)), None
+    )
     facts["timestamp"] = record.get("start_time")
     facts["trace_id"] = record["trace_id"] if isinstance(record.get("trace_id"), str) else None
-    models = [branch(extra, "invocation_params", key) for key in ("model", "model_name")] + [branch(metadata, "ls_model_name")]
+    models = [branch(extra, "invocation_params", key) for key in ("model", "model_name")] + [
+        branch(metadata, "ls_model_name")
+    ]
     facts["model"] = next((model for model in models if isinstance(model, str)), None)
     stats = record["feedback_stats"] if isinstance(record.get("feedback_stats"), dict) else {}
-    scores = {key: float(value["avg"]) for key, value in stats.items() if isinstance(value, dict) and isinstance(value.get("avg"), (int, float))}
+    scores = {
+        key: float(value["avg"])
+        for key, value in stats.items()
+        if isinstance(value, dict) and isinstance(value.get("avg"), (int, float))
+    }
     return facts | ({"scores": scores} if scores else {})
 
 # %% ../../nbs/01_formats/08_platforms.ipynb #9f5df437
@@ -140,13 +232,25 @@ def expand_langsmith(
         at = f"{path}." if path else ""
         for key in ("post", "patch", "runs", "child_runs"):
             children = run.get(key)
-            if not isinstance(children, list) or not all(isinstance(child, dict) for child in children):
+            if not isinstance(children, list) or not all(
+                isinstance(child, dict) for child in children
+            ):
                 if children is not None:
-                    raise ConversationError(f"{key} is a list of runs, not {type(children).__name__}", "bad_type", f"{at}{key}")
+                    raise ConversationError(
+                        f"{key} is a list of runs, not {type(children).__name__}",
+                        "bad_type",
+                        f"{at}{key}",
+                    )
                 continue
             waiting += [(f"{at}{key}[{i}]", child) for i, child in enumerate(children)]
         if "run_type" in run or path:
-            parts.append((path, {key: value for key, value in run.items() if key != "child_runs"} | {"langsmith": True}))
+            parts.append(
+                (
+                    path,
+                    {key: value for key, value in run.items() if key != "child_runs"}
+                    | {"langsmith": True},
+                )
+            )
     if not parts:
         raise ConversationError("the batch holds no runs", "no_content", "post")
     return _merged(parts)
@@ -154,13 +258,24 @@ def expand_langsmith(
 
 def _merged(parts: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
     "Put each update of a run into the run"
-    runs = {run["id"]: i for i, (_, run) in enumerate(parts) if "run_type" in run and isinstance(run.get("id"), str)}
+    runs = {
+        run["id"]: i
+        for i, (_, run) in enumerate(parts)
+        if "run_type" in run and isinstance(run.get("id"), str)
+    }
     updates = [part for part in parts if "run_type" not in part[1]]
-    alone = [(path, update) for path, update in updates if not isinstance(update.get("id"), str) or update["id"] not in runs]
+    alone = [
+        (path, update)
+        for path, update in updates
+        if not isinstance(update.get("id"), str) or update["id"] not in runs
+    ]
     for _, update in updates:
         if isinstance(update.get("id"), str) and update["id"] in runs:
             path, run = parts[runs[update["id"]]]
-            parts[runs[update["id"]]] = (path, run | {key: value for key, value in update.items() if value is not None})
+            parts[runs[update["id"]]] = (
+                path,
+                run | {key: value for key, value in update.items() if value is not None},
+            )
     return [part for part in parts if "run_type" in part[1]] + alone
 
 # %% ../../nbs/01_formats/08_platforms.ipynb #e35a8ca7
@@ -168,7 +283,10 @@ def from_mcp(
     record: dict,  # A JSON-RPC message
 ) -> Conversation:  # Never
     "Raise `PartOfAnother`: a message of MCP holds no conversation"
-    raise PartOfAnother("a message of MCP has no user and no model; its tools can be offered to other records", "tool_source")
+    raise PartOfAnother(
+        "a message of MCP has no user and no model; its tools can be offered to other records",
+        "tool_source",
+    )
 
 
 def mcp_tools(
@@ -181,9 +299,19 @@ def mcp_tools(
         if listed is None or branch(record, "jsonrpc") != "2.0":
             continue
         if not isinstance(listed, list):
-            raise ConversationError(f"result.tools is a list, not {excerpt(listed)}", "bad_type", f"[{i}].result.tools")
+            raise ConversationError(
+                f"result.tools is a list, not {excerpt(listed)}", "bad_type", f"[{i}].result.tools"
+            )
         for j, tool in enumerate(listed):
-            kept = {key: tool[key] for key in ("name", "description", "inputSchema") if tool.get(key) is not None} if isinstance(tool, dict) else tool
+            kept = (
+                {
+                    key: tool[key]
+                    for key in ("name", "description", "inputSchema")
+                    if tool.get(key) is not None
+                }
+                if isinstance(tool, dict)
+                else tool
+            )
             parsed, _ = parse_tools([kept], f"[{i}].result.tools[{j}]")
             tools[parsed[0]["function"]["name"]] = parsed[0]
     return list(tools.values())
@@ -191,28 +319,60 @@ def mcp_tools(
 # %% ../../nbs/01_formats/08_platforms.ipynb #cd4017b6
 def _is_langfuse(record: dict) -> bool:
     kind = record.get("type")
-    named = any(key in record for key in ("traceId", "trace_id", "parentObservationId", "parent_observation_id"))
-    return isinstance(kind, str) and kind in _OBSERVATIONS and (named or ("input" in record and "level" in record))
+    named = any(
+        key in record
+        for key in ("traceId", "trace_id", "parentObservationId", "parent_observation_id")
+    )
+    return (
+        isinstance(kind, str)
+        and kind in _OBSERVATIONS
+        and (named or ("input" in record and "level" in record))
+    )
 
 
 def _is_langfuse_trace(record: dict) -> bool:
     held = record.get("observations")
-    return isinstance(held, list) and any(isinstance(item, dict) and isinstance(item.get("type"), str) and item["type"] in _OBSERVATIONS for item in held)
+    return isinstance(held, list) and any(
+        isinstance(item, dict)
+        and isinstance(item.get("type"), str)
+        and item["type"] in _OBSERVATIONS
+        for item in held
+    )
 
 
 def _is_langsmith(record: dict) -> bool:
-    return record.get("langsmith") is True or (isinstance(record.get("run_type"), str) and any(key in record for key in ("inputs", "outputs", "error", "trace_id", "dotted_order")))
+    return record.get("langsmith") is True or (
+        isinstance(record.get("run_type"), str)
+        and any(key in record for key in ("inputs", "outputs", "error", "trace_id", "dotted_order"))
+    )
 
 
 def _is_batch(record: dict) -> bool:
-    held = [item for key in ("post", "patch", "runs", "child_runs") if isinstance(record.get(key), list) for item in record[key]]
-    return any(isinstance(item, dict) and ("run_type" in item or "dotted_order" in item or ("outputs" in item and "id" in item)) for item in held)
+    held = [
+        item
+        for key in ("post", "patch", "runs", "child_runs")
+        if isinstance(record.get(key), list)
+        for item in record[key]
+    ]
+    return any(
+        isinstance(item, dict)
+        and ("run_type" in item or "dotted_order" in item or ("outputs" in item and "id" in item))
+        for item in held
+    )
 
 
 PLATFORMS = (
     Format("langfuse_trace", _is_langfuse_trace, whole_document, "observations", expand_langfuse),
-    Format("langfuse", _is_langfuse, from_langfuse, "type (GENERATION, …), traceId, input and output"),
-    Format("langsmith_batch", _is_batch, whole_document, "post and patch, runs, or child_runs", expand_langsmith),
+    Format(
+        "langfuse", _is_langfuse, from_langfuse, "type (GENERATION, …), traceId, input and output"
+    ),
+    Format(
+        "langsmith_batch",
+        _is_batch,
+        whole_document,
+        "post and patch, runs, or child_runs",
+        expand_langsmith,
+    ),
     Format("langsmith", _is_langsmith, from_langsmith, "run_type, inputs and outputs"),
     Format("mcp", lambda record: record.get("jsonrpc") == "2.0", from_mcp, "jsonrpc"),
 )

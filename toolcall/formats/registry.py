@@ -11,14 +11,16 @@ __all__ = ['ALIASES', 'FORMATS', 'from_simple', 'find_format', 'expand', 'find_a
 import re
 from functools import lru_cache
 
-from ..conversation import Adapter, Conversation, ConversationError, excerpt, fingerprint
+from ..conversation import Adapter, Conversation
+from ..errors import ConversationError
+from .chat_datasets import TRAINING_SETS
+from .exchange import PAIRS, PROVIDERS
 from .fields import parse_arguments, parse_content
 from .normalise import Format, build
 from .openai_api import read_facts
 from .platforms import PLATFORMS
-from .exchange import PAIRS, PROVIDERS
 from .traces import TRACES
-from .chat_datasets import TRAINING_SETS
+from ..text import excerpt, fingerprint
 
 # %% ../../nbs/01_formats/12_registry.ipynb #5fe59dbd
 ALIASES = {
@@ -38,68 +40,151 @@ def from_simple(
     if not isinstance(turns, list) or not turns:
         raise ConversationError("turns is a list with at least one exchange", "bad_type", "turns")
     if not isinstance(record.get("system", ""), str):
-        raise ConversationError(f"system is text, not {excerpt(record['system'])}", "bad_type", "system")
+        raise ConversationError(
+            f"system is text, not {excerpt(record['system'])}", "bad_type", "system"
+        )
     messages = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for i, turn in enumerate(turns):
         messages += _exchange(turn, f"turns[{i}]." if "turns" in record else "", f"call_{i}")
-    return build("simple", messages, record.get("tools"), meta=read_facts({key: value for key, value in record.items() if key not in ALIASES["user"]}))
+    return build(
+        "simple",
+        messages,
+        record.get("tools"),
+        meta=read_facts(
+            {key: value for key, value in record.items() if key not in ALIASES["user"]}
+        ),
+    )
 
 
 def _field(turn: dict, name: str, path: str) -> object:
     "The value under a field's name or an alias, or None; two aliases with different values are one too many"
     found = {alias: turn[alias] for alias in ALIASES[name] if turn.get(alias) is not None}
     if name == "tool_name" and not any(alias in turn for alias in ALIASES["arguments"]):
-        found = {alias: value for alias, value in found.items() if alias not in ("name", "function")}
+        found = {
+            alias: value for alias, value in found.items() if alias not in ("name", "function")
+        }
     if len({fingerprint(value) for value in found.values()}) > 1:
-        raise ConversationError(f"{' and '.join(found)} both give the {name}, and differ; keep one", "bad_type", f"{path}{name}")
+        raise ConversationError(
+            f"{' and '.join(found)} both give the {name}, and differ; keep one",
+            "bad_type",
+            f"{path}{name}",
+        )
     return next(iter(found.values()), None)
 
 # %% ../../nbs/01_formats/12_registry.ipynb #4926d839
 def _exchange(turn: dict, path: str, id: str) -> list[dict]:
     if not isinstance(turn, dict):
-        raise ConversationError(f"an exchange is an object, not {type(turn).__name__}", "bad_type", path.rstrip("."))
-    user, tool, arguments, result, answer = (_field(turn, name, path) for name in ("user", "tool_name", "arguments", "tool_response", "final_answer"))
+        raise ConversationError(
+            f"an exchange is an object, not {type(turn).__name__}", "bad_type", path.rstrip(".")
+        )
+    user, tool, arguments, result, answer = (
+        _field(turn, name, path)
+        for name in ("user", "tool_name", "arguments", "tool_response", "final_answer")
+    )
     if not isinstance(user, str) or not user.strip():
-        raise ConversationError(f"user is the user's text, not {excerpt(user)}", "missing_field" if user is None else "bad_type", f"{path}user")
+        raise ConversationError(
+            f"user is the user's text, not {excerpt(user)}",
+            "missing_field" if user is None else "bad_type",
+            f"{path}user",
+        )
     if answer is not None and not isinstance(answer, str):
-        raise ConversationError(f"final_answer is text, not {excerpt(answer)}", "bad_type", f"{path}final_answer")
+        raise ConversationError(
+            f"final_answer is text, not {excerpt(answer)}", "bad_type", f"{path}final_answer"
+        )
     messages = [{"role": "user", "content": user}]
     if tool is None and (arguments is not None or result is not None or answer is None):
-        raise ConversationError("tool_name is missing; a turn without a tool needs a final_answer, and neither arguments nor tool_response", "missing_field", f"{path}tool_name")
+        raise ConversationError(
+            "tool_name is missing; a turn without a tool needs a final_answer, and neither arguments nor tool_response",
+            "missing_field",
+            f"{path}tool_name",
+        )
     if tool is not None:
         if not isinstance(tool, str) or not tool:
-            raise ConversationError(f"tool_name is text, not {excerpt(tool)}", "bad_type", f"{path}tool_name")
+            raise ConversationError(
+                f"tool_name is text, not {excerpt(tool)}", "bad_type", f"{path}tool_name"
+            )
         function = {"name": tool, "arguments": parse_arguments(arguments, f"{path}arguments")}
-        messages.append({"role": "assistant", "content": "", "tool_calls": [{"id": id, "function": function}]})
+        messages.append(
+            {"role": "assistant", "content": "", "tool_calls": [{"id": id, "function": function}]}
+        )
         if result is not None:
-            failed = {"is_error": turn["is_error"]} if isinstance(turn.get("is_error"), bool) else {}
-            messages.append({"role": "tool", "tool_call_id": id, "content": parse_content(result, structured=True)} | failed)
+            failed = (
+                {"is_error": turn["is_error"]} if isinstance(turn.get("is_error"), bool) else {}
+            )
+            messages.append(
+                {
+                    "role": "tool",
+                    "tool_call_id": id,
+                    "content": parse_content(result, structured=True),
+                }
+                | failed
+            )
     return messages + ([{"role": "assistant", "content": answer}] if answer is not None else [])
 
 # %% ../../nbs/01_formats/12_registry.ipynb #16d5654b
 def _is_simple(record: dict) -> bool:
-    turn = record["turns"][0] if isinstance(record.get("turns"), list) and record["turns"] else record
+    turn = (
+        record["turns"][0] if isinstance(record.get("turns"), list) and record["turns"] else record
+    )
     if not isinstance(turn, dict) or not any(alias in turn for alias in ALIASES["user"]):
         return False
-    return any(alias in turn for name in ("tool_name", "arguments", "final_answer") for alias in ALIASES[name])
+    return any(
+        alias in turn
+        for name in ("tool_name", "arguments", "final_answer")
+        for alias in ALIASES[name]
+    )
 
 
-FORMATS = (*PLATFORMS, *TRACES, *TRAINING_SETS, *PROVIDERS,
-           Format("simple", _is_simple, from_simple, "user, tool_name, arguments (and tool_response, final_answer)"))
+FORMATS = (
+    *PLATFORMS,
+    *TRACES,
+    *TRAINING_SETS,
+    *PROVIDERS,
+    Format(
+        "simple",
+        _is_simple,
+        from_simple,
+        "user, tool_name, arguments (and tool_response, final_answer)",
+    ),
+)
 
 
 _TELLING = {  # a record of the format has a key that begins with one of these; other formats are always tried
-    "langfuse_trace": ("observations",), "langfuse": ("type",), "langsmith_batch": ("post", "patch", "runs", "child_runs"), "langsmith": ("langsmith", "run_type"),
-    "mcp": ("jsonrpc",), "otel_document": ("resource",), "openinference": ("attributes", "openinference", "llm"), "mlflow_trace": ("trace", "data", "spans"),
-    "mlflow": ("trace", "attributes"), "otel": ("attributes", "events", "otlp", "name", "event", "gen_ai", "llm"), "atif": ("schema_version",), "xlam": ("query",),
-    "glaive": ("chat",), "trajectory": ("reward",), "toolace": ("conversations",), "swift": ("messages", "conversations"), "hermes": ("messages", "conversations"),
-    "sharegpt": ("conversations",), "litellm": ("response",), "responses": ("object", "input", "output"), "requests": tuple(ask for ask, _ in PAIRS),
-    "gemini": ("contents",), "anthropic": ("messages",), "messages": ("messages",), "answer": ("choices", "candidates")}
+    "langfuse_trace": ("observations",),
+    "langfuse": ("type",),
+    "langsmith_batch": ("post", "patch", "runs", "child_runs"),
+    "langsmith": ("langsmith", "run_type"),
+    "mcp": ("jsonrpc",),
+    "otel_document": ("resource",),
+    "openinference": ("attributes", "openinference", "llm"),
+    "mlflow_trace": ("trace", "data", "spans"),
+    "mlflow": ("trace", "attributes"),
+    "otel": ("attributes", "events", "otlp", "name", "event", "gen_ai", "llm"),
+    "atif": ("schema_version",),
+    "xlam": ("query",),
+    "glaive": ("chat",),
+    "trajectory": ("reward",),
+    "toolace": ("conversations",),
+    "swift": ("messages", "conversations"),
+    "hermes": ("messages", "conversations"),
+    "sharegpt": ("conversations",),
+    "litellm": ("response",),
+    "responses": ("object", "input", "output"),
+    "requests": tuple(ask for ask, _ in PAIRS),
+    "gemini": ("contents",),
+    "anthropic": ("messages",),
+    "messages": ("messages",),
+    "answer": ("choices", "candidates"),
+}
 
 
 @lru_cache(maxsize=4096)
 def _candidates(keys: tuple[str, ...]) -> tuple[Format, ...]:
-    return tuple(format for format in FORMATS if any(key.startswith(_TELLING.get(format.name, "")) for key in keys))
+    return tuple(
+        format
+        for format in FORMATS
+        if any(key.startswith(_TELLING.get(format.name, "")) for key in keys)
+    )
 
 
 def find_format(
@@ -118,15 +203,37 @@ _WRAPPERS = ("data", "logs", "records", "rows", "traces", "items")
 
 def expand(
     record: dict,  # A decoded record
-) -> list[tuple[str, object]]:  # Path and value of each record in it; `("", record)` for an ordinary one
+) -> list[
+    tuple[str, object]
+]:  # Path and value of each record in it; `("", record)` for an ordinary one
     "Take a document apart into its records"
-    inner = next((key for key in record if key in _WRAPPERS and isinstance(record[key], list) and record[key]), None) if len(record) == 1 else None
+    inner = (
+        next(
+            (
+                key
+                for key in record
+                if key in _WRAPPERS and isinstance(record[key], list) and record[key]
+            ),
+            None,
+        )
+        if len(record) == 1
+        else None
+    )
     if inner:
-        return [(f"{inner}[{i}]{'.' * bool(path)}{path}", part) for i, value in enumerate(record[inner])
-                for path, part in (expand(value) if isinstance(value, dict) else [("", value)])]
-    envelope = next((key for key in record if key in _ENVELOPES and isinstance(record[key], dict)), None)
+        return [
+            (f"{inner}[{i}]{'.' * bool(path)}{path}", part)
+            for i, value in enumerate(record[inner])
+            for path, part in (expand(value) if isinstance(value, dict) else [("", value)])
+        ]
+    envelope = next(
+        (key for key in record if key in _ENVELOPES and isinstance(record[key], dict)), None
+    )
     if envelope and find_format(record) is None and find_format(record[envelope]):
-        around = {key: value for key, value in record.items() if key not in record[envelope] and isinstance(value, (str, int, float))}
+        around = {
+            key: value
+            for key, value in record.items()
+            if key not in record[envelope] and isinstance(value, (str, int, float))
+        }
         return [(envelope, around | record[envelope])]
     for format in _candidates(tuple(record)):
         if format.expand and format.detect(record):
@@ -142,13 +249,19 @@ def find_adapter(
         return _detect_and_convert
     chosen = [f for f in FORMATS if f.name == format]
     if not chosen:
-        raise ConversationError(f"unknown format {format!r}; known: auto, {', '.join(f.name for f in FORMATS)}", "unknown_format")
+        raise ConversationError(
+            f"unknown format {format!r}; known: auto, {', '.join(f.name for f in FORMATS)}",
+            "unknown_format",
+        )
     return lambda record: chosen[0].convert(_needs(record, chosen[0]))
 
 
 def _needs(record: dict, format: Format) -> dict:
     if not format.detect(record):
-        raise ConversationError(f"not a {format.name} record: it needs {format.keys}; found {', '.join(list(record)[:8])}", "unknown_format")
+        raise ConversationError(
+            f"not a {format.name} record: it needs {format.keys}; found {', '.join(list(record)[:8])}",
+            "unknown_format",
+        )
     return record
 
 
@@ -164,5 +277,7 @@ def _unknown(record: dict) -> str:
     near = max(FORMATS, key=shared.get)
     found = ", ".join(list(record)[:8]) or "(none)"
     nearest = f"; the nearest is {near.name}, with {near.keys}" if shared[near] else ""
-    return (f"no known format has the keys {found}{nearest}. The simplest is "
-            '{"user": "Weather in Paris?", "tool_name": "get_weather", "arguments": {"city": "Paris"}}; for a shape of your own give adapter=')
+    return (
+        f"no known format has the keys {found}{nearest}. The simplest is "
+        '{"user": "Weather in Paris?", "tool_name": "get_weather", "arguments": {"city": "Paris"}}; for a shape of your own give adapter='
+    )

@@ -10,12 +10,26 @@ __all__ = ['from_glaive', 'from_toolace']
 # %% ../../nbs/01_formats/10_text_calls.ipynb #f1280b1a
 import re
 
-from ..conversation import Conversation, ConversationError, decode_at, dumps, excerpt, loads
-from .dialogues import _BLANK, _Reading, _calls, _finish, _item, _items, _literal, _said, _spoken
+from ..conversation import Conversation
+from ..errors import ConversationError
+from toolcall.formats.dialogues import (
+    _BLANK,
+    _calls,
+    _finish,
+    _item,
+    _items,
+    _literal,
+    _Reading,
+    _said,
+    _spoken,
+)
 from .fields import parse_tools
+from ..text import decode_at, dumps, excerpt, loads
 
 # %% ../../nbs/01_formats/10_text_calls.ipynb #ee4fbfe5
-_QUOTED = re.compile(r"""\{\s*"name"\s*:\s*("[^"\\]*")\s*,\s*"arguments"\s*:\s*'(.*)'\s*\}""", re.DOTALL)
+_QUOTED = re.compile(
+    r"""\{\s*"name"\s*:\s*("[^"\\]*")\s*,\s*"arguments"\s*:\s*'(.*)'\s*\}""", re.DOTALL
+)
 
 
 def _quoted_call(text: str) -> dict:
@@ -23,7 +37,12 @@ def _quoted_call(text: str) -> dict:
     readings = []
     shape = _QUOTED.fullmatch(text)
     if shape:
-        plain = re.sub(r"\\(.)", lambda escape: "'" if escape[1] == "'" else escape[0], shape[2], flags=re.DOTALL)
+        plain = re.sub(
+            r"\\(.)",
+            lambda escape: "'" if escape[1] == "'" else escape[0],
+            shape[2],
+            flags=re.DOTALL,
+        )
         readings.append(lambda: {"name": loads(shape[1]), "arguments": loads(plain)})
     readings.append(lambda: _with_arguments(_literal(text)))
     found = {}
@@ -53,7 +72,9 @@ def from_glaive(
     "Read a Glaive record, or raise `ConversationError`"
     chat, system = record.get("chat"), record.get("system") or ""
     if not isinstance(chat, str) or not isinstance(system, str):
-        raise ConversationError(f"system and chat are text, not {excerpt([system, chat])}", "bad_type", "chat")
+        raise ConversationError(
+            f"system and chat are text, not {excerpt([system, chat])}", "bad_type", "chat"
+        )
     reading = _Reading()
     system = system.strip().removeprefix("SYSTEM:").strip()
     tools = _objects_in(reading, system)
@@ -62,11 +83,17 @@ def from_glaive(
     chat = chat.strip()
     turns = list(_TURN.finditer(chat))
     if not turns or turns[0].start():
-        raise ConversationError(f"a chat begins with USER: or ASSISTANT:, not {excerpt(chat)}", "bad_type", "chat")
+        raise ConversationError(
+            f"a chat begins with USER: or ASSISTANT:, not {excerpt(chat)}", "bad_type", "chat"
+        )
     for turn, end in zip(turns, [turn.start() for turn in turns[1:]] + [len(chat)]):
         place = f"chat[{turn.start()}]"
         if turn.start() and not chat.endswith("\n\n", 0, turn.start()):
-            raise ConversationError(f"{turn[0]} begins a turn after an empty line; here it stands inside of one", "bad_type", place)
+            raise ConversationError(
+                f"{turn[0]} begins a turn after an empty line; here it stands inside of one",
+                "bad_type",
+                place,
+            )
         _glaive_turn(reading, _TURN_ROLES[turn[1]], chat[turn.end() : end], place)
     return _finish("glaive", reading, record, tools)
 
@@ -80,7 +107,11 @@ def _glaive_turn(reading: _Reading, role: str, text: str, place: str) -> None:
     if role != "assistant" or "<functioncall>" not in content:
         return reading.add(place, {"role": role, "content": content})
     content, *texts = content.split("<functioncall>")
-    calls = [call for part in texts for call in _calls(reading, _glaive_call(reading, part.strip(), place), place)]
+    calls = [
+        call
+        for part in texts
+        for call in _calls(reading, _glaive_call(reading, part.strip(), place), place)
+    ]
     reading.add(place, {"role": role, "content": content.strip(), "tool_calls": calls})
 
 
@@ -92,7 +123,9 @@ def _glaive_call(reading: _Reading, text: str, place: str) -> object:
     try:
         call = _quoted_call(text)
     except ValueError as error:
-        raise ConversationError(f"a call that is not JSON: {error}: {excerpt(text)}", "args_not_json", place) from None
+        raise ConversationError(
+            f"a call that is not JSON: {error}: {excerpt(text)}", "args_not_json", place
+        ) from None
     reading.warnings.append("literal_eval_args")
     return call
 
@@ -104,7 +137,11 @@ def _objects_in(reading: _Reading, text: str) -> list:
         try:
             value, end = decode_at(text, at)
         except (ValueError, RecursionError) as error:
-            raise ConversationError(f"the tools in the system text are not JSON ({error}): {excerpt(text[at:])}", "bad_type", "system") from None
+            raise ConversationError(
+                f"the tools in the system text are not JSON ({error}): {excerpt(text[at:])}",
+                "bad_type",
+                "system",
+            ) from None
         found.append(value)
         at = text.find("{", end)
     reading.warnings += ["tools_in_text"] if found else []
@@ -138,7 +175,10 @@ def _value_end(text: str, at: int) -> int:
 def _patterns(names: list[str]) -> tuple[re.Pattern, re.Pattern]:
     "How a list of calls begins, and the name of a call up to its `(`"
     known = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
-    return (re.compile(rf"\s*\[(?:\s*(?:{known})\s*\(|{_NAME}\(\s*(?:\)|{_KEY}\s*=))"), re.compile(rf"\s*({known})\s*\(|({_NAME})\("))
+    return (
+        re.compile(rf"\s*\[(?:\s*(?:{known})\s*\(|{_NAME}\(\s*(?:\)|{_KEY}\s*=))"),
+        re.compile(rf"\s*({known})\s*\(|({_NAME})\("),
+    )
 
 
 def _written(reading: _Reading, text: str, head: re.Pattern, place: str) -> list[dict]:
@@ -200,10 +240,14 @@ def from_toolace(
 
 
 def _is_toolace(record: dict) -> bool:
-    if not isinstance(record.get("system"), str) or not isinstance(record.get("conversations"), list):
+    if not isinstance(record.get("system"), str) or not isinstance(
+        record.get("conversations"), list
+    ):
         return False
     begins = _patterns([])[0]
-    return "params_name" in record["system"] or any(role == "assistant" and begins.match(text) for role, text in _spoken(record))
+    return "params_name" in record["system"] or any(
+        role == "assistant" and begins.match(text) for role, text in _spoken(record)
+    )
 
 # %% ../../nbs/01_formats/10_text_calls.ipynb #e0fcdd90
 def _results_by_name(text: str, names: list[str]) -> list[dict]:
@@ -212,8 +256,16 @@ def _results_by_name(text: str, names: list[str]) -> list[dict]:
         values = loads(text) if len(names) > 1 else None
     except (ValueError, RecursionError):
         return []
-    found = [value.get("name") if isinstance(value, dict) else None for value in values] if isinstance(values, list) else []
-    if not found or not all(isinstance(name, str) for name in found) or sorted(found) != sorted(names):
+    found = (
+        [value.get("name") if isinstance(value, dict) else None for value in values]
+        if isinstance(values, list)
+        else []
+    )
+    if (
+        not found
+        or not all(isinstance(name, str) for name in found)
+        or sorted(found) != sorted(names)
+    ):
         return []
     results, at = [], text.index("[")
     for name in found:

@@ -9,14 +9,23 @@ __all__ = ['TRACES', 'from_openinference', 'langchain_messages', 'expand_mlflow'
            'whole_document']
 
 # %% ../../nbs/01_formats/07_traces.ipynb #766ef01f
-from ..conversation import Conversation, ConversationError, excerpt, loads
-from .fields import check_depth, parse_json_text
-from .normalise import Format, PartOfAnother
-from .openai_api import Draft
+from ..conversation import Conversation
+from ..errors import ConversationError, PartOfAnother
 from .blocks import read_messages
 from .exchange import read_request, read_response
-from .otel_attributes import branch, check_span, decode_attributes, nest_attributes, read_attribute, span_facts
+from .fields import check_depth, parse_json_text
+from .normalise import Format
+from .openai_api import Draft
 from .otel import attribute_names, expand_otlp, from_otel, is_otel_span, is_otlp
+from toolcall.formats.otel_attributes import (
+    branch,
+    check_span,
+    decode_attributes,
+    nest_attributes,
+    read_attribute,
+    span_facts,
+)
+from ..text import excerpt, loads
 
 # %% ../../nbs/01_formats/07_traces.ipynb #74871cdb
 _OPENINFERENCE = ("openinference.span.kind", "llm.input_messages", "llm.output_messages")
@@ -39,16 +48,27 @@ def from_openinference(
         entries = branch(tree, "llm", f"{side}_messages")
         if not entries or '"__REDACTED__"' in excerpt(entries, 10**9):
             hidden = f"OPENINFERENCE_HIDE_{side.upper()}S, _{side.upper()}_MESSAGES and _{side.upper()}_TEXT"
-            raise ConversationError(f"the {side} messages are hidden: turn off {hidden}", "redacted_content" if entries else "no_content", path)
+            raise ConversationError(
+                f"the {side} messages are hidden: turn off {hidden}",
+                "redacted_content" if entries else "no_content",
+                path,
+            )
         if not isinstance(entries, list):
-            raise ConversationError(f"{path} is a list of messages, not {excerpt(entries)}", "bad_type", path)
+            raise ConversationError(
+                f"{path} is a list of messages, not {excerpt(entries)}", "bad_type", path
+            )
         messages = [_openinference_message(entry, side == "output") for entry in entries]
         if side == "output":
             messages = _one_answer(messages, branch(options, "n"), draft)
         draft.meta["response_at"] = len(draft.messages)
         read_messages(messages, draft, path)
     tools = branch(tree, "llm", "tools")
-    draft.offer([_json_schema(tool) for tool in tools] if isinstance(tools, list) else tools or branch(options, "tools"), "attributes.llm.tools")
+    draft.offer(
+        [_json_schema(tool) for tool in tools]
+        if isinstance(tools, list)
+        else tools or branch(options, "tools"),
+        "attributes.llm.tools",
+    )
     return draft.build("openinference")
 
 
@@ -64,32 +84,62 @@ def _openinference_message(entry: object, is_answer: bool) -> object:
     if not isinstance(message, dict):
         return message
     known = {"role": "assistant"} if is_answer else {}
-    known |= {key: message[key] for key in ("role", "content", "name", "tool_call_id") if key in message}
+    known |= {
+        key: message[key] for key in ("role", "content", "name", "tool_call_id") if key in message
+    }
     calls = message.get("tool_calls")
     if calls:
-        known["tool_calls"] = [call.get("tool_call", call) if isinstance(call, dict) else call for call in calls] if isinstance(calls, list) else calls
+        known["tool_calls"] = (
+            [call.get("tool_call", call) if isinstance(call, dict) else call for call in calls]
+            if isinstance(calls, list)
+            else calls
+        )
     if message.get("function_call_name"):
-        known["function_call"] = {"name": message["function_call_name"], "arguments": message.get("function_call_arguments_json")}
+        known["function_call"] = {
+            "name": message["function_call_name"],
+            "arguments": message.get("function_call_arguments_json"),
+        }
     if isinstance(message.get("contents"), list):
-        known["content"] = [part.get("message_content", part) if isinstance(part, dict) else part for part in message["contents"]]
+        known["content"] = [
+            part.get("message_content", part) if isinstance(part, dict) else part
+            for part in message["contents"]
+        ]
     return known
 
 
 def _one_answer(messages: list, choices: object, draft: Draft) -> list:
-    if len(messages) < 2 or not all(isinstance(m, dict) and m.get("role") == "assistant" for m in messages):
+    if len(messages) < 2 or not all(
+        isinstance(m, dict) and m.get("role") == "assistant" for m in messages
+    ):
         return messages
     if choices not in (None, 1):
         draft.warn("extra_choices")
         return messages[:1]
     draft.warn("joined_answer")
-    calls = [call for message in messages for call in (message["tool_calls"] if isinstance(message.get("tool_calls"), list) else [])]
+    calls = [
+        call
+        for message in messages
+        for call in (message["tool_calls"] if isinstance(message.get("tool_calls"), list) else [])
+    ]
     contents = [message["content"] for message in messages if message.get("content")]
-    parts = [part for content in contents for part in (content if isinstance(content, list) else [content])]
+    parts = [
+        part
+        for content in contents
+        for part in (content if isinstance(content, list) else [content])
+    ]
     return [{"role": "assistant", "content": parts} | ({"tool_calls": calls} if calls else {})]
 
 # %% ../../nbs/01_formats/07_traces.ipynb #02350556
-_LANGCHAIN = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system",
-              "developer": "system", "tool": "tool", "function": "function"}
+_LANGCHAIN = {
+    "human": "user",
+    "user": "user",
+    "ai": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+    "function": "function",
+}
 _REPEATED = ("tool_use", "tool_call", "function_call", "input_json_delta", "thinking", "reasoning")
 
 
@@ -111,13 +161,25 @@ def _langchain_message(message: object, draft: Draft, path: str) -> object:
     if not isinstance(message, dict):
         return message
     names = message.get("id") if message.get("type") == "constructor" else None
-    kind = names[-1] if isinstance(names, list) and names else message.get("role", message.get("type"))
-    inner = next((message[key] for key in ("kwargs", "data") if isinstance(message.get(key), dict)), message)
+    kind = (
+        names[-1] if isinstance(names, list) and names else message.get("role", message.get("type"))
+    )
+    inner = next(
+        (message[key] for key in ("kwargs", "data") if isinstance(message.get(key), dict)), message
+    )
     if not isinstance(kind, str) or not ("content" in inner or "tool_calls" in inner):
         return message
     kind = kind.removesuffix("Chunk").removesuffix("Message")
     role = _LANGCHAIN.get(kind.lower(), inner.get("role", kind))
-    kept = ("content", "name", "tool_call_id", "function_call", "reasoning_content", "refusal", "weight")
+    kept = (
+        "content",
+        "name",
+        "tool_call_id",
+        "function_call",
+        "reasoning_content",
+        "refusal",
+        "weight",
+    )
     said = {key: inner[key] for key in kept if inner.get(key) is not None} | {"role": role}
     if inner.get("status") == "error":
         said["is_error"] = True
@@ -129,14 +191,24 @@ def _calls(inner: dict, said: dict, draft: Draft, path: str) -> dict:
     extra = inner["additional_kwargs"] if isinstance(inner.get("additional_kwargs"), dict) else {}
     invalid = inner.get("invalid_tool_calls")
     raw = inner.get("tool_calls") or (None if invalid else extra.get("tool_calls"))
-    found = {"tool_calls": [_call(call) for call in raw] if isinstance(raw, list) else raw} if raw else {}
+    found = (
+        {"tool_calls": [_call(call) for call in raw] if isinstance(raw, list) else raw}
+        if raw
+        else {}
+    )
     if not raw and not invalid and extra.get("function_call"):
         found["function_call"] = extra["function_call"]
     content = said.get("content")
     if isinstance(content, list):
         kinds = [part.get("type") if isinstance(part, dict) else "" for part in content]
-        found["content"] = [part for part, kind in zip(content, kinds) if kind not in _REPEATED[:4 if raw or invalid else 0] + _REPEATED[4:]]
-        thoughts = [part.get("thinking") for part, kind in zip(content, kinds) if kind == "thinking"]
+        found["content"] = [
+            part
+            for part, kind in zip(content, kinds)
+            if kind not in _REPEATED[: 4 if raw or invalid else 0] + _REPEATED[4:]
+        ]
+        thoughts = [
+            part.get("thinking") for part, kind in zip(content, kinds) if kind == "thinking"
+        ]
         if thoughts and all(isinstance(thought, str) for thought in thoughts):
             found["reasoning_content"] = "\n".join(thoughts)
         if "reasoning" in kinds:
@@ -145,7 +217,11 @@ def _calls(inner: dict, said: dict, draft: Draft, path: str) -> dict:
         found["reasoning_content"] = extra["reasoning_content"]
     if invalid:
         if not raw and not found.get("content", content):
-            raise ConversationError(f"the model's only call has arguments that are not JSON: {excerpt(invalid)}", "args_not_json", f"{path}.invalid_tool_calls")
+            raise ConversationError(
+                f"the model's only call has arguments that are not JSON: {excerpt(invalid)}",
+                "args_not_json",
+                f"{path}.invalid_tool_calls",
+            )
         draft.warn("invalid_tool_call")
         found["weight"] = 0
     return found
@@ -170,15 +246,33 @@ def expand_mlflow(
     "Take a trace of MLflow apart, or raise `ConversationError`"
     spans = _mlflow_spans(trace)
     if not isinstance(spans, list) or not spans:
-        raise ConversationError(f"data.spans is a list with at least one span, not {type(spans).__name__}", "no_content", "data.spans")
+        raise ConversationError(
+            f"data.spans is a list with at least one span, not {type(spans).__name__}",
+            "no_content",
+            "data.spans",
+        )
     info = branch(trace, "trace", "info") or trace.get("info")
     held = [branch(info, key) for key in ("trace_metadata", "request_metadata", "tags")]
-    known = {fact: next((value for value in (branch(part, key) for part in held) if isinstance(value, str) and value), None)
-             for fact, key in (("conversation_id", "mlflow.trace.session"), ("user_id", "mlflow.trace.user"))}
+    known = {
+        fact: next(
+            (
+                value
+                for value in (branch(part, key) for part in held)
+                if isinstance(value, str) and value
+            ),
+            None,
+        )
+        for fact, key in (
+            ("conversation_id", "mlflow.trace.session"),
+            ("user_id", "mlflow.trace.user"),
+        )
+    }
     known["trace_id"] = branch(info, "trace_id") or branch(info, "request_id")
     for i, span in enumerate(spans):
         if not isinstance(span, dict):
-            raise ConversationError(f"a span is an object, not {type(span).__name__}", "bad_type", f"data.spans[{i}]")
+            raise ConversationError(
+                f"a span is an object, not {type(span).__name__}", "bad_type", f"data.spans[{i}]"
+            )
     return [(f"data.spans[{i}]", span | {"traceInfo": known}) for i, span in enumerate(spans)]
 
 # %% ../../nbs/01_formats/07_traces.ipynb #1d6cec2c
@@ -190,7 +284,9 @@ def _mlflow_value(attributes: dict, key: str) -> object:
         return loads(value)
     except (ValueError, RecursionError):
         if value[:1] in ("{", "[", '"'):
-            raise ConversationError(f"{key} was cut or is not JSON: {excerpt(value)}", "truncated", f"attributes.{key}") from None
+            raise ConversationError(
+                f"{key} was cut or is not JSON: {excerpt(value)}", "truncated", f"attributes.{key}"
+            ) from None
         return value
 
 
@@ -204,11 +300,18 @@ def from_mlflow(
         raise PartOfAnother(f"not a call of a model: {excerpt(kind)}", "other_span")
     check_span(record, attributes)
     info = record["traceInfo"] if isinstance(record.get("traceInfo"), dict) else {}
-    draft = Draft(span_facts(record, attributes) | {key: value for key, value in info.items() if isinstance(value, str)})
+    draft = Draft(
+        span_facts(record, attributes)
+        | {key: value for key, value in info.items() if isinstance(value, str)}
+    )
     for key, read in (("mlflow.spanInputs", read_request), ("mlflow.spanOutputs", read_response)):
         value, path = _mlflow_value(attributes, key), f"attributes.{key}"
         if value is None or (isinstance(value, str) and read is read_request):
-            raise ConversationError(f"{key} is an object or a list, not {excerpt(value)}", "no_content" if value is None else "bad_type", path)
+            raise ConversationError(
+                f"{key} is an object or a list, not {excerpt(value)}",
+                "no_content" if value is None else "bad_type",
+                path,
+            )
         read(openai_payload(value, draft, path), draft, path)
     draft.offer(_mlflow_value(attributes, "mlflow.chat.tools"), "attributes.mlflow.chat.tools")
     return draft.build("mlflow")
@@ -233,15 +336,25 @@ def openai_payload(
         reason = branch(first, "generation_info", "finish_reason")
         draft.meta |= {"finish_reason": reason} if isinstance(reason, str) else {}
         message = first.get("message")
-        return langchain_messages(message, draft, f"{path}.generations") if isinstance(message, dict) else {"role": "assistant", "content": first.get("text")}
+        return (
+            langchain_messages(message, draft, f"{path}.generations")
+            if isinstance(message, dict)
+            else {"role": "assistant", "content": first.get("text")}
+        )
     if isinstance(value.get("messages"), list):
-        return value | {"messages": langchain_messages(value["messages"], draft, f"{path}.messages")}
+        return value | {
+            "messages": langchain_messages(value["messages"], draft, f"{path}.messages")
+        }
     return langchain_messages(value, draft, path)
 
 # %% ../../nbs/01_formats/07_traces.ipynb #a6fda9b2
 def _is_openinference(record: dict) -> bool:
     attributes = record.get("attributes")
-    nested = branch(attributes, "openinference", "span", "kind") or branch(attributes, "llm", "input_messages") or branch(attributes, "llm", "output_messages")
+    nested = (
+        branch(attributes, "openinference", "span", "kind")
+        or branch(attributes, "llm", "input_messages")
+        or branch(attributes, "llm", "output_messages")
+    )
     return bool(nested) or any(name.startswith(_OPENINFERENCE) for name in attribute_names(record))
 
 
@@ -252,7 +365,11 @@ def _is_mlflow(record: dict) -> bool:
 
 def _is_mlflow_trace(record: dict) -> bool:
     spans = _mlflow_spans(record)
-    return isinstance(spans, list) and ("info" in record or "trace" in record or any(isinstance(span, dict) and _is_mlflow(span) for span in spans))
+    return isinstance(spans, list) and (
+        "info" in record
+        or "trace" in record
+        or any(isinstance(span, dict) and _is_mlflow(span) for span in spans)
+    )
 
 
 def whole_document(record: dict) -> Conversation:
@@ -261,7 +378,12 @@ def whole_document(record: dict) -> Conversation:
 
 TRACES = (
     Format("otel_document", is_otlp, whole_document, "resourceSpans or resourceLogs", expand_otlp),
-    Format("openinference", _is_openinference, from_openinference, "attributes with openinference.span.kind or llm.input_messages"),
+    Format(
+        "openinference",
+        _is_openinference,
+        from_openinference,
+        "attributes with openinference.span.kind or llm.input_messages",
+    ),
     Format("mlflow_trace", _is_mlflow_trace, whole_document, "info and data.spans", expand_mlflow),
     Format("mlflow", _is_mlflow, from_mlflow, "attributes with mlflow.spanInputs"),
     Format("otel", is_otel_span, from_otel, "attributes with gen_ai.*"),

@@ -13,18 +13,25 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
+    from toolcall.errors import GenerateError as GenerateError
     from toolcall.generate.endpoint import EndpointEngine as EndpointEngine
-    from toolcall.generate.engine import HFEngine as HFEngine, GenerateError as GenerateError, Output as Output, Prompt as Prompt, Sampler as Sampler
+    from toolcall.generate.engine import HFEngine as HFEngine
+    from toolcall.generate.engine import Prompt as Prompt
+    from toolcall.generate.engine import Sampler as Sampler
     from toolcall.generate.predictions import predict as predict
-    from toolcall.generate.tools import Exchange as Exchange, ToolCaller as ToolCaller
+    from toolcall.generate.tools import Exchange as Exchange
+    from toolcall.generate.tools import ToolCaller as ToolCaller
+    from toolcall.turn import Output as Output
 
 # %% ../../nbs/07_generate/index.ipynb #f9d23f3d
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.generate",
     {
+        "toolcall.errors": ["GenerateError"],
         "toolcall.generate.endpoint": ["EndpointEngine"],
-        "toolcall.generate.engine": ["HFEngine", "GenerateError", "Output", "Prompt", "Sampler"],
+        "toolcall.generate.engine": ["HFEngine", "Prompt", "Sampler"],
         "toolcall.generate.predictions": ["predict"],
-        "toolcall.generate.tools": ["Exchange", "ToolCaller"]
+        "toolcall.generate.tools": ["Exchange", "ToolCaller"],
+        "toolcall.turn": ["Output"],
     },
 )

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from ..chatml.examples import Example
-from ..chatml.parsing import Parsed, parse_calls
-from ..conversation import ConversationError, ToolCall, dumps, excerpt, fingerprint
-from .engine import GenerateError, Output, Streaming
+from ..chatml.parsing import parse_calls
+from ..conversation import ToolCall
+from ..errors import ConversationError, GenerateError
 from ..formats.fields import parse_arguments
-from ..chatml.parsing import Parser
+from .engine import Streaming
+from ..text import dumps, excerpt, fingerprint
+from ..turn import Example, Output, Parsed, Parser
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
@@ -36,9 +37,20 @@ def wire_messages(
     "Write arguments as JSON text"
     found = []
     for message in messages:
-        kept = {key: message[key] for key in _ON_THE_WIRE if key in message and not (key == "name" and message["role"] != "tool")}
+        kept = {
+            key: message[key]
+            for key in _ON_THE_WIRE
+            if key in message and not (key == "name" and message["role"] != "tool")
+        }
         if "tool_calls" in kept:
-            kept["tool_calls"] = [call | {"function": call["function"] | {"arguments": dumps(call["function"]["arguments"])}} for call in kept["tool_calls"]]
+            kept["tool_calls"] = [
+                call
+                | {
+                    "function": call["function"]
+                    | {"arguments": dumps(call["function"]["arguments"])}
+                }
+                for call in kept["tool_calls"]
+            ]
         found.append(kept)
     return found
 
@@ -50,17 +62,34 @@ def read_completion(
 ) -> Output:  # What the model wrote
     "Read a server's answer"
     if isinstance(completion, str) or not completion.choices:
-        raise GenerateError(f"the server's answer holds no choices: {excerpt(str(completion), 200)}")
+        raise GenerateError(
+            f"the server's answer holds no choices: {excerpt(str(completion), 200)}"
+        )
     choice = completion.choices[0]
     message, usage = choice.message, completion.usage
     text, parsed = message.content or "", None
     if message.tool_calls:
         try:
-            calls = [ToolCall(call.function.name, parse_arguments(call.function.arguments, "arguments")) for call in message.tool_calls]
+            calls = [
+                ToolCall(call.function.name, parse_arguments(call.function.arguments, "arguments"))
+                for call in message.tool_calls
+            ]
             parsed = Parsed("call", calls, text)
         except ConversationError as error:
-            parsed = Parsed("malformed", text=dumps([call.function.arguments for call in message.tool_calls]), reason=str(error))
-    return Output(text, choice.finish_reason != "length", usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0, seconds, batch_size=concurrency, parsed=parsed)
+            parsed = Parsed(
+                "malformed",
+                text=dumps([call.function.arguments for call in message.tool_calls]),
+                reason=str(error),
+            )
+    return Output(
+        text,
+        choice.finish_reason != "length",
+        usage.prompt_tokens if usage else 0,
+        usage.completion_tokens if usage else 0,
+        seconds,
+        batch_size=concurrency,
+        parsed=parsed,
+    )
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #73b453a4
 class Client:
@@ -81,15 +110,29 @@ class Client:
         try:
             from openai import OpenAI
         except ImportError as error:
-            raise GenerateError('EndpointEngine needs openai: pip install "toolcall-tune[endpoint]"') from error
-        self.client = OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=retries)
-        self.base_url, self.model, self.concurrency, self.parse = base_url, model, concurrency, parse
+            raise GenerateError(
+                'EndpointEngine needs openai: pip install "toolcall-tune[endpoint]"'
+            ) from error
+        self.client = OpenAI(
+            base_url=base_url, api_key=api_key, timeout=timeout, max_retries=retries
+        )
+        self.base_url, self.model, self.concurrency, self.parse = (
+            base_url,
+            model,
+            concurrency,
+            parse,
+        )
         self.settings = {"max_tokens": 256, "temperature": 0.0} | settings
 
     def _ask(self, prompt: tuple[list[dict], list[dict]], concurrency: int) -> Output:
         messages, tools = prompt
         started = time.perf_counter()
-        completion = self.client.chat.completions.create(model=self.model, messages=wire_messages(messages), **{"tools": tools} if tools else {}, **self.settings)
+        completion = self.client.chat.completions.create(
+            model=self.model,
+            messages=wire_messages(messages),
+            **{"tools": tools} if tools else {},
+            **self.settings,
+        )
         return read_completion(completion, time.perf_counter() - started, concurrency)
 
     def identity(self) -> str:  # The same for the same server, model and settings
@@ -116,6 +159,7 @@ class EndpointEngine(Client, Streaming):
     ) -> Iterator[tuple[int, Output]]:  # Number of the prompt and its output, as they come
         "Ask for all, or raise `GenerateError` when the server fails for good"
         from openai import OpenAIError
+
         many = batch_size or self.concurrency
         failures: list[ValueError | OpenAIError] = []
 
@@ -127,8 +171,13 @@ class EndpointEngine(Client, Streaming):
                 return None
 
         answered = 0
-        with ThreadPoolExecutor(many) as pool, tqdm(total=len(prompts), desc="generate", unit="turn", disable=not progress) as bar:
-            numbers: dict[Future, int] = {pool.submit(ask, prompt): number for number, prompt in enumerate(prompts)}
+        with (
+            ThreadPoolExecutor(many) as pool,
+            tqdm(total=len(prompts), desc="generate", unit="turn", disable=not progress) as bar,
+        ):
+            numbers: dict[Future, int] = {
+                pool.submit(ask, prompt): number for number, prompt in enumerate(prompts)
+            }
             try:
                 for done in as_completed(numbers):
                     if output := done.result():
@@ -139,7 +188,9 @@ class EndpointEngine(Client, Streaming):
                 for future in numbers:
                     future.cancel()
         if failures:
-            raise GenerateError(f"{self.base_url} answered {answered} of {len(prompts)} prompts, then failed: {failures[0]}")
+            raise GenerateError(
+                f"{self.base_url} answered {answered} of {len(prompts)} prompts, then failed: {failures[0]}"
+            )
 
     def reply(
         self,

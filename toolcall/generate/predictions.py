@@ -15,10 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from ..chatml.examples import Example
-from ..chatml.parsing import Parsed
-from ..conversation import ToolCall, fingerprint
-from .engine import Output
+from ..conversation import ToolCall
+from ..text import fingerprint
+from ..turn import Example, Output, Parsed
 
 # %% ../../nbs/07_generate/06_predictions.ipynb #71162e22
 def to_line(
@@ -26,7 +25,9 @@ def to_line(
     output: Output,  # What came back
 ) -> str:  # JSON, without the line's end
     "Write an output"
-    return json.dumps({"key": key} | asdict(output))  # in ASCII: some letters would end a line, and half letters can't be written
+    return json.dumps(
+        {"key": key} | asdict(output)
+    )  # in ASCII: some letters would end a line, and half letters can't be written
 
 
 def from_line(
@@ -36,7 +37,13 @@ def from_line(
     fields = json.loads(line)
     parsed = fields.pop("parsed")
     if parsed:
-        parsed = Parsed(parsed["outcome"], [ToolCall(call["name"], call["arguments"]) for call in parsed["calls"]], parsed["text"], parsed["reason"], parsed["reasoning"])
+        parsed = Parsed(
+            parsed["outcome"],
+            [ToolCall(call["name"], call["arguments"]) for call in parsed["calls"]],
+            parsed["text"],
+            parsed["reason"],
+            parsed["reasoning"],
+        )
     return fields.pop("key"), Output(**fields | {"ids": tuple(fields["ids"]), "parsed": parsed})
 
 # %% ../../nbs/07_generate/06_predictions.ipynb #476ea1e0
@@ -46,7 +53,9 @@ class Engine(Protocol):
     def prompt(self, example: Example) -> object:
         "What the engine is asked for a turn"
 
-    def stream(self, prompts: Sequence, *, batch_size: int | None = None, progress: bool = True) -> Iterator[tuple[int, Output]]:
+    def stream(
+        self, prompts: Sequence, *, batch_size: int | None = None, progress: bool = True
+    ) -> Iterator[tuple[int, Output]]:
         "Outputs under the numbers of their prompts, as they come"
 
     def identity(self) -> str:
@@ -69,7 +78,11 @@ def predict(
     found = {number: known[key] for number, key in enumerate(keys) if key in known}
     file = Path(path).open("a", encoding="utf-8") if path else None
     try:
-        for place, output in engine.stream([engine.prompt(examples[number]) for number in missing], batch_size=batch_size, progress=progress):
+        for place, output in engine.stream(
+            [engine.prompt(examples[number]) for number in missing],
+            batch_size=batch_size,
+            progress=progress,
+        ):
             found[missing[place]] = output
             if file:
                 file.write(to_line(keys[missing[place]], output) + "\n")

@@ -14,9 +14,11 @@ from typing import Protocol
 
 from transformers.utils import get_json_schema
 
-from ..conversation import ToolCall, dumps
-from .engine import GenerateError, Output
+from ..conversation import ToolCall
+from ..errors import GenerateError
 from ..schemas import argument_errors
+from ..text import dumps
+from ..turn import Output
 
 # %% ../../nbs/07_generate/05_tools.ipynb #44008c34
 class Replies(Protocol):
@@ -46,13 +48,20 @@ class Toolbox:
     def __init__(
         self,
         tools: Sequence[Callable],  # Python functions
-        schemas: Sequence[dict] | None = None,  # Tools as the model was trained with; default: from the functions' signatures
+        schemas: Sequence[dict]
+        | None = None,  # Tools as the model was trained with; default: from the functions' signatures
     ):
         self.functions = {function.__name__: function for function in tools}
-        self.schemas = list(schemas) if schemas is not None else [get_json_schema(function) for function in tools]
+        self.schemas = (
+            list(schemas)
+            if schemas is not None
+            else [get_json_schema(function) for function in tools]
+        )
         names = [schema["function"]["name"] for schema in self.schemas]
         if sorted(names) != sorted(self.functions) or len(self.functions) != len(tools):
-            raise GenerateError(f"functions {sorted(self.functions)} and schemas {sorted(names)} must have the same names, each once")
+            raise GenerateError(
+                f"functions {sorted(self.functions)} and schemas {sorted(names)} must have the same names, each once"
+            )
 
     def call(
         self,
@@ -68,7 +77,13 @@ class Toolbox:
 
     def _message(self, call: ToolCall, result: object, *, failed: bool = False) -> dict:
         content = result if isinstance(result, str) else dumps(result)
-        return {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": content, "is_error": failed}
+        return {
+            "role": "tool",
+            "tool_call_id": call.id,
+            "name": call.name,
+            "content": content,
+            "is_error": failed,
+        }
 
 # %% ../../nbs/07_generate/05_tools.ipynb #0b308fe9
 class ToolCaller(Toolbox):
@@ -90,7 +105,9 @@ class ToolCaller(Toolbox):
         question: str | list[dict],  # The user's words, or a conversation so far
     ) -> Exchange:  # Everything that was said
         "Let the model call tools until it answers"
-        messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
+        messages = (
+            [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
+        )
         outputs: list[Output] = []
         while len(outputs) < self.max_steps:
             outputs.append(output := self.engine.reply(messages, self.schemas))
@@ -98,8 +115,14 @@ class ToolCaller(Toolbox):
             if parsed.outcome == "malformed" or not output.stopped:
                 messages.append({"role": "assistant", "content": output.text})
                 return Exchange(messages, outputs, "malformed" if output.stopped else "cut")
-            calls = [ToolCall(call.name, call.arguments, f"call_{len(messages)}_{number}") for number, call in enumerate(parsed.calls)]
-            messages.append({"role": "assistant", "content": parsed.text} | ({"tool_calls": [call.to_message() for call in calls]} if calls else {}))
+            calls = [
+                ToolCall(call.name, call.arguments, f"call_{len(messages)}_{number}")
+                for number, call in enumerate(parsed.calls)
+            ]
+            messages.append(
+                {"role": "assistant", "content": parsed.text}
+                | ({"tool_calls": [call.to_message() for call in calls]} if calls else {})
+            )
             if not calls:
                 return Exchange(messages, outputs, "answer")
             messages += [self.call(call) for call in calls]

@@ -11,14 +11,28 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
-    from toolcall.logs.log import read_logs as read_logs, iter_logs as iter_logs, Log as Log, LogReport as LogReport, LogPath as LogPath, Reject as Reject, Merge as Merge
-    from toolcall.logs.reading import LogError as LogError
+    from toolcall.errors import LogError as LogError
+    from toolcall.logs.log import Log as Log
+    from toolcall.logs.log import LogPath as LogPath
+    from toolcall.logs.log import LogReport as LogReport
+    from toolcall.logs.log import Merge as Merge
+    from toolcall.logs.log import Reject as Reject
+    from toolcall.logs.log import iter_logs as iter_logs
+    from toolcall.logs.log import read_logs as read_logs
 
 # %% ../../nbs/02_logs/index.ipynb #ad1e093e
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.logs",
     {
-        "toolcall.logs.log": ["read_logs", "iter_logs", "Log", "LogReport", "LogPath", "Reject", "Merge"],
-        "toolcall.logs.reading": ["LogError"]
+        "toolcall.errors": ["LogError"],
+        "toolcall.logs.log": [
+            "read_logs",
+            "iter_logs",
+            "Log",
+            "LogReport",
+            "LogPath",
+            "Reject",
+            "Merge",
+        ],
     },
 )

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from ..conversation import ConversationError, decode_at
-from ..pages import plain
+from ..errors import ConversationError
+from ..text import decode_at, one_line
 
 # %% ../../nbs/02_logs/00_documents.ipynb #55ffbbe9
 class Raw(NamedTuple):
@@ -31,8 +31,12 @@ class Raw(NamedTuple):
     @property
     def excerpt(self) -> str:  # The first 80 characters
         "The beginning of the record, safe to print"
-        start = self.text[:320].decode("utf-8", "replace") if isinstance(self.text, bytes) else self.text
-        return plain(start[:80]).encode("utf-8", "replace").decode()
+        start = (
+            self.text[:320].decode("utf-8", "replace")
+            if isinstance(self.text, bytes)
+            else self.text
+        )
+        return one_line(start[:80]).encode("utf-8", "replace").decode()
 
 
 def hint(
@@ -40,7 +44,11 @@ def hint(
 ) -> str:  # What it may be, for an error message; empty when it begins as JSON does
     "Say what a record begins with"
     start = text.lstrip()[:1]
-    return "" if start in ("{", "[", "") else f"; a record begins with {{, not with {start!r}: CSV, and lines with a prefix before the JSON, are not read"
+    return (
+        ""
+        if start in ("{", "[", "")
+        else f"; a record begins with {{, not with {start!r}: CSV, and lines with a prefix before the JSON, are not read"
+    )
 
 # %% ../../nbs/02_logs/00_documents.ipynb #166e0def
 _BLOCK = 1 << 20
@@ -59,7 +67,7 @@ class _Characters:
         "Read a block, and say whether there was one"
         block = b"" if self.done else self.handle.read(self.size)
         self.done = not block
-        self.text, self.at = self.text[self.at:] + self.decoder.decode(block, final=self.done), 0
+        self.text, self.at = self.text[self.at :] + self.decoder.decode(block, final=self.done), 0
         return not self.done
 
     def skip(self, characters: str) -> str:
@@ -80,7 +88,7 @@ class _Characters:
         self._passed(self.at - 1)
 
     def _passed(self, start: int, end: int | None = None) -> None:
-        passed = self.text[start:self.at if end is None else end]
+        passed = self.text[start : self.at if end is None else end]
         self.line += passed.count("\n")
         self.offset += len(passed.encode("utf-8", "surrogateescape"))
 
@@ -101,9 +109,11 @@ class _Window(_Characters):
             except ValueError as error:
                 end = self._end_of_odd_value()
                 if end and (end < len(self.text) or whole):
-                    return self.passed(end, None, ConversationError(f"not JSON: {error}", "not_json"))
+                    return self.passed(
+                        end, None, ConversationError(f"not JSON: {error}", "not_json")
+                    )
                 if whole or _is_broken(error, self.text):
-                    return self.fault(f"not JSON: {error}{hint(self.text[at:at + 80])}")
+                    return self.fault(f"not JSON: {error}{hint(self.text[at : at + 80])}")
             self.more()
             self.size *= 2  # a value that spans many blocks is decoded few times
 
@@ -113,8 +123,10 @@ class _Window(_Characters):
         self.at = end
         self._passed(start)
         bad = re.search("[\udc80-\udcff]", self.text[start:end])
-        error = ConversationError(f"not UTF-8 at character {bad.start()}", "encoding") if bad else error
-        return Raw(line, offset, self.text[start:start + 80], value, error)
+        error = (
+            ConversationError(f"not UTF-8 at character {bad.start()}", "encoding") if bad else error
+        )
+        return Raw(line, offset, self.text[start : start + 80], value, error)
 
     def _end_of_odd_value(self) -> int:
         "Where a value ends that only a lenient decoder takes, such as one with a NaN; 0 when it ends nowhere"
@@ -128,13 +140,19 @@ class _Window(_Characters):
         depth, place = 0, self.at
         while True:
             for token in _TOKEN.finditer(self.text, place):
-                if token[0][0] == '"' and token[1] != '"':  # a string that goes on in the next block
+                if (
+                    token[0][0] == '"' and token[1] != '"'
+                ):  # a string that goes on in the next block
                     place = token.start()
                     break
                 depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
                 place = token.end()
                 if not depth:
-                    return self.passed(place, None, ConversationError("nested too deeply to be a log record", "too_deep"))
+                    return self.passed(
+                        place,
+                        None,
+                        ConversationError("nested too deeply to be a log record", "too_deep"),
+                    )
             place -= self.at  # reading on moves the text
             if not self.more():
                 return self.fault("nested too deeply to be a log record, and not closed")
@@ -142,7 +160,7 @@ class _Window(_Characters):
 
     def fault(self, message: str) -> Raw:
         "The rest of the file as one broken record"
-        start, line, offset = self.text[self.at:self.at + 80], self.line, self.offset
+        start, line, offset = self.text[self.at : self.at + 80], self.line, self.offset
         while True:
             self._passed(self.at, len(self.text))
             self.at = len(self.text)
@@ -158,7 +176,11 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*("|\\?\Z)|[{}\[\]]', re.DOTALL)
 # %% ../../nbs/02_logs/00_documents.ipynb #c4176f8a
 def _is_broken(error: ValueError, text: str) -> bool:
     "Whether no further text can mend the value"
-    return isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated") and error.pos < len(text) - 16
+    return (
+        isinstance(error, json.JSONDecodeError)
+        and not error.msg.startswith("Unterminated")
+        and error.pos < len(text) - 16
+    )
 
 # %% ../../nbs/02_logs/00_documents.ipynb #785e35d8
 _SPACE = " \t\r\n"

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .codes import CODES, MERGED, WARNINGS
-from ..conversation import Adapter, Conversation, ConversationError, dumps
-from ..formats.fields import parse_tools, write_lines
-from ..formats.registry import expand, find_adapter
-from ..formats.normalise import PartOfAnother
-from ..pages import escape_markdown, plain
+from ..conversation import Adapter, Conversation
+from ..errors import ConversationError, LogError, PartOfAnother
+from ..formats.fields import parse_tools
 from ..formats.platforms import mcp_tools
+from ..formats.registry import expand, find_adapter
+from .codes import CODES, MERGED, WARNINGS
 from .documents import Raw
-from .reading import LogError, find_logs, iter_records
+from .reading import find_logs, iter_records
+from ..text import dumps, escape_markdown, one_line, write_atomic
 
 # %% ../../nbs/02_logs/03_log.ipynb #75c5520d
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class _Halves:
             return record
         if id not in self.waiting or ("body" in self.waiting[id][2]) == ("body" in record):
             if id in self.waiting:
-                raise ConversationError(f"custom_id {id!r} is given twice; it names one request", "bad_type", "custom_id")
+                raise ConversationError(
+                    f"custom_id {id!r} is given twice; it names one request",
+                    "bad_type",
+                    "custom_id",
+                )
             self.waiting[id] = source, raw._replace(text=raw.excerpt), record
             return WAITS
         return self.waiting.pop(id)[2] | record
@@ -92,7 +96,9 @@ def iter_logs(
     yield from _stream(path, format, adapter, Counter())
 
 
-def _stream(path: LogPath, format: str, adapter: Adapter | None, count: Counter) -> Iterator[Conversation | Reject | Merge]:
+def _stream(
+    path: LogPath, format: str, adapter: Adapter | None, count: Counter
+) -> Iterator[Conversation | Reject | Merge]:
     "The items of a log; `count` learns how many records went in"
     adapt = adapter or find_adapter(format)
     files, halves = find_logs(path), _Halves()
@@ -101,18 +107,33 @@ def _stream(path: LogPath, format: str, adapter: Adapter | None, count: Counter)
         for raw in iter_records(file):
             source = f"{name}:{raw.line}"
             try:
-                parts = [("", raw.value)] if raw.error or adapter or not isinstance(raw.value, dict) else expand(raw.value)
+                parts = (
+                    [("", raw.value)]
+                    if raw.error or adapter or not isinstance(raw.value, dict)
+                    else expand(raw.value)
+                )
             except ConversationError as error:
                 count["records"] += 1
                 yield _rejected(error, source, raw, "")
                 continue
             count["records"] += len(parts)
             for part, record in parts:
-                yield from _items(record, adapt, halves, source, raw, part, adapter is not None, count)
+                yield from _items(
+                    record, adapt, halves, source, raw, part, adapter is not None, count
+                )
     yield from halves.rest()
 
 # %% ../../nbs/02_logs/03_log.ipynb #6edecc42
-def _items(record: object, adapt: Adapter, halves: _Halves, source: str, raw: Raw, part: str, own: bool, count: Counter) -> Iterator[Conversation | Reject | Merge]:
+def _items(
+    record: object,
+    adapt: Adapter,
+    halves: _Halves,
+    source: str,
+    raw: Raw,
+    part: str,
+    own: bool,
+    count: Counter,
+) -> Iterator[Conversation | Reject | Merge]:
     try:
         if raw.error:
             raise raw.error
@@ -122,15 +143,22 @@ def _items(record: object, adapt: Adapter, halves: _Halves, source: str, raw: Ra
         if whole is not record:
             yield Merge(source, raw.offset, "joined")
         if not isinstance(whole, dict):
-            raise ConversationError(f"a record is a JSON object, not {type(whole).__name__}", "bad_type")
+            raise ConversationError(
+                f"a record is a JSON object, not {type(whole).__name__}", "bad_type"
+            )
         found = adapt(whole)
         found = found if isinstance(found, list) else [found]
         if not found:
             raise ConversationError("the adapter returned no conversation", "adapter")
-        count["records"] += len(found) - 1  # each conversation of an adapter that returns several counts as a record
+        count["records"] += (
+            len(found) - 1
+        )  # each conversation of an adapter that returns several counts as a record
         for conversation in found:
             if not isinstance(conversation, Conversation):
-                raise ConversationError(f"the adapter returned {type(conversation).__name__}, not a Conversation", "adapter")
+                raise ConversationError(
+                    f"the adapter returned {type(conversation).__name__}, not a Conversation",
+                    "adapter",
+                )
             yield _placed(conversation, source, raw.offset)
     except PartOfAnother as error:
         yield Merge(source, raw.offset, error.code)
@@ -138,7 +166,12 @@ def _items(record: object, adapt: Adapter, halves: _Halves, source: str, raw: Ra
         yield _rejected(error, source, raw, part)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         if own:
-            yield _rejected(ConversationError(f"the adapter raised {type(error).__name__}: {error}", "adapter"), source, raw, part)
+            yield _rejected(
+                ConversationError(f"the adapter raised {type(error).__name__}: {error}", "adapter"),
+                source,
+                raw,
+                part,
+            )
         else:
             raise
 
@@ -158,7 +191,9 @@ def _names(files: Sequence[str | Path]) -> list[str]:
 
 def _placed(conversation: Conversation, source: str, offset: int) -> Conversation:
     if not any(message["role"] == "assistant" for message in conversation.messages):
-        raise ConversationError("no assistant message: nothing to learn from", "no_content", "messages")
+        raise ConversationError(
+            "no assistant message: nothing to learn from", "no_content", "messages"
+        )
     id = conversation.id or f"sha256:{conversation.content_hash}"
     return conversation.relabel(id, source=source, offset=offset)
 
@@ -177,23 +212,39 @@ class LogReport:
     tools: dict[str, int] = field(default_factory=dict)  # Calls by tool, most called first
 
     def __post_init__(self):
-        if self.records != self.conversations + sum(self.rejected.values()) + sum(self.merged.values()):
-            raise LogError(f"{self.source}: {self.records} records in, {self.conversations} out, {self.rejected} rejected, {self.merged} merged: the counts don't add up")
+        if self.records != self.conversations + sum(self.rejected.values()) + sum(
+            self.merged.values()
+        ):
+            raise LogError(
+                f"{self.source}: {self.records} records in, {self.conversations} out, {self.rejected} rejected, {self.merged} merged: the counts don't add up"
+            )
 
     def rows(self) -> list[tuple[str, int]]:  # Label and count
         "The report as rows of a table"
         rows = [("records in", self.records), ("conversations out", self.conversations)]
-        rows += [(f"rejected: {code} ({CODES.get(code, 'by your adapter')})", n) for code, n in self.rejected.items()]
-        rows += [(f"merged: {code} ({MERGED.get(code, 'by your adapter')})", n) for code, n in self.merged.items()]
+        rows += [
+            (f"rejected: {code} ({CODES.get(code, 'by your adapter')})", n)
+            for code, n in self.rejected.items()
+        ]
+        rows += [
+            (f"merged: {code} ({MERGED.get(code, 'by your adapter')})", n)
+            for code, n in self.merged.items()
+        ]
         rows += [(f"format: {name}", n) for name, n in self.formats.items()]
-        rows += [(f"warning: {code} ({WARNINGS.get(code, 'by your adapter')})", n) for code, n in self.warnings.items()]
+        rows += [
+            (f"warning: {code} ({WARNINGS.get(code, 'by your adapter')})", n)
+            for code, n in self.warnings.items()
+        ]
         return rows + [(f"calls of {name}", n) for name, n in self.tools.items()]
 
     def __repr__(self) -> str:
-        return "\n".join([self.source] + [f"{n:8,}  {plain(label)}" for label, n in self.rows()])
+        return "\n".join([self.source] + [f"{n:8,}  {one_line(label)}" for label, n in self.rows()])
 
     def _repr_markdown_(self) -> str:
-        return "\n".join([f"| {escape_markdown(self.source)} | n |", "|---|--:|"] + [f"| {escape_markdown(label)} | {n:,} |" for label, n in self.rows()])
+        return "\n".join(
+            [f"| {escape_markdown(self.source)} | n |", "|---|--:|"]
+            + [f"| {escape_markdown(label)} | {n:,} |" for label, n in self.rows()]
+        )
 
 # %% ../../nbs/02_logs/03_log.ipynb #f973c8dc
 @dataclass(frozen=True)
@@ -224,22 +275,42 @@ class Log:
     ) -> None:
         "Write the rejects as JSON Lines, one object a reject; the file appears when it is whole"
         hidden = {} if excerpts else {"message": "", "excerpt": ""}
-        write_lines(path, (dumps(vars(reject) | hidden) for reject in self.rejects))
+        write_atomic(path, (dumps(vars(reject) | hidden) for reject in self.rejects))
 
 # %% ../../nbs/02_logs/03_log.ipynb #7ed5a7ed
-def _offer(conversations: Sequence[Conversation], tools: list | str | Path | None) -> list[Conversation]:
+def _offer(
+    conversations: Sequence[Conversation], tools: list | str | Path | None
+) -> list[Conversation]:
     if tools is None:
         return list(conversations)
     origin = "given" if isinstance(tools, list) else "mcp"
-    catalogue = parse_tools(tools if isinstance(tools, list) else mcp_tools(raw.value for raw in iter_records(tools) if isinstance(raw.value, dict)))[0]
+    catalogue = parse_tools(
+        tools
+        if isinstance(tools, list)
+        else mcp_tools(raw.value for raw in iter_records(tools) if isinstance(raw.value, dict))
+    )[0]
     if not catalogue:
         raise LogError(f"no tools in {tools}; it should hold the result of a tools/list request")
-    return [c if c.tools else c.relabel(c.id, tools=_called_as(c, catalogue), tools_from=origin) for c in conversations]
+    return [
+        c if c.tools else c.relabel(c.id, tools=_called_as(c, catalogue), tools_from=origin)
+        for c in conversations
+    ]
 
 
 def _called_as(conversation: Conversation, catalogue: list[dict]) -> list[dict]:
-    longer = {call.name.rpartition("__")[2]: call.name for call in conversation.calls() if "__" in call.name}
-    return [tool | {"function": tool["function"] | {"name": longer.get(tool["function"]["name"], tool["function"]["name"])}} for tool in catalogue]
+    longer = {
+        call.name.rpartition("__")[2]: call.name
+        for call in conversation.calls()
+        if "__" in call.name
+    }
+    return [
+        tool
+        | {
+            "function": tool["function"]
+            | {"name": longer.get(tool["function"]["name"], tool["function"]["name"])}
+        }
+        for tool in catalogue
+    ]
 
 # %% ../../nbs/02_logs/03_log.ipynb #3617eaad
 def read_logs(
@@ -247,13 +318,18 @@ def read_logs(
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
-    tools: list[dict] | str | Path | None = None,  # Tools, or an MCP transcript, for conversations that declare none
+    tools: list[dict]
+    | str
+    | Path
+    | None = None,  # Tools, or an MCP transcript, for conversations that declare none
     max_reject: float = 0.2,  # Share of rejected records above which the log is refused
     strict: bool = False,  # Raise at the first reject
 ) -> Log:  # Conversations, rejects and the report
     "Read a log, or raise `LogError` when it holds no readable record or too many rejects"
     if not 0 <= max_reject <= 1:
-        raise LogError(f"max_reject is a share between 0 and 1, not {max_reject}; 0.2 is one record in five")
+        raise LogError(
+            f"max_reject is a share between 0 and 1, not {max_reject}; 0.2 is one record in five"
+        )
     conversations, rejects, merged, count = [], [], Counter(), Counter()
     for item in _stream(path, format, adapter, count):
         if isinstance(item, Merge):
@@ -265,29 +341,56 @@ def read_logs(
             raise LogError(f"{item}: more is lost than max_reject={max_reject:g} allows")
         (rejects if isinstance(item, Reject) else conversations).append(item)
     total = len(conversations) + len(rejects)
-    name = Path(path).name if isinstance(path, (str, Path)) else ", ".join(Path(one).name for one in path)
+    name = (
+        Path(path).name
+        if isinstance(path, (str, Path))
+        else ", ".join(Path(one).name for one in path)
+    )
     if not total and not merged:
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:
         raise LogError(_too_many(name, rejects, total, max_reject, merged))
-    return Log(_offer(conversations, tools), rejects, _report(name, count["records"], conversations, rejects, merged))
+    return Log(
+        _offer(conversations, tools),
+        rejects,
+        _report(name, count["records"], conversations, rejects, merged),
+    )
 
 
-def _too_many(name: str, rejects: list[Reject], total: int, max_reject: float, merged: Counter) -> str:
+def _too_many(
+    name: str, rejects: list[Reject], total: int, max_reject: float, merged: Counter
+) -> str:
     if not total:
         text = ", ".join(f"{n} × {MERGED.get(code, code)}" for code, n in merged.most_common())
         return f"{name} holds no model call with its messages: {text}. An MCP transcript is read with `tools=` beside a chat log"
-    counts = ", ".join(f"{n} × {code}" for code, n in Counter(r.code for r in rejects).most_common())
+    counts = ", ".join(
+        f"{n} × {code}" for code, n in Counter(r.code for r in rejects).most_common()
+    )
     shown = "\n".join(f"  {reject}" for reject in rejects[:3])
-    verdict = "nothing is left" if len(rejects) == total else f"more than max_reject={max_reject:g} allows"
+    verdict = (
+        "nothing is left"
+        if len(rejects) == total
+        else f"more than max_reject={max_reject:g} allows"
+    )
     return f"{name}: {len(rejects)} of {total} records rejected ({counts}); {verdict}. The first:\n{shown}"
 
 # %% ../../nbs/02_logs/03_log.ipynb #1b308785
-def _report(name: str, records: int, conversations: list[Conversation], rejects: list[Reject], merged: Counter) -> LogReport:
+def _report(
+    name: str,
+    records: int,
+    conversations: list[Conversation],
+    rejects: list[Reject],
+    merged: Counter,
+) -> LogReport:
     return LogReport(
-        name, records, len(conversations),
+        name,
+        records,
+        len(conversations),
         rejected=dict(Counter(reject.code for reject in rejects).most_common()),
         merged=dict(merged.most_common()),
         formats=dict(Counter(c.meta.get("format", "adapter") for c in conversations).most_common()),
-        warnings=dict(Counter(w for c in conversations for w in c.meta.get("warnings", [])).most_common()),
-        tools=dict(Counter(call.name for c in conversations for call in c.calls()).most_common()))
+        warnings=dict(
+            Counter(w for c in conversations for w in c.meta.get("warnings", [])).most_common()
+        ),
+        tools=dict(Counter(call.name for c in conversations for call in c.calls()).most_common()),
+    )

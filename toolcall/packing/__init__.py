@@ -11,12 +11,34 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
-    from toolcall.packing.tree import pack as pack, packing_report as packing_report, Row as Row, Tree as Tree, TreeCollator as TreeCollator, TreeSampler as TreeSampler, Turns as Turns, PackingError as PackingError, grow as grow, common as common, shared_length as shared_length
+    from toolcall.errors import PackingError as PackingError
+    from toolcall.packing.tree import ExampleDataset as ExampleDataset
+    from toolcall.packing.tree import Row as Row
+    from toolcall.packing.tree import Tree as Tree
+    from toolcall.packing.tree import TreeCollator as TreeCollator
+    from toolcall.packing.tree import TreeSampler as TreeSampler
+    from toolcall.packing.tree import build_trie as build_trie
+    from toolcall.packing.tree import common_prefix_len as common_prefix_len
+    from toolcall.packing.tree import pack as pack
+    from toolcall.packing.tree import packing_report as packing_report
+    from toolcall.packing.tree import shared_length as shared_length
 
 # %% ../../nbs/05_packing/index.ipynb #34e9ed42
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.packing",
     {
-        "toolcall.packing.tree": ["pack", "packing_report", "Row", "Tree", "TreeCollator", "TreeSampler", "Turns", "PackingError", "grow", "common", "shared_length"]
+        "toolcall.errors": ["PackingError"],
+        "toolcall.packing.tree": [
+            "pack",
+            "packing_report",
+            "Row",
+            "Tree",
+            "TreeCollator",
+            "TreeSampler",
+            "ExampleDataset",
+            "build_trie",
+            "common_prefix_len",
+            "shared_length",
+        ],
     },
 )

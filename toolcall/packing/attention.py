@@ -22,7 +22,9 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 def _blocks(nodes: list[list[int]]) -> list[tuple[slice, slice, bool]]:
     "Rows of queries, rows of keys, whether causal"
     own = [(slice(start, end), slice(start, end), True) for start, end, _ in nodes]
-    return own + [(slice(end, stop), slice(start, end), False) for start, end, stop in nodes if stop > end]
+    return own + [
+        (slice(end, stop), slice(start, end), False) for start, end, stop in nodes if stop > end
+    ]
 
 
 def _fold(tensor: torch.Tensor, rows: slice, groups: int) -> torch.Tensor:
@@ -37,14 +39,27 @@ class TreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key, value, nodes, scaling):
         groups, blocks = query.shape[1] // key.shape[1], _blocks(nodes)
-        out, lse = torch.zeros_like(query), query.new_full(query.shape[:3], -torch.inf, dtype=torch.float32)
+        out, lse = (
+            torch.zeros_like(query),
+            query.new_full(query.shape[:3], -torch.inf, dtype=torch.float32),
+        )
         for rows, keys, causal in blocks:
             folds = 1 if causal else groups  # a causal block needs its heads apart
-            k, v = (tensor[:, :, keys].repeat_interleave(groups // folds, dim=1) for tensor in (key, value))
+            k, v = (
+                tensor[:, :, keys].repeat_interleave(groups // folds, dim=1)
+                for tensor in (key, value)
+            )
             part, share = _forward(_fold(query, rows, folds), k, v, 0.0, causal, scale=scaling)
-            part, share, before = part.reshape(out[:, :, rows].shape), share.reshape(lse[:, :, rows].shape), lse[:, :, rows]
+            part, share, before = (
+                part.reshape(out[:, :, rows].shape),
+                share.reshape(lse[:, :, rows].shape),
+                lse[:, :, rows],
+            )
             after = torch.logaddexp(before, share)
-            out[:, :, rows] = out[:, :, rows] * (before - after).exp()[..., None] + part * (share - after).exp()[..., None]
+            out[:, :, rows] = (
+                out[:, :, rows] * (before - after).exp()[..., None]
+                + part * (share - after).exp()[..., None]
+            )
             lse[:, :, rows] = after
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.blocks, ctx.scaling, ctx.groups = blocks, scaling, groups
@@ -58,7 +73,10 @@ class TreeAttention(torch.autograd.Function):
         to_query, to_key, to_value = (torch.zeros_like(tensor) for tensor in (query, key, value))
         for rows, keys, causal in ctx.blocks:
             folds = 1 if causal else groups
-            k, v = (tensor[:, :, keys].repeat_interleave(groups // folds, dim=1) for tensor in (key, value))
+            k, v = (
+                tensor[:, :, keys].repeat_interleave(groups // folds, dim=1)
+                for tensor in (key, value)
+            )
             q, o, g, s = (_fold(tensor, rows, folds) for tensor in (query, out, grad, lse))
             by_query, by_key, by_value = _backward(g, q, k, v, o, s, 0.0, causal, scale=ctx.scaling)
             to_query[:, :, rows] += by_query.reshape(to_query[:, :, rows].shape)
@@ -77,19 +95,31 @@ def tree_attention(
     value: torch.Tensor,  # (1, K, T, D)
     attention_mask: torch.Tensor | None,  # Says the same as the tree; used where there is none
     scaling: float,  # Factor of the scores
-    tree: torch.Tensor | None = None,  # (N, 3) start, end and one past the last descendant of each stretch
+    tree: torch.Tensor
+    | None = None,  # (N, 3) start, end and one past the last descendant of each stretch
     **options,  # What other attention functions take
 ) -> tuple[torch.Tensor, None]:  # (1, T, H, D), no weights
     "Attend along the paths of a tree"
     # the fused kernel of the processor knows no dropout, and no values of another width
-    if tree is None or query.device.type != "cpu" or options.get("dropout") or query.shape[-1] != value.shape[-1]:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    if (
+        tree is None
+        or query.device.type != "cpu"
+        or options.get("dropout")
+        or query.shape[-1] != value.shape[-1]
+    ):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **options
+        )
     # autocast leaves queries and keys in float32 after their rotation
-    found = TreeAttention.apply(query.to(value.dtype), key.to(value.dtype), value, tree.tolist(), scaling)
+    found = TreeAttention.apply(
+        query.to(value.dtype), key.to(value.dtype), value, tree.tolist(), scaling
+    )
     return found.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(TREE, torch.compiler.disable(tree_attention))  # each tree is another program; what surrounds it is the same
+AttentionInterface.register(
+    TREE, torch.compiler.disable(tree_attention)
+)  # each tree is another program; what surrounds it is the same
 AttentionMaskInterface.register(TREE, sdpa_mask)
 
 # %% ../../nbs/05_packing/01_attention.ipynb #7820289c
@@ -104,7 +134,9 @@ def with_blocks(
         return (key <= query) & (query < last[key])
 
     blocks = create_block_mask(sees, None, None, tokens, tokens, device=last.device)
-    return {name: value for name, value in batch.items() if name != "tree"} | {"attention_mask": blocks}
+    return {name: value for name, value in batch.items() if name != "tree"} | {
+        "attention_mask": blocks
+    }
 
 # %% ../../nbs/05_packing/01_attention.ipynb #e14f6772
 def refuses_trees(

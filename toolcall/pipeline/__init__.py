@@ -11,16 +11,38 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
+    from toolcall.errors import ConfigError as ConfigError
     from toolcall.evaluate.chatml_rows import evaluate_model as evaluate_model
-    from toolcall.pipeline.chain import run as run, train as train, evaluate_run as evaluate_run, evaluate_checkpoint as evaluate_checkpoint, prepare as prepare, describe as describe, save_data as save_data, write_train_data as write_train_data, Data as Data
-    from toolcall.pipeline.config import load_config as load_config, make_config as make_config, Config as Config, ConfigError as ConfigError
+    from toolcall.pipeline.chain import Data as Data
+    from toolcall.pipeline.chain import describe as describe
+    from toolcall.pipeline.chain import evaluate_checkpoint as evaluate_checkpoint
+    from toolcall.pipeline.chain import evaluate_run as evaluate_run
+    from toolcall.pipeline.chain import prepare as prepare
+    from toolcall.pipeline.chain import run as run
+    from toolcall.pipeline.chain import save_data as save_data
+    from toolcall.pipeline.chain import train as train
+    from toolcall.pipeline.chain import write_train_data as write_train_data
+    from toolcall.pipeline.config import Config as Config
+    from toolcall.pipeline.config import load_config as load_config
+    from toolcall.pipeline.config import make_config as make_config
 
 # %% ../../nbs/10_pipeline/index.ipynb #ea1e6e0e
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.pipeline",
     {
+        "toolcall.errors": ["ConfigError"],
         "toolcall.evaluate.chatml_rows": ["evaluate_model"],
-        "toolcall.pipeline.chain": ["run", "train", "evaluate_run", "evaluate_checkpoint", "prepare", "describe", "save_data", "write_train_data", "Data"],
-        "toolcall.pipeline.config": ["load_config", "make_config", "Config", "ConfigError"]
+        "toolcall.pipeline.chain": [
+            "run",
+            "train",
+            "evaluate_run",
+            "evaluate_checkpoint",
+            "prepare",
+            "describe",
+            "save_data",
+            "write_train_data",
+            "Data",
+        ],
+        "toolcall.pipeline.config": ["load_config", "make_config", "Config"],
     },
 )

@@ -15,27 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..conversation import Conversation
 from ..curate.card import dataset_card
-from .config import Config, ConfigError
-from ..conversation import Conversation, dumps, fingerprint
 from ..curate.chain import Curated, curate
-from ..curate.splits import Splits, split
-from ..saving import load_conversations, save_conversations
-from ..formats.fields import write_lines
-from ..logs.log import Log, read_logs
-from ..curate.splits import after, calls_any
+from ..curate.splits import Splits, after, calls_any, split
+from ..errors import ConfigError
 from ..evaluate.values import Equality
+from ..logs.log import Log, read_logs
+from .config import Config
+from ..saving import load_conversations, save_conversations
+from ..text import dumps, fingerprint, write_atomic
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
-    from toolcall.chatml.examples import ChatML, Example
+    from toolcall.chatml.examples import ChatML
     from toolcall.chatml.renderer import Renderer
     from toolcall.evaluate.evaluation import Evaluation
     from toolcall.report.page import Report
-    from toolcall.train.estimate import Rehearsal
+    from toolcall.train.estimate import Estimate
     from toolcall.train.finetuning import Run
     from toolcall.train.trainer import ToolTrainer
+    from toolcall.turn import Example
 
 # %% ../../nbs/10_pipeline/02_chain.ipynb #13a816a9
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def prepare(
     Equality(config.evaluation["mode"], config.evaluation["rules"])
     log = read_logs(config.log_path, **config.logs | {"tools": config.logs["tools"] or None})
     curated = curate(log.conversations, **config.curate)
-    shares = {key: value for key, value in config.split.items() if key not in ("after", "test_tools")}
+    shares = {
+        key: value for key, value in config.split.items() if key not in ("after", "test_tools")
+    }
     return Data(log, curated, split(curated.conversations, **shares, hold_out=_held_out(config)))
 
 
@@ -74,13 +77,15 @@ def save_data(
         save_conversations(part, folder / f"{name}.jsonl")
     data.log.save_rejects(folder / "rejects.jsonl", excerpts=not config.curate["redact"])
     card = dataset_card(data.log.report, data.curated, data.splits, by_user=config.split["by_user"])
-    write_lines(folder / "README.md", [card.rstrip("\n")])
+    write_atomic(folder / "README.md", [card.rstrip("\n")])
 
 # %% ../../nbs/10_pipeline/02_chain.ipynb #6f8284ed
 def _data_only(config: Config) -> None:
     # another split beside a checkpoint would put training conversations into the test set
     if Path(config.output_dir, "run.json").exists():
-        raise ConfigError(f"{config.output_dir} holds a training run; choose another output_dir for the data")
+        raise ConfigError(
+            f"{config.output_dir} holds a training run; choose another output_dir for the data"
+        )
     data = prepare(config)
     save_data(config, data)
     print(describe(data))
@@ -97,12 +102,19 @@ def write_train_data(
     path: str | Path,  # JSON Lines of `{"input": ChatML text}`
 ) -> None:
     "Write the training set as ChatML text, in the words that are trained"
-    from toolcall.chatml.capabilities import TemplateRefuses
+    from toolcall.errors import TemplateRefuses
+
     rows = []
     for conversation in conversations:
         with suppress(TemplateRefuses):  # its turns are counted as refused where they are encoded
-            rows.append({"input": renderer.render(conversation.messages, conversation.tools).removesuffix("\n")})
-    write_lines(path, map(dumps, rows))
+            rows.append(
+                {
+                    "input": renderer.render(
+                        conversation.messages, conversation.tools
+                    ).removesuffix("\n")
+                }
+            )
+    write_atomic(path, map(dumps, rows))
 
 
 def _say(title: str, text: object = "") -> None:
@@ -111,73 +123,140 @@ def _say(title: str, text: object = "") -> None:
 
 def _encoded(config: Config, data: Data, chatml: "ChatML", *, aloud: bool) -> dict:
     from toolcall.chatml.encoding import encode_cached
-    options = {"max_length": config.max_length, "too_long": config.chatml["too_long"], "workers": config.chatml["workers"]}
-    sets = {name: encode_cached(chatml, part, Path(config.output_dir, "encoded"), **options) if part else None for name, part in data.splits.parts.items()}
+
+    options = {
+        "max_length": config.max_length,
+        "too_long": config.chatml["too_long"],
+        "workers": config.chatml["workers"],
+    }
+    sets = {
+        name: encode_cached(chatml, part, Path(config.output_dir, "encoded"), **options)
+        if part
+        else None
+        for name, part in data.splits.parts.items()
+    }
     for name, encoded in sets.items():
         if encoded and aloud:
             _say(f"{name} examples", encoded)
     return {name: encoded.examples if encoded else [] for name, encoded in sets.items()}
 
 
-def _check_grammars(chatml: "ChatML", vocabulary: int, conversations: Sequence[Conversation]) -> None:
+def _check_grammars(
+    chatml: "ChatML", vocabulary: int, conversations: Sequence[Conversation]
+) -> None:
     # what can't be turned into a grammar is told before training, not after
     from toolcall.generate.structured import Grammars
+
     grammars = Grammars(chatml, vocabulary)
     for conversation in conversations:
         grammars.of(conversation.tools)
 
 
 def _quantization(config: Config) -> "BitsAndBytesConfig | None":
-    from toolcall.models import fast_dtype
     from transformers import BitsAndBytesConfig
-    return BitsAndBytesConfig(**{"bnb_4bit_compute_dtype": fast_dtype()} | config.quantization) if config.quantization else None
+
+    from toolcall.models import fast_dtype
+
+    return (
+        BitsAndBytesConfig(**{"bnb_4bit_compute_dtype": fast_dtype()} | config.quantization)
+        if config.quantization
+        else None
+    )
 
 # %% ../../nbs/10_pipeline/02_chain.ipynb #7bf91d21
 def train(
     config: Config,  # What to train, on what, and how
     *,
     dry_run: bool = False,  # Take a few steps and say what the run will cost
-) -> "Run | Rehearsal":  # The finished run, or what it will cost
+) -> "Run | Estimate":  # The finished run, or what it will cost
     "Read the log and fine-tune; goes on from the last checkpoint when there is one"
     from toolcall.chatml.examples import ChatML
-    from toolcall.train.estimate import rehearse
     from toolcall.models import load_model
+    from toolcall.train.estimate import estimate
     from toolcall.train.finetuning import finetune, training_arguments
-    own = {"per_device_train_batch_size": config.batch_size, "num_train_epochs": config.num_train_epochs, "save_steps": config.save_steps, "logging_steps": config.logging_steps}
+
+    own = {
+        "per_device_train_batch_size": config.batch_size,
+        "num_train_epochs": config.num_train_epochs,
+        "save_steps": config.save_steps,
+        "logging_steps": config.logging_steps,
+    }
     args = training_arguments(config.output_dir, **(own | config.training))
     data = prepare(config)
     if first := args.process_index == 0:
         _say(f"log {Path(config.log_path).name}", describe(data))
-    with args.main_process_first():  # of several processes one reads the model and encodes; the others find it done
+    with (
+        args.main_process_first()
+    ):  # of several processes one reads the model and encodes; the others find it done
         model, tokenizer = load_model(config.model_name_or_path, quantization=_quantization(config))
         if config.packing["attention"] == "flex_attention":
             model.set_attn_implementation("flex_attention")
-        chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
+        chatml = ChatML(
+            tokenizer,
+            config.chatml["style"],
+            control=config.chatml["control"],
+            template_kwargs=config.chatml["template_kwargs"],
+        )
         if config.generation["structured"]:
-            _check_grammars(chatml, model.config.get_text_config().vocab_size, [*data.splits.validation, *data.splits.test])
+            _check_grammars(
+                chatml,
+                model.config.get_text_config().vocab_size,
+                [*data.splits.validation, *data.splits.test],
+            )
         examples = _encoded(config, data, chatml, aloud=first)
-    options = {"max_tokens": config.packing["max_tokens"], "weights": config.packing["weights"] or None}
+    options = {
+        "max_tokens": config.packing["max_tokens"],
+        "weights": config.packing["weights"] or None,
+    }
     if config.lora:
         from peft import LoraConfig
-        options["lora"] = LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": "all-linear"} | config.lora)
+
+        options["lora"] = LoraConfig(
+            **{"task_type": "CAUSAL_LM", "target_modules": "all-linear"} | config.lora
+        )
     if first:
-        _say(f"training {config.model_name_or_path}, style {chatml.style.name}{f' ({chatml.style.why})' if chatml.style.why else ''}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}{f', {args.world_size} processes' if args.world_size > 1 else ''}")
+        _say(
+            f"training {config.model_name_or_path}, style {chatml.style.name}{f' ({chatml.style.why})' if chatml.style.why else ''}, {'bfloat16' if args.bf16 else 'float32'} on {args.device}{f', {args.world_size} processes' if args.world_size > 1 else ''}"
+        )
     if dry_run:
-        found = rehearse(model, tokenizer, examples["train"], args=args, **options)
+        found = estimate(model, tokenizer, examples["train"], args=args, **options)
         _say("dry run", found)
         return found
     if first:
         write_train_data(chatml, data.splits.train, config.train_data_path)
-    finished = finetune(model, tokenizer, examples["train"], args=args, validation=examples["validation"], prepare=_watching(config, chatml, examples["validation"]), **options)
+    finished = finetune(
+        model,
+        tokenizer,
+        examples["train"],
+        args=args,
+        validation=examples["validation"],
+        prepare=_watching(config, chatml, examples["validation"]),
+        **options,
+    )
     if first:
         save_data(config, data)
     return finished
 
 # %% ../../nbs/10_pipeline/02_chain.ipynb #e222f86d
-def _watching(config: Config, chatml: "ChatML", validation: "Sequence[Example]") -> "Callable[[ToolTrainer], object]":
+def _watching(
+    config: Config, chatml: "ChatML", validation: "Sequence[Example]"
+) -> "Callable[[ToolTrainer], object]":
     from toolcall.pipeline.watching import watch
-    turns = sorted(validation, key=lambda example: fingerprint([example.conversation.id, example.turn]))[: config.evaluation["watch_turns"]]
-    return lambda trainer: watch(trainer, chatml, turns, max_new_tokens=config.generation["max_new_tokens"], structured=config.generation["structured"]) if turns else None
+
+    turns = sorted(
+        validation, key=lambda example: fingerprint([example.conversation.id, example.turn])
+    )[: config.evaluation["watch_turns"]]
+    return lambda trainer: (
+        watch(
+            trainer,
+            chatml,
+            turns,
+            max_new_tokens=config.generation["max_new_tokens"],
+            structured=config.generation["structured"],
+        )
+        if turns
+        else None
+    )
 
 # %% ../../nbs/10_pipeline/02_chain.ipynb #c8beff73
 def evaluate_checkpoint(
@@ -194,8 +273,14 @@ def evaluate_checkpoint(
     from toolcall.generate.engine import HFEngine
     from toolcall.generate.predictions import predict
     from toolcall.models import fast_dtype, load_model
+
     model, tokenizer = load_model(name, dtype=fast_dtype())
-    chatml = ChatML(tokenizer, config.chatml["style"], control=config.chatml["control"], template_kwargs=config.chatml["template_kwargs"])
+    chatml = ChatML(
+        tokenizer,
+        config.chatml["style"],
+        control=config.chatml["control"],
+        template_kwargs=config.chatml["template_kwargs"],
+    )
     # logs are often sorted by tool, so the first turns would be no fair sample
     shuffled = sorted(conversations, key=lambda conversation: fingerprint(conversation.id))
     examples: list[Example] = []
@@ -205,9 +290,18 @@ def evaluate_checkpoint(
             break
         examples += turns
     engine = HFEngine(model, chatml, **config.generation)
-    outputs = predict(engine, examples, path=Path(config.output_dir, "predictions", f"{label}.jsonl"))
+    outputs = predict(
+        engine, examples, path=Path(config.output_dir, "predictions", f"{label}.jsonl")
+    )
     timed = predict(engine, examples[: config.evaluation["latency_turns"]], batch_size=1)
-    return evaluate(examples, outputs, parse=chatml.parse, mode=config.evaluation["mode"], rules=config.evaluation["rules"], timed=timed), examples
+    return evaluate(
+        examples,
+        outputs,
+        parse=chatml.parse,
+        mode=config.evaluation["mode"],
+        rules=config.evaluation["rules"],
+        timed=timed,
+    ), examples
 
 # %% ../../nbs/10_pipeline/02_chain.ipynb #8674029a
 def evaluate_run(
@@ -216,16 +310,31 @@ def evaluate_run(
     "Evaluate base and tuned model on the held-out conversations of a run"
     from toolcall.models import best_device, fast_dtype
     from toolcall.report.page import Report, environment, last_messages, save_report
+
     held_out = load_conversations(_needed(Path(config.output_dir, "data", "test.jsonl")))
     _needed(Path(config.output_dir, "config.json"))
     _say("evaluating the base model")
     base, examples = evaluate_checkpoint(config.model_name_or_path, config, held_out, label="base")
     _say("evaluating the tuned model")
     tuned, _ = evaluate_checkpoint(config.output_dir, config, held_out, label="tuned")
-    settings = {"log": Path(config.log_path).name, "model": config.model_name_or_path, "held-out conversations": len(held_out),
-                "held-out turns": sum(len(c.turns) for c in held_out), "scored turns": len(examples),
-                "refused turns of the same conversations": sum(len(c.turns) for c in held_out if c.id in {example.conversation.id for example in examples}) - len(examples),
-                "dtype": str(fast_dtype()).removeprefix("torch."), "device": str(best_device()), **config.generation, **{key: value for key, value in config.evaluation.items() if value}, **environment()}
+    settings = {
+        "log": Path(config.log_path).name,
+        "model": config.model_name_or_path,
+        "held-out conversations": len(held_out),
+        "held-out turns": sum(len(c.turns) for c in held_out),
+        "scored turns": len(examples),
+        "refused turns of the same conversations": sum(
+            len(c.turns)
+            for c in held_out
+            if c.id in {example.conversation.id for example in examples}
+        )
+        - len(examples),
+        "dtype": str(fast_dtype()).removeprefix("torch."),
+        "device": str(best_device()),
+        **config.generation,
+        **{key: value for key, value in config.evaluation.items() if value},
+        **environment(),
+    }
     report = Report(base, tuned, last_messages(examples), settings)
     save_report(report, config.output_dir)
     _say(f"held-out turns of {settings['log']}", report.to_text())
@@ -234,7 +343,9 @@ def evaluate_run(
 # %% ../../nbs/10_pipeline/02_chain.ipynb #4cd67c84
 def _needed(path: Path) -> Path:
     if not path.exists():
-        raise ConfigError(f"{path} doesn't exist; run `toolcall train` with this configuration first")
+        raise ConfigError(
+            f"{path} doesn't exist; run `toolcall train` with this configuration first"
+        )
     return path
 
 
@@ -246,6 +357,9 @@ def run(
     if int(os.environ.get("RANK", "0")):
         return None
     report = evaluate_run(config)
-    made = ", ".join(str(Path(config.output_dir, name)) for name in ("report.html", "report.json", "loss.svg", "model.safetensors"))
+    made = ", ".join(
+        str(Path(config.output_dir, name))
+        for name in ("report.html", "report.json", "loss.svg", "model.safetensors")
+    )
     _say("made", f"{made}, {config.train_data_path}")
     return report

@@ -15,24 +15,33 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import Config, ConfigError, _overridden
 from ..curate.chain import curate
 from ..diagnose import diagnose
-from ..formats.fields import write_lines
+from ..errors import ConfigError, ToolcallError
 from ..logs.log import read_logs
-from ..pages import plain
 from .chain import _data_only, evaluate_run, run, train
-from .config import load_config, make_config
+from .config import Config, _overridden, load_config, make_config
 from ..samples import SAMPLE_TOOLS, sample_functions, sample_log
+from ..text import one_line, write_atomic
 
 if TYPE_CHECKING:
-    from toolcall.chatml.examples import Example
     from toolcall.evaluate.evaluation import Comparison
     from toolcall.generate.tools import ToolCaller
+    from toolcall.turn import Example
 
 # %% ../../nbs/10_pipeline/03_commands.ipynb #1a18971a
-DEMO = {"log_path": str(sample_log()), "output_dir": "runs/demo", "train_data_path": "runs/demo/toolcall_train.jsonl", "batch_size": 16, "num_train_epochs": 1, "save_steps": 10, "logging_steps": 2,
-        "training": {"learning_rate": 3e-4, "warmup_steps": 5}, "generation": {"max_new_tokens": 96}, "evaluation": {"max_turns": 66, "latency_turns": 5}}
+DEMO = {
+    "log_path": str(sample_log()),
+    "output_dir": "runs/demo",
+    "train_data_path": "runs/demo/toolcall_train.jsonl",
+    "batch_size": 16,
+    "num_train_epochs": 1,
+    "save_steps": 10,
+    "logging_steps": 2,
+    "training": {"learning_rate": 3e-4, "warmup_steps": 5},
+    "generation": {"max_new_tokens": 96},
+    "evaluation": {"max_turns": 66, "latency_turns": 5},
+}
 
 
 def inspect(
@@ -45,14 +54,24 @@ def inspect(
     found = diagnose(path)
     if page:
         _write_page(page, found.page.to_html())
-    shown = [f"{plain(c.id)}\n" + "\n".join(f"  {m['role']:>9}: {plain(m['content'])}" + "".join(f" → {plain(call)}" for call in c.calls(i)) for i, m in enumerate(c.messages)) for c in found.log.conversations[:limit]]
+    shown = [
+        f"{one_line(c.id)}\n"
+        + "\n".join(
+            f"  {m['role']:>9}: {one_line(m['content'])}"
+            + "".join(f" → {one_line(call)}" for call in c.calls(i))
+            for i, m in enumerate(c.messages)
+        )
+        for c in found.log.conversations[:limit]
+    ]
     return "\n\n".join([str(found), *shown])
 
 
 def _write_page(page: str | Path, text: str) -> None:
-    if Path(page).exists() and not Path(page).read_bytes()[:15].lower().startswith(b"<!doctype html>"):
+    if Path(page).exists() and not Path(page).read_bytes()[:15].lower().startswith(
+        b"<!doctype html>"
+    ):
         raise ConfigError(f"{page} exists and is no page; it is not overwritten")
-    write_lines(page, [text.rstrip("\n")])
+    write_atomic(page, [text.rstrip("\n")])
 
 # %% ../../nbs/10_pipeline/03_commands.ipynb #b4a9c731
 def inspect_tokens(
@@ -65,18 +84,30 @@ def inspect_tokens(
 ) -> str:  # The views for a terminal
     "Show a log's first turns as coloured tokens"
     from toolcall.chatml.encoding import encode
-    from toolcall.chatml.examples import ChatML, Example
-    from toolcall.chatml.views import SideBySide, view_tokens
-    from toolcall.chatml.views import TokenView, tokens_page
+    from toolcall.chatml.examples import ChatML
+    from toolcall.chatml.views import SideBySide, TokenView, tokens_page, view_tokens
     from toolcall.models import load_tokenizer
+    from toolcall.turn import Example
+
     conversations, shown, reports = curate(read_logs(path).conversations).conversations, [], []
     for style in styles:
         chatml, items = ChatML(load_tokenizer(model), style), []
         for conversation in conversations[:limit]:
             items += chatml.examples(conversation)
-        shown.append([view_tokens(chatml.tokenizer, item, title=_title(item, chatml.style.name)) if isinstance(item, Example)
-                      else TokenView([], f"{item.conversation_id} turn {item.turn}, {chatml.style.name}: refused, {item.code}: {item.message}") for item in items[:limit]])
-        reports.append(f"{style}: {chatml.style.name} ({chatml.style.why})\n{encode(chatml, conversations)}")
+        shown.append(
+            [
+                view_tokens(chatml.tokenizer, item, title=_title(item, chatml.style.name))
+                if isinstance(item, Example)
+                else TokenView(
+                    [],
+                    f"{item.conversation_id} turn {item.turn}, {chatml.style.name}: refused, {item.code}: {item.message}",
+                )
+                for item in items[:limit]
+            ]
+        )
+        reports.append(
+            f"{style}: {chatml.style.name} ({chatml.style.why})\n{encode(chatml, conversations)}"
+        )
     rows = [SideBySide(list(views)) for views in zip(*shown)]
     if page:
         _write_page(page, tokens_page(rows))
@@ -85,8 +116,9 @@ def inspect_tokens(
 
 
 def _title(example: "Example", style: str) -> str:
-    from toolcall.chatml.examples import NOTES
-    notes = "".join(f"; {NOTES[note]}" for note in example.notes)
+    from toolcall.turn import EXAMPLE_NOTES
+
+    notes = "".join(f"; {EXAMPLE_NOTES[note]}" for note in example.notes)
     return f"{example.conversation.meta.get('source', example.conversation.id)}, message {example.turn}, {style}{notes}"
 
 # %% ../../nbs/10_pipeline/03_commands.ipynb #2ad32d07
@@ -96,7 +128,11 @@ def compare_runs(
 ) -> "Comparison":
     "Compare the tuned models of two runs, or raise `EvaluateError`"
     from toolcall.evaluate.evaluation import compare, load_evaluation
-    files = [Path(path, "evaluations", "tuned.json") if Path(path).is_dir() else Path(path) for path in (first, second)]
+
+    files = [
+        Path(path, "evaluations", "tuned.json") if Path(path).is_dir() else Path(path)
+        for path in (first, second)
+    ]
     return compare(*map(load_evaluation, files))
 
 # %% ../../nbs/10_pipeline/03_commands.ipynb #24b5423b
@@ -112,9 +148,13 @@ def chat(
         messages = exchange.messages
         for message in messages[before:]:
             for call in message.get("tool_calls", []):
-                print(f"  calls  {plain(call['function']['name'])} {plain(call['function']['arguments'])}")
+                print(
+                    f"  calls  {one_line(call['function']['name'])} {one_line(call['function']['arguments'])}"
+                )
             if message["content"]:
-                print(f"  {'gets   ' if message['role'] == 'tool' else ''}{plain(message['content'])}")
+                print(
+                    f"  {'gets   ' if message['role'] == 'tool' else ''}{one_line(message['content'])}"
+                )
         if exchange.ended != "answer":
             print(f"  ({exchange.ended}: the turn is forgotten)")
             messages = messages[: before - 1]
@@ -125,8 +165,11 @@ def _chat(checkpoint: str) -> None:
     from toolcall.generate.engine import HFEngine
     from toolcall.generate.tools import ToolCaller
     from toolcall.models import fast_dtype, load_model
+
     model, tokenizer = load_model(checkpoint, dtype=fast_dtype())
-    caller = ToolCaller(HFEngine(model, ChatML(tokenizer)), sample_functions(), schemas=SAMPLE_TOOLS)
+    caller = ToolCaller(
+        HFEngine(model, ChatML(tokenizer)), sample_functions(), schemas=SAMPLE_TOOLS
+    )
     print("Tools:", ", ".join(caller.functions), "- an empty end (Ctrl-D) leaves")
     chat(caller, sys.stdin)
 
@@ -135,32 +178,68 @@ def main(
     argv: Sequence[str] | None = None,  # Default: the command line's
 ) -> int:  # 0; 1 when `compare` fails; 2 when the input is wrong
     "Run a `toolcall` command"
-    parser = argparse.ArgumentParser(prog="toolcall", description="From tool-call logs to a small model that makes those calls.")
+    parser = argparse.ArgumentParser(
+        prog="toolcall", description="From tool-call logs to a small model that makes those calls."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in {"demo": "sample logs, embedded model, the whole chain", "run": "the whole chain", "data": "read, curate and split a log",
-                       "train": "up to the checkpoint", "eval": "evaluate base and tuned model of a run", "compare": "compare the tuned models of two runs", "inspect": "describe a log",
-                       "chat": "talk with a model that has the sample tools"}.items():
+    for name, text in {
+        "demo": "sample logs, embedded model, the whole chain",
+        "run": "the whole chain",
+        "data": "read, curate and split a log",
+        "train": "up to the checkpoint",
+        "eval": "evaluate base and tuned model of a run",
+        "compare": "compare the tuned models of two runs",
+        "inspect": "describe a log",
+        "chat": "talk with a model that has the sample tools",
+    }.items():
         command = commands.add_parser(name, help=text, description=text)
         if name == "compare":
             command.add_argument("first", help="an output_dir, or a file of an evaluation")
             command.add_argument("second", help="another, of the same held-out turns")
-            command.add_argument("--fail-below", type=float, metavar="DIFFERENCE", help="exit with 1 when the lower end of the interval of the second's exact match less the first's is below this, such as -0.02")
+            command.add_argument(
+                "--fail-below",
+                type=float,
+                metavar="DIFFERENCE",
+                help="exit with 1 when the lower end of the interval of the second's exact match less the first's is below this, such as -0.02",
+            )
             continue
         if name == "chat":
-            command.add_argument("checkpoint", help="a folder, the embedded model's name, or a Hub id")
+            command.add_argument(
+                "checkpoint", help="a folder, the embedded model's name, or a Hub id"
+            )
             continue
         if name == "inspect":
-            command.add_argument("file", help="a log file, a pattern in quotes, or - for standard input")
-            command.add_argument("--html", metavar="PAGE", help="also write a page with tables and plots, or with the tokens")
-            command.add_argument("--tokens", action="store_true", help="show the first turns as tokens")
-            command.add_argument("--model", default=Config.model_name_or_path, help="whose tokenizer --tokens takes")
-            command.add_argument("--style", action="append", help="auto, native, hermes or function_call; repeat --style to compare")
+            command.add_argument(
+                "file", help="a log file, a pattern in quotes, or - for standard input"
+            )
+            command.add_argument(
+                "--html",
+                metavar="PAGE",
+                help="also write a page with tables and plots, or with the tokens",
+            )
+            command.add_argument(
+                "--tokens", action="store_true", help="show the first turns as tokens"
+            )
+            command.add_argument(
+                "--model", default=Config.model_name_or_path, help="whose tokenizer --tokens takes"
+            )
+            command.add_argument(
+                "--style",
+                action="append",
+                help="auto, native, hermes or function_call; repeat --style to compare",
+            )
             continue
         if name == "train":
-            command.add_argument("--dry-run", action="store_true", help="take a few steps and say what the run will cost; train nothing")
+            command.add_argument(
+                "--dry-run",
+                action="store_true",
+                help="take a few steps and say what the run will cost; train nothing",
+            )
         if name != "demo":
             command.add_argument("config", help="a YAML file")
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="override a key of the configuration")
+        command.add_argument(
+            "overrides", nargs="*", metavar="key=value", help="override a key of the configuration"
+        )
     options = parser.parse_args(argv)
     try:
         code = _dispatch(options)
@@ -168,9 +247,7 @@ def main(
         return code
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except ValueError as error:
-        if type(error).__module__.split(".")[0] != "toolcall":
-            raise
+    except ToolcallError as error:
         print(f"toolcall: {error}", file=sys.stderr)
         return 2
     return 0
@@ -185,10 +262,23 @@ def _dispatch(options: argparse.Namespace) -> int:
         _chat(options.checkpoint)
         return 0
     if options.command == "inspect":
-        print(inspect_tokens(options.file, model=options.model, styles=options.style or ["auto"], page=options.html) if options.tokens else inspect(options.file, page=options.html))
+        print(
+            inspect_tokens(
+                options.file,
+                model=options.model,
+                styles=options.style or ["auto"],
+                page=options.html,
+            )
+            if options.tokens
+            else inspect(options.file, page=options.html)
+        )
         return 0
     demo = options.command == "demo"
-    config = make_config(_overridden(DEMO, options.overrides), source="demo") if demo else load_config(options.config, options.overrides)
+    config = (
+        make_config(_overridden(DEMO, options.overrides), source="demo")
+        if demo
+        else load_config(options.config, options.overrides)
+    )
     if options.command == "train":
         train(config, dry_run=options.dry_run)
         return 0

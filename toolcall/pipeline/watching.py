@@ -13,12 +13,19 @@ from collections.abc import Sequence
 import torch
 from transformers import Trainer, TrainerCallback
 
-from ..chatml.examples import ChatML, Example
-from ..generate.engine import HFEngine
+from ..chatml.examples import ChatML
 from ..evaluate.evaluation import evaluate
+from ..generate.engine import HFEngine
+from ..turn import Example
 
 # %% ../../nbs/10_pipeline/01_watching.ipynb #69a795db
-WATCHED = ("exact_match", "tool_selection_accuracy", "argument_accuracy", "parse_rate", "irrelevance_accuracy")
+WATCHED = (
+    "exact_match",
+    "tool_selection_accuracy",
+    "argument_accuracy",
+    "parse_rate",
+    "irrelevance_accuracy",
+)
 
 
 class Watch(TrainerCallback):
@@ -31,16 +38,30 @@ class Watch(TrainerCallback):
         examples: Sequence[Example],  # Held-out turns
         **engine,  # `batch_size`, `max_new_tokens` and `structured` of `HFEngine`
     ):
-        self.trainer, self.chatml, self.examples, self.engine = trainer, chatml, list(examples), engine
+        self.trainer, self.chatml, self.examples, self.engine = (
+            trainer,
+            chatml,
+            list(examples),
+            engine,
+        )
 
     def on_evaluate(self, args, state, control, model=None, **_):
         "Answer the turns and log how right that was"
         plain = self.trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
         with torch.autocast(args.device.type, torch.bfloat16, enabled=args.bf16):
             engine = HFEngine(plain, self.chatml, **self.engine)
-            outputs = engine.generate([engine.prompt(example) for example in self.examples], progress=False)
+            outputs = engine.generate(
+                [engine.prompt(example) for example in self.examples], progress=False
+            )
         result = evaluate(self.examples, outputs, parse=self.chatml.parse)
-        self.trainer.log({f"eval_{name}": result.metrics[name].value for name in WATCHED if result.metrics[name].n} | {"eval_never_call": result.never_call.value, "eval_watched_turns": len(self.examples)})
+        self.trainer.log(
+            {
+                f"eval_{name}": result.metrics[name].value
+                for name in WATCHED
+                if result.metrics[name].n
+            }
+            | {"eval_never_call": result.never_call.value, "eval_watched_turns": len(self.examples)}
+        )
 
 
 def watch(

@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
-    from toolcall.report.page import Report as Report, save_report as save_report, environment as environment, last_messages as last_messages, to_json as to_json
+    from toolcall.report.page import Report as Report
+    from toolcall.report.page import environment as environment
+    from toolcall.report.page import last_messages as last_messages
+    from toolcall.report.page import save_report as save_report
+    from toolcall.report.page import to_json as to_json
 
 # %% ../../nbs/09_report/index.ipynb #191e6330
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.report",
     {
-        "toolcall.report.page": ["Report", "save_report", "environment", "last_messages", "to_json"]
+        "toolcall.report.page": [
+            "Report",
+            "save_report",
+            "environment",
+            "last_messages",
+            "to_json",
+        ],
     },
 )

@@ -12,25 +12,46 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..conversation import ToolCall, dumps, excerpt
+from ..conversation import ToolCall
 from ..evaluate.matching import Pair
-from ..pages import Table, plain
 from ..evaluate.scores import ERRORS, TurnScore, error_kind
+from ..pages import Table
+from ..text import dumps, excerpt, one_line
 
 # %% ../../nbs/09_report/01_failures.ipynb #0ad74ec5
 def argument_marks(
     pair: Pair,  # An expected call and its prediction
-) -> list[tuple[str, str, str, str]]:  # Parameter, mark (right, wrong, missing, extra), expected and predicted value as text
+) -> list[
+    tuple[str, str, str, str]
+]:  # Parameter, mark (right, wrong, missing, extra), expected and predicted value as text
     "Compare two calls, argument by argument"
     expected, given, found = pair.expected.arguments, pair.predicted.arguments, []
     for name in expected:
-        mark = "right" if name in pair.right else "wrong" if name in pair.wrong and name in given else "missing" if name in pair.wrong else "ignored"
-        found.append((name, mark, _text(expected[name]), _text(given[name]) if name in given else ""))
-    return found + [(name, "extra" if name in pair.extra else "ignored", "", _text(given[name])) for name in given if name not in expected]
+        mark = (
+            "right"
+            if name in pair.right
+            else "wrong"
+            if name in pair.wrong and name in given
+            else "missing"
+            if name in pair.wrong
+            else "ignored"
+        )
+        found.append(
+            (name, mark, _text(expected[name]), _text(given[name]) if name in given else "")
+        )
+    return found + [
+        (name, "extra" if name in pair.extra else "ignored", "", _text(given[name]))
+        for name in given
+        if name not in expected
+    ]
 
 
 def _text(value: object) -> str:
-    return " or ".join(map(dumps, value["one_of"])) if isinstance(value, dict) and value.keys() == {"one_of", "optional"} else excerpt(value, 200)
+    return (
+        " or ".join(map(dumps, value["one_of"]))
+        if isinstance(value, dict) and value.keys() == {"one_of", "optional"}
+        else excerpt(value, 200)
+    )
 
 # %% ../../nbs/09_report/01_failures.ipynb #51541cf3
 _CLASSES = {"right": "ok", "wrong": "bad", "missing": "bad", "extra": "odd", "ignored": ""}
@@ -46,8 +67,19 @@ class Failures:
     note: str = ""
 
     def _table(self) -> Table:
-        rows = [(f"{score.conversation_id}:{score.turn}", error_kind(score), self.prompts.get((score.conversation_id, score.turn), ""), _calls(score.expected), score.reason or _calls(score.predicted)) for score in self.scores]
-        return Table(self.title, ("turn", "kind", "last message", "expected", "predicted"), rows, self.note)
+        rows = [
+            (
+                f"{score.conversation_id}:{score.turn}",
+                error_kind(score),
+                self.prompts.get((score.conversation_id, score.turn), ""),
+                _calls(score.expected),
+                score.reason or _calls(score.predicted),
+            )
+            for score in self.scores
+        ]
+        return Table(
+            self.title, ("turn", "kind", "last message", "expected", "predicted"), rows, self.note
+        )
 
     def to_markdown(self) -> str:
         "The failures as a table"
@@ -60,20 +92,37 @@ class Failures:
     def to_html(self) -> str:
         "The failures with their arguments in colour"
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
-        return f"<h2>{html.escape(self.title)}</h2>{note}" + ("".join(map(self._case, self.scores)) or "<p>None.</p>")
+        return f"<h2>{html.escape(self.title)}</h2>{note}" + (
+            "".join(map(self._case, self.scores)) or "<p>None.</p>"
+        )
 
     def _repr_html_(self) -> str:
         return self.to_html()
 
     def _case(self, score: TurnScore) -> str:
         kind, asked = error_kind(score), self.prompts.get((score.conversation_id, score.turn), "")
-        lines = [f"<b>{html.escape(kind.replace('_', ' '))}</b>: {html.escape(ERRORS.get(kind, 'right'))} <small>({html.escape(plain(score.conversation_id))}, message {score.turn})</small>", f"“<bdi>{html.escape(plain(asked)[:400])}</bdi>”"]
-        paired = {id(pair.expected) for pair in score.pairs} | {id(pair.predicted) for pair in score.pairs}
+        lines = [
+            f"<b>{html.escape(kind.replace('_', ' '))}</b>: {html.escape(ERRORS.get(kind, 'right'))} <small>({html.escape(one_line(score.conversation_id))}, message {score.turn})</small>",
+            f"“<bdi>{html.escape(one_line(asked)[:400])}</bdi>”",
+        ]
+        paired = {id(pair.expected) for pair in score.pairs} | {
+            id(pair.predicted) for pair in score.pairs
+        }
         lines += [_pair(pair) for pair in score.pairs]
-        lines += [f'due: <code class="bad">{html.escape(plain(call)[:600])}</code>' for call in score.expected if id(call) not in paired]
-        lines += [f'came: <code class="odd">{html.escape(plain(call)[:600])}</code>' for call in score.predicted if id(call) not in paired]
+        lines += [
+            f'due: <code class="bad">{html.escape(one_line(call)[:600])}</code>'
+            for call in score.expected
+            if id(call) not in paired
+        ]
+        lines += [
+            f'came: <code class="odd">{html.escape(one_line(call)[:600])}</code>'
+            for call in score.predicted
+            if id(call) not in paired
+        ]
         if not score.predicted:
-            lines.append(f'came{" (" + html.escape(plain(score.reason)) + ")" if score.reason else ""}: <code class="odd">{html.escape(plain(score.text)[:600]) or "nothing"}</code>')
+            lines.append(
+                f'came{" (" + html.escape(one_line(score.reason)) + ")" if score.reason else ""}: <code class="odd">{html.escape(one_line(score.text)[:600]) or "nothing"}</code>'
+            )
         return '<div class="case">' + "".join(f"<p>{line}</p>" for line in lines) + "</div>"
 
 # %% ../../nbs/09_report/01_failures.ipynb #83d1a6ff
@@ -83,20 +132,34 @@ def _calls(calls: Sequence[ToolCall]) -> str:
 
 def _pair(pair: Pair) -> str:
     def shown(name: str, mark: str, expected: str, predicted: str) -> str:
-        values = {"wrong": f"{predicted}, not {expected}", "missing": f"missing, should be {expected}", "extra": f"{predicted}, not asked for"}.get(mark, predicted or expected)
-        return f'<code class="{_CLASSES[mark]}">{html.escape(plain(name))}: {html.escape(plain(values))}</code>'
-    return f"<code>{html.escape(plain(pair.expected.name))}</code> " + " ".join(shown(*row) for row in argument_marks(pair))
+        values = {
+            "wrong": f"{predicted}, not {expected}",
+            "missing": f"missing, should be {expected}",
+            "extra": f"{predicted}, not asked for",
+        }.get(mark, predicted or expected)
+        return f'<code class="{_CLASSES[mark]}">{html.escape(one_line(name))}: {html.escape(one_line(values))}</code>'
+
+    return f"<code>{html.escape(one_line(pair.expected.name))}</code> " + " ".join(
+        shown(*row) for row in argument_marks(pair)
+    )
 
 
 def worst(
     scores: Sequence[TurnScore],  # Turns
     limit: int = 20,  # How many to show
-) -> list[TurnScore]:  # Failed turns, taken in turn from each kind of error, the most frequent kind first
+) -> list[
+    TurnScore
+]:  # Failed turns, taken in turn from each kind of error, the most frequent kind first
     "Choose failures to look at"
     kinds: dict[str, list[TurnScore]] = {}
     for score in scores:
         if kind := error_kind(score):
             kinds.setdefault(kind, []).append(score)
     ordered = sorted(kinds.values(), key=len, reverse=True)
-    rounds = [group[place] for place in range(max(map(len, ordered), default=0)) for group in ordered if place < len(group)]
+    rounds = [
+        group[place]
+        for place in range(max(map(len, ordered), default=0))
+        for group in ordered
+        if place < len(group)
+    ]
     return sorted(rounds[:limit], key=lambda score: -len(kinds[error_kind(score)]))

@@ -17,17 +17,20 @@ from pathlib import Path
 
 from .. import __version__
 from ..evaluate.breakdowns import error_counts, tool_table
-from ..chatml.examples import Example
-from ..conversation import excerpt
 from ..evaluate.evaluation import Comparison, Evaluation, compare
-from ..evaluate.metrics import DEFINITIONS
-from ..evaluate.scores import TurnScore, error_kind
+from ..evaluate.metrics import DEFINITIONS, first_divergence
+from ..evaluate.scores import ERRORS, TurnScore, error_kind
+from ..pages import Page, Picture, Rows, Table
 from .failures import Failures, worst
-from ..formats.fields import write_lines
-from ..evaluate.metrics import first_divergence
-from ..pages import Page, Picture, Rows, Table, count, plain
-from .plots import plot_confusion, plot_errors, plot_latency, plot_metrics, plot_sizes_of
-from ..evaluate.scores import ERRORS
+from toolcall.report.plots import (
+    plot_confusion,
+    plot_errors,
+    plot_latency,
+    plot_metrics,
+    plot_sizes_of,
+)
+from ..text import count, excerpt, one_line, write_atomic
+from ..turn import Example
 
 # %% ../../nbs/09_report/02_page.ipynb #49787380
 def metric_rows(
@@ -35,8 +38,18 @@ def metric_rows(
     tuned: Evaluation,  # After
 ) -> Rows:  # Metric, base, tuned, definition; the never-call baseline last
     "Set the metrics side by side"
-    rows = [(name, str(base.metrics[name]), str(tuned.metrics[name]), definition) for name, definition in DEFINITIONS.items()]
-    return rows + [("never-call baseline", str(base.never_call), str(tuned.never_call), "exact_match of a model that never calls a tool")]
+    rows = [
+        (name, str(base.metrics[name]), str(tuned.metrics[name]), definition)
+        for name, definition in DEFINITIONS.items()
+    ]
+    return rows + [
+        (
+            "never-call baseline",
+            str(base.never_call),
+            str(tuned.never_call),
+            "exact_match of a model that never calls a tool",
+        )
+    ]
 
 
 def tool_rows(
@@ -45,17 +58,38 @@ def tool_rows(
 ) -> Rows:  # Tool, expected calls, base exact, tuned exact, tuned precision and recall
     "Count each tool's calls, those that the tuned model is worst at first"
     tables = [tool_table(evaluation.scores) for evaluation in (base, tuned)]
-    worst_first = sorted(tables[1], key=lambda name: (tables[1][name]["exact"].value if tables[1][name]["exact"].n else 2, name))
+    worst_first = sorted(
+        tables[1],
+        key=lambda name: (
+            tables[1][name]["exact"].value if tables[1][name]["exact"].n else 2,
+            name,
+        ),
+    )
+
     def cell(metric) -> str:
         return f"{metric.value:.0%} [{metric.low:.0%}, {metric.high:.0%}]" if metric.n else "–"
-    return [(name, str(tables[1][name]["exact"].n), cell(tables[0][name]["exact"]) if name in tables[0] else "–", *(cell(tables[1][name][key]) for key in ("exact", "precision", "recall"))) for name in worst_first]
+
+    return [
+        (
+            name,
+            str(tables[1][name]["exact"].n),
+            cell(tables[0][name]["exact"]) if name in tables[0] else "–",
+            *(cell(tables[1][name][key]) for key in ("exact", "precision", "recall")),
+        )
+        for name in worst_first
+    ]
 
 
 def last_messages(
     examples: Sequence[Example],  # The scored turns
 ) -> dict[tuple[str, int], str]:  # (conversation id, turn) to the last message before it
     "Find what the model was told last, for each turn"
-    return {(e.conversation.id, e.turn): e.conversation.messages[e.turn - 1]["content"] if e.turn else "" for e in examples}
+    return {
+        (e.conversation.id, e.turn): e.conversation.messages[e.turn - 1]["content"]
+        if e.turn
+        else ""
+        for e in examples
+    }
 
 # %% ../../nbs/09_report/02_page.ipynb #ff3e3fa0
 def in_short(
@@ -71,8 +105,20 @@ def in_short(
     if not errors:
         return f"{change}\n{level}\nIt makes no errors here."
     kind, many = next(iter(errors.items()))
-    tool, metrics = min(((name, metrics) for name, metrics in tool_table(tuned.scores).items() if metrics["exact"].n), key=lambda row: row[1]["exact"].value, default=(None, None))
-    weakest = f"; its weakest tool is {plain(excerpt(tool, 60))} ({metrics['exact'].value:.0%} of {count(metrics['exact'].n, 'call')} right)" if tool and metrics["exact"].value < 1 else ""
+    tool, metrics = min(
+        (
+            (name, metrics)
+            for name, metrics in tool_table(tuned.scores).items()
+            if metrics["exact"].n
+        ),
+        key=lambda row: row[1]["exact"].value,
+        default=(None, None),
+    )
+    weakest = (
+        f"; its weakest tool is {one_line(excerpt(tool, 60))} ({metrics['exact'].value:.0%} of {count(metrics['exact'].n, 'call')} right)"
+        if tool and metrics["exact"].value < 1
+        else ""
+    )
     return f"{change}\n{level}\nMost frequent failure, {many} of {sum(errors.values())}: {ERRORS[kind]}{weakest}."
 
 # %% ../../nbs/09_report/02_page.ipynb #6b87d5c9
@@ -81,32 +127,107 @@ def _shown(scores: Sequence[TurnScore], limit: int) -> str:
 
 
 def _failures(report: "Report", comparison: Comparison) -> list[Failures]:
-    lost, failed = [score for score in comparison.lost], [score for score in report.tuned.scores if not score.exact]
+    lost, failed = (
+        [score for score in comparison.lost],
+        [score for score in report.tuned.scores if not score.exact],
+    )
     before = {id(score) for score in lost}
     rest = worst([score for score in failed if id(score) not in before], report.limit)
-    return [Failures("Got worse", worst(lost, report.limit), report.prompts, f"{count(len(lost), 'turn')} that base had right and tuned has wrong{_shown(lost, report.limit)}."),
-            Failures("Other failures of the tuned model", rest, report.prompts, f"{count(len(failed) - len(lost), 'further turn')} that tuned has wrong{_shown(failed[len(lost):], report.limit)}.")]
+    return [
+        Failures(
+            "Got worse",
+            worst(lost, report.limit),
+            report.prompts,
+            f"{count(len(lost), 'turn')} that base had right and tuned has wrong{_shown(lost, report.limit)}.",
+        ),
+        Failures(
+            "Other failures of the tuned model",
+            rest,
+            report.prompts,
+            f"{count(len(failed) - len(lost), 'further turn')} that tuned has wrong{_shown(failed[len(lost) :], report.limit)}.",
+        ),
+    ]
 
 
 def _where(report: "Report") -> list[Picture | Table]:
     ends = first_divergence(report.tuned.scores)
     wrong = sorted(index for index in ends.values() if index is not None)
-    parts = [Table("Tools", ("tool", "expected calls", "base exact", "tuned exact", "tuned precision", "tuned recall"), tool_rows(report.base, report.tuned), "Calls with all arguments right, and calls by tool alone; those that the tuned model is worst at first."),
-             Picture("Which tool for which", plot_confusion(report.tuned.scores), "Of the tuned model. Rows are what was due, columns what came; red numbers off the diagonal are mistakes."),
-             Picture("By the size of the problem", plot_sizes_of(report.base, report.tuned), "Exact match with 95 % intervals, grey base and blue tuned. " + (
-                 f"The tuned model goes wrong in {len(wrong)} of {count(len(ends), 'conversation')}, first at scored turn {wrong[len(wrong) // 2] + 1} in the middle one of them." if wrong else "The tuned model goes wrong in no conversation."))]
+    parts = [
+        Table(
+            "Tools",
+            (
+                "tool",
+                "expected calls",
+                "base exact",
+                "tuned exact",
+                "tuned precision",
+                "tuned recall",
+            ),
+            tool_rows(report.base, report.tuned),
+            "Calls with all arguments right, and calls by tool alone; those that the tuned model is worst at first.",
+        ),
+        Picture(
+            "Which tool for which",
+            plot_confusion(report.tuned.scores),
+            "Of the tuned model. Rows are what was due, columns what came; red numbers off the diagonal are mistakes.",
+        ),
+        Picture(
+            "By the size of the problem",
+            plot_sizes_of(report.base, report.tuned),
+            "Exact match with 95 % intervals, grey base and blue tuned. "
+            + (
+                f"The tuned model goes wrong in {len(wrong)} of {count(len(ends), 'conversation')}, first at scored turn {wrong[len(wrong) // 2] + 1} in the middle one of them."
+                if wrong
+                else "The tuned model goes wrong in no conversation."
+            ),
+        ),
+    ]
     if any(error_counts(evaluation.scores) for evaluation in (report.base, report.tuned)):
-        parts.insert(0, Picture("Kinds of errors", plot_errors(report.base, report.tuned), "Turns by the first thing that is wrong with them."))
+        parts.insert(
+            0,
+            Picture(
+                "Kinds of errors",
+                plot_errors(report.base, report.tuned),
+                "Turns by the first thing that is wrong with them.",
+            ),
+        )
     return parts
 
 
 def _numbers(report: "Report") -> list[Picture | Table]:
     evaluations = {"base": report.base, "tuned": report.tuned}
     keys = report.tuned.latency or report.base.latency
-    times = [(key.replace("_", " "), *(f"{e.latency[key]:.3g}" if key in e.latency else "–" for e in evaluations.values())) for key in keys]
-    parts = [Picture("Latency", plot_latency({name: e.seconds for name, e in evaluations.items()}), "Single prompts, answered one at a time: prompt and output together.")] if times else []
-    return parts + [Table("Latency in numbers", ("seconds, one prompt at a time", "base", "tuned"), times), Table("All metrics", ("metric", "base", "tuned", "share of"), metric_rows(report.base, report.tuned)),
-                    Table("Settings", ("key", "value"), [(key, str(value)) for key, value in report.settings.items()])]
+    times = [
+        (
+            key.replace("_", " "),
+            *(f"{e.latency[key]:.3g}" if key in e.latency else "–" for e in evaluations.values()),
+        )
+        for key in keys
+    ]
+    parts = (
+        [
+            Picture(
+                "Latency",
+                plot_latency({name: e.seconds for name, e in evaluations.items()}),
+                "Single prompts, answered one at a time: prompt and output together.",
+            )
+        ]
+        if times
+        else []
+    )
+    return parts + [
+        Table("Latency in numbers", ("seconds, one prompt at a time", "base", "tuned"), times),
+        Table(
+            "All metrics",
+            ("metric", "base", "tuned", "share of"),
+            metric_rows(report.base, report.tuned),
+        ),
+        Table(
+            "Settings",
+            ("key", "value"),
+            [(key, str(value)) for key, value in report.settings.items()],
+        ),
+    ]
 
 # %% ../../nbs/09_report/02_page.ipynb #adebc3ae
 @dataclass(frozen=True)
@@ -116,7 +237,9 @@ class Report:
     base: Evaluation
     tuned: Evaluation
     prompts: dict[tuple[str, int], str]  # From `last_messages`
-    settings: dict = field(default_factory=dict)  # What made the numbers: model, data, device, versions
+    settings: dict = field(
+        default_factory=dict
+    )  # What made the numbers: model, data, device, versions
     limit: int = 20  # Most failures to show
 
     @property
@@ -134,7 +257,16 @@ class Report:
         "The report as a page"
         comparison = self.comparison
         lead = in_short(self.base, self.tuned, comparison)
-        parts = [Picture("At a glance", plot_metrics(self.base, self.tuned), "Bars are shares with their 95 % intervals; the dashed line is what a model reaches that never calls."), *_failures(self, comparison), *_where(self), *_numbers(self)]
+        parts = [
+            Picture(
+                "At a glance",
+                plot_metrics(self.base, self.tuned),
+                "Bars are shares with their 95 % intervals; the dashed line is what a model reaches that never calls.",
+            ),
+            *_failures(self, comparison),
+            *_where(self),
+            *_numbers(self),
+        ]
         return Page("Tool-call report", lead, parts)
 
     def _repr_html_(self) -> str:
@@ -145,40 +277,89 @@ class Report:
 
     def to_text(self) -> str:
         "The metrics as a table for a terminal"
-        rows = [("", "base", "tuned"), *((name, b.strip(), t.strip()) for name, b, t, _ in metric_rows(self.base, self.tuned))]
+        rows = [
+            ("", "base", "tuned"),
+            *((name, b.strip(), t.strip()) for name, b, t, _ in metric_rows(self.base, self.tuned)),
+        ]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows) + f"\n\n{in_short(self.base, self.tuned, self.comparison)}"
+        return (
+            "\n".join(
+                "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+                for row in rows
+            )
+            + f"\n\n{in_short(self.base, self.tuned, self.comparison)}"
+        )
 
 # %% ../../nbs/09_report/02_page.ipynb #5cf3fe44
 def to_json(
     report: Report,  # What to show
 ) -> dict:  # A JSON object: verdict, settings, and metrics, latency and turns of both models
     "Write the report as data"
+
     def one(evaluation: Evaluation) -> dict:
-        return {"metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()}, "never_call": asdict(evaluation.never_call), "errors": error_counts(evaluation.scores),
-                "latency": evaluation.latency, "cut": evaluation.cut, "turns": [_turn(score) for score in evaluation.scores]}
+        return {
+            "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},
+            "never_call": asdict(evaluation.never_call),
+            "errors": error_counts(evaluation.scores),
+            "latency": evaluation.latency,
+            "cut": evaluation.cut,
+            "turns": [_turn(score) for score in evaluation.scores],
+        }
+
     comparison = report.comparison
-    change = {"verdict": comparison.verdict, "exact_match": asdict(comparison.exact_match), "p_value": comparison.p_value, "gained": len(comparison.gained), "lost": len(comparison.lost)}
-    return {"verdict": report.verdict, "comparison": change, "settings": report.settings, "base": one(report.base), "tuned": one(report.tuned)}
+    change = {
+        "verdict": comparison.verdict,
+        "exact_match": asdict(comparison.exact_match),
+        "p_value": comparison.p_value,
+        "gained": len(comparison.gained),
+        "lost": len(comparison.lost),
+    }
+    return {
+        "verdict": report.verdict,
+        "comparison": change,
+        "settings": report.settings,
+        "base": one(report.base),
+        "tuned": one(report.tuned),
+    }
 
 
 def _turn(score: TurnScore) -> dict:
-    calls = {key: [{"name": c.name, "arguments": c.arguments} for c in found] for key, found in (("expected", score.expected), ("predicted", score.predicted))}
-    return {"conversation_id": score.conversation_id, "turn": score.turn, "outcome": score.outcome, "exact": score.exact, "error": error_kind(score), **calls, "text": score.text}
+    calls = {
+        key: [{"name": c.name, "arguments": c.arguments} for c in found]
+        for key, found in (("expected", score.expected), ("predicted", score.predicted))
+    }
+    return {
+        "conversation_id": score.conversation_id,
+        "turn": score.turn,
+        "outcome": score.outcome,
+        "exact": score.exact,
+        "error": error_kind(score),
+        **calls,
+        "text": score.text,
+    }
 
 
 def save_report(
     report: Report,  # What to save
-    folder: str | Path,  # Gets report.html, report.md and report.json, and the evaluations as `compare` reads them
+    folder: str
+    | Path,  # Gets report.html, report.md and report.json, and the evaluations as `compare` reads them
 ) -> None:
     "Save the report in three forms"
-    texts = {"html": report.page.to_html(), "md": report.page.to_markdown(), "json": json.dumps(to_json(report), ensure_ascii=False, indent=1)}
+    texts = {
+        "html": report.page.to_html(),
+        "md": report.page.to_markdown(),
+        "json": json.dumps(to_json(report), ensure_ascii=False, indent=1),
+    }
     for ending, text in texts.items():
-        write_lines(Path(folder, f"report.{ending}"), [text.rstrip("\n")])
+        write_atomic(Path(folder, f"report.{ending}"), [text.rstrip("\n")])
     report.base.save(Path(folder, "evaluations", "base.json"))
     report.tuned.save(Path(folder, "evaluations", "tuned.json"))
 
 
 def environment() -> dict[str, str]:  # Name to version
     "Name the versions that numbers depend on"
-    return {"toolcall": __version__} | {name: version(name) for name in ("torch", "transformers")} | {"python": platform.python_version(), "machine": platform.machine()}
+    return (
+        {"toolcall": __version__}
+        | {name: version(name) for name in ("torch", "transformers")}
+        | {"python": platform.python_version(), "machine": platform.machine()}
+    )

@@ -17,12 +17,19 @@ from matplotlib.ticker import MaxNLocator
 
 from ..evaluate.breakdowns import MALFORMED, NONE, binned, confusion, error_counts, exact_by
 from ..evaluate.evaluation import Evaluation
-from ..evaluate.scores import TurnScore
 from ..evaluate.intervals import Metric
-from ..pages import plain
+from ..evaluate.scores import TurnScore
+from ..text import one_line
 
 # %% ../../nbs/09_report/00_plots.ipynb #ea0b9d22
-HEADLINES = ("exact_match", "tool_selection_accuracy", "tool_recall", "argument_accuracy", "parse_rate", "irrelevance_accuracy")
+HEADLINES = (
+    "exact_match",
+    "tool_selection_accuracy",
+    "tool_recall",
+    "argument_accuracy",
+    "parse_rate",
+    "irrelevance_accuracy",
+)
 BASE, TUNED = "#9ca3af", "#2563eb"
 
 
@@ -32,10 +39,25 @@ def _axes(width: float = 5.8, height: float = 2.8) -> tuple[plt.Figure, plt.Axes
     return figure, axes
 
 
-def _bars(axes: plt.Axes, metrics: Sequence[Metric | None], offset: float, label: str, colour: str) -> None:
-    shown = [(place, metric) for place, metric in enumerate(metrics) if metric is not None and metric.n]
-    spread = [[max(0, metric.value - metric.low) for _, metric in shown], [max(0, metric.high - metric.value) for _, metric in shown]]
-    axes.bar([place + offset for place, _ in shown], [metric.value for _, metric in shown], 0.36, yerr=spread, label=label, color=colour, ecolor="#6b7280")
+def _bars(
+    axes: plt.Axes, metrics: Sequence[Metric | None], offset: float, label: str, colour: str
+) -> None:
+    shown = [
+        (place, metric) for place, metric in enumerate(metrics) if metric is not None and metric.n
+    ]
+    spread = [
+        [max(0, metric.value - metric.low) for _, metric in shown],
+        [max(0, metric.high - metric.value) for _, metric in shown],
+    ]
+    axes.bar(
+        [place + offset for place, _ in shown],
+        [metric.value for _, metric in shown],
+        0.36,
+        yerr=spread,
+        label=label,
+        color=colour,
+        ecolor="#6b7280",
+    )
 
 
 def plot_metrics(
@@ -44,11 +66,24 @@ def plot_metrics(
 ) -> plt.Figure:
     "Draw the headline metrics with 95 % intervals"
     figure, axes = _axes(height=3.2)
-    for offset, label, evaluation, colour in ((-0.19, "base", base, BASE), (0.19, "tuned", tuned, TUNED)):
+    for offset, label, evaluation, colour in (
+        (-0.19, "base", base, BASE),
+        (0.19, "tuned", tuned, TUNED),
+    ):
         _bars(axes, [evaluation.metrics[name] for name in HEADLINES], offset, label, colour)
-    axes.hlines(tuned.never_call.value, -0.42, 0.42, color="#dc2626", linestyle="--", linewidth=1.2, label="never calling")
+    axes.hlines(
+        tuned.never_call.value,
+        -0.42,
+        0.42,
+        color="#dc2626",
+        linestyle="--",
+        linewidth=1.2,
+        label="never calling",
+    )
     axes.set(ylim=(0, 1.05), ylabel="share (95 % interval)")
-    axes.set_xticks(range(len(HEADLINES)), [name.replace("_", "\n") for name in HEADLINES], fontsize=8)
+    axes.set_xticks(
+        range(len(HEADLINES)), [name.replace("_", "\n") for name in HEADLINES], fontsize=8
+    )
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8)
     figure.tight_layout()
     plt.close(figure)
@@ -62,10 +97,20 @@ def sizes(
     places: dict[tuple[str, int], int] = {}
     seen: dict[str, int] = {}
     for score in scores:
-        places[score.conversation_id, score.turn] = seen[score.conversation_id] = seen.get(score.conversation_id, 0) + 1
-    offered, prompts, later = binned([score.tools for score in scores], 4), binned([score.prompt_tokens for score in scores], 4), binned(list(places.values()), 4)
-    return {"tools on offer": lambda score: offered(score.tools), "calls due": lambda score: len(score.expected), "turn of the conversation": lambda score: later(places[score.conversation_id, score.turn]),
-            "tokens of the prompt": lambda score: prompts(score.prompt_tokens)}
+        places[score.conversation_id, score.turn] = seen[score.conversation_id] = (
+            seen.get(score.conversation_id, 0) + 1
+        )
+    offered, prompts, later = (
+        binned([score.tools for score in scores], 4),
+        binned([score.prompt_tokens for score in scores], 4),
+        binned(list(places.values()), 4),
+    )
+    return {
+        "tools on offer": lambda score: offered(score.tools),
+        "calls due": lambda score: len(score.expected),
+        "turn of the conversation": lambda score: later(places[score.conversation_id, score.turn]),
+        "tokens of the prompt": lambda score: prompts(score.prompt_tokens),
+    }
 
 
 def plot_sizes_of(
@@ -75,18 +120,39 @@ def plot_sizes_of(
     "Draw exact match by the size of the problem"
     figure, panels = plt.subplots(2, 2, figsize=(5.8, 4.8), sharey=True)
     for axes, (title, group) in zip(panels.flat, sizes(tuned.scores).items()):
-        place = {(score.conversation_id, score.turn): group(score) for score in tuned.scores}  # of both models, since another tokenizer counts other tokens
-        tables = [exact_by(evaluation.scores, lambda score: place[score.conversation_id, score.turn]) for evaluation in (base, tuned)]
+        place = {
+            (score.conversation_id, score.turn): group(score) for score in tuned.scores
+        }  # of both models, since another tokenizer counts other tokens
+        tables = [
+            exact_by(evaluation.scores, lambda score: place[score.conversation_id, score.turn])
+            for evaluation in (base, tuned)
+        ]
         keys = sorted(tables[1], key=lambda key: float(str(key).split(" ")[0]))
-        for offset, table, colour, label in ((-0.19, tables[0], BASE, "base"), (0.19, tables[1], TUNED, "tuned")):
+        for offset, table, colour, label in (
+            (-0.19, tables[0], BASE, "base"),
+            (0.19, tables[1], TUNED, "tuned"),
+        ):
             _bars(axes, [table[key] for key in keys], offset, label, colour)
-        axes.set_xticks(range(len(keys)), [f"{str(key).replace(' to ', '–').replace(' and more', '+')}\nn={tables[1][key].n}" for key in keys], fontsize=7)
+        axes.set_xticks(
+            range(len(keys)),
+            [
+                f"{str(key).replace(' to ', '–').replace(' and more', '+')}\nn={tables[1][key].n}"
+                for key in keys
+            ],
+            fontsize=7,
+        )
         axes.set_title(title, fontsize=9)
         axes.set_ylim(0, 1.05)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel("exact match")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="upper left", ncols=2)
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(),
+        frameon=False,
+        fontsize=8,
+        loc="upper left",
+        ncols=2,
+    )
     figure.tight_layout(rect=(0, 0, 1, 0.95))
     plt.close(figure)
     return figure
@@ -98,10 +164,21 @@ def plot_errors(
 ) -> plt.Figure:
     "Draw how many turns fail for which reason"
     counts = [error_counts(evaluation.scores) for evaluation in (base, tuned)]
-    kinds = sorted({*counts[0], *counts[1]}, key=lambda kind: (counts[1].get(kind, 0), counts[0].get(kind, 0)))
+    kinds = sorted(
+        {*counts[0], *counts[1]}, key=lambda kind: (counts[1].get(kind, 0), counts[0].get(kind, 0))
+    )
     figure, axes = _axes(height=0.8 + 0.36 * max(1, len(kinds)))
-    for offset, found, colour, label in ((0.19, counts[0], BASE, "base"), (-0.19, counts[1], TUNED, "tuned")):
-        bars = axes.barh([place + offset for place in range(len(kinds))], [found.get(kind, 0) for kind in kinds], 0.36, color=colour, label=label)
+    for offset, found, colour, label in (
+        (0.19, counts[0], BASE, "base"),
+        (-0.19, counts[1], TUNED, "tuned"),
+    ):
+        bars = axes.barh(
+            [place + offset for place in range(len(kinds))],
+            [found.get(kind, 0) for kind in kinds],
+            0.36,
+            color=colour,
+            label=label,
+        )
         axes.bar_label(bars, fontsize=7, padding=2)
     axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds], fontsize=8)
     axes.set_xlabel("turns")
@@ -113,7 +190,9 @@ def plot_errors(
 
 # %% ../../nbs/09_report/00_plots.ipynb #855236e4
 def _label(name: str) -> str:
-    return plain(name)[:24].replace("$", r"\$")  # a model may make up any name, and two dollars begin a formula
+    return one_line(name)[:24].replace(
+        "$", r"\$"
+    )  # a model may make up any name, and two dollars begin a formula
 
 
 def plot_confusion(
@@ -123,15 +202,37 @@ def plot_confusion(
     "Draw which tool was taken for which"
     counts = confusion(scores)
     tools = {name for pair in counts for name in pair} - {NONE, MALFORMED}
-    wrong = {tool: sum(many for (due, came), many in counts.items() if due != came and tool in (due, came)) for tool in tools}
+    wrong = {
+        tool: sum(
+            many for (due, came), many in counts.items() if due != came and tool in (due, came)
+        )
+        for tool in tools
+    }
     shown = sorted(sorted(tools, key=lambda tool: -wrong[tool])[:most])
     rows, columns = [*shown, NONE], [*shown, NONE, MALFORMED]
     table = np.array([[counts.get((due, came), 0) for came in columns] for due in rows])
     figure, axes = plt.subplots(figsize=(2.2 + 0.42 * len(columns), 1.6 + 0.34 * len(rows)))
-    axes.imshow(table / np.maximum(1, table.sum(1, keepdims=True)), cmap="Blues", vmin=0, vmax=2.2, aspect="auto")
+    axes.imshow(
+        table / np.maximum(1, table.sum(1, keepdims=True)),
+        cmap="Blues",
+        vmin=0,
+        vmax=2.2,
+        aspect="auto",
+    )
     for row, column in zip(*np.nonzero(table)):
-        axes.text(column, row, table[row, column], ha="center", va="center", fontsize=7, weight="normal" if rows[row] == columns[column] else "bold", color="black" if rows[row] == columns[column] else "#b91c1c")
-    axes.set_xticks(range(len(columns)), [_label(name) for name in columns], rotation=40, ha="right", fontsize=7)
+        axes.text(
+            column,
+            row,
+            table[row, column],
+            ha="center",
+            va="center",
+            fontsize=7,
+            weight="normal" if rows[row] == columns[column] else "bold",
+            color="black" if rows[row] == columns[column] else "#b91c1c",
+        )
+    axes.set_xticks(
+        range(len(columns)), [_label(name) for name in columns], rotation=40, ha="right", fontsize=7
+    )
     axes.set_yticks(range(len(rows)), [_label(name) for name in rows], fontsize=7)
     axes.set(xlabel="came", ylabel="was due")
     figure.tight_layout()
@@ -147,7 +248,12 @@ def plot_latency(
     for (label, values), colour in zip(seconds.items(), (BASE, TUNED)):
         if len(values):
             axes.ecdf(values, label=label, color=colour, linewidth=2)
-    axes.set(xlabel="seconds for one prompt, batch size 1", ylabel="share answered", xlim=(0, None), ylim=(0, 1.02))
+    axes.set(
+        xlabel="seconds for one prompt, batch size 1",
+        ylabel="share answered",
+        xlim=(0, None),
+        ylim=(0, 1.02),
+    )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.tight_layout()

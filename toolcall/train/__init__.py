@@ -11,16 +11,28 @@ from typing import TYPE_CHECKING
 from ..faces import lazy_names
 
 if TYPE_CHECKING:
+    from toolcall.errors import TrainError as TrainError
     from toolcall.models import load_model as load_model
-    from toolcall.train.finetuning import training_arguments as training_arguments, build_trainer as build_trainer, finetune as finetune, Run as Run, last_checkpoint as last_checkpoint
-    from toolcall.train.trainer import ToolTrainer as ToolTrainer, TrainError as TrainError
+    from toolcall.train.finetuning import Run as Run
+    from toolcall.train.finetuning import build_trainer as build_trainer
+    from toolcall.train.finetuning import finetune as finetune
+    from toolcall.train.finetuning import last_checkpoint as last_checkpoint
+    from toolcall.train.finetuning import training_arguments as training_arguments
+    from toolcall.train.trainer import ToolTrainer as ToolTrainer
 
 # %% ../../nbs/06_train/index.ipynb #ffb8a924
 __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.train",
     {
+        "toolcall.errors": ["TrainError"],
         "toolcall.models": ["load_model"],
-        "toolcall.train.finetuning": ["training_arguments", "build_trainer", "finetune", "Run", "last_checkpoint"],
-        "toolcall.train.trainer": ["ToolTrainer", "TrainError"]
+        "toolcall.train.finetuning": [
+            "training_arguments",
+            "build_trainer",
+            "finetune",
+            "Run",
+            "last_checkpoint",
+        ],
+        "toolcall.train.trainer": ["ToolTrainer"],
     },
 )

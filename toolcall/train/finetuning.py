@@ -20,23 +20,43 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 
-from ..packing.attention import TREE, refuses_trees
-from ..chatml.examples import Example
-from ..conversation import fingerprint
-from ..packing.loss import PaddedCollator
+from ..errors import TrainError
 from ..models import best_device, fast_dtype, find_model
-from ..packing.tree import TreeCollator, Turns
-from .trainer import ToolTrainer, TrainError, check_room
+from ..packing.attention import TREE, refuses_trees
+from ..packing.loss import PaddedCollator
+from ..packing.tree import ExampleDataset, TreeCollator
+from ..text import fingerprint
+from .trainer import ToolTrainer, check_room
+from ..turn import Example
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
 
 # %% ../../nbs/06_train/01_finetuning.ipynb #ac219db8
 DEFAULTS = dict(
-    learning_rate=3e-4, lr_scheduler_type="cosine", warmup_steps=10, weight_decay=0.01, max_grad_norm=1.0, per_device_train_batch_size=8,
-    num_train_epochs=3, logging_steps=10, save_steps=100, save_total_limit=2, report_to="none", optim="adamw_torch_fused", seed=0)
+    learning_rate=3e-4,
+    lr_scheduler_type="cosine",
+    warmup_steps=10,
+    weight_decay=0.01,
+    max_grad_norm=1.0,
+    per_device_train_batch_size=8,
+    num_train_epochs=3,
+    logging_steps=10,
+    save_steps=100,
+    save_total_limit=2,
+    report_to="none",
+    optim="adamw_torch_fused",
+    seed=0,
+)
 
 
 def training_arguments(
@@ -47,9 +67,13 @@ def training_arguments(
     fast = fast_dtype() is torch.bfloat16
     # the Trainer refuses bf16 on a CPU unless it is told to use one
     on_cpu = best_device().type == "cpu"
-    chosen = DEFAULTS | {"bf16": fast and not settings.get("fp16", False), "use_cpu": on_cpu} | settings
+    chosen = (
+        DEFAULTS | {"bf16": fast and not settings.get("fp16", False), "use_cpu": on_cpu} | settings
+    )
     # batches carry keys of our own, which the Trainer would otherwise remove
-    return TrainingArguments(output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen)
+    return TrainingArguments(
+        output_dir=str(output_dir), remove_unused_columns=False, prediction_loss_only=True, **chosen
+    )
 
 # %% ../../nbs/06_train/01_finetuning.ipynb #c15ee629
 def _packed(model: PreTrainedModel) -> bool:
@@ -58,7 +82,9 @@ def _packed(model: PreTrainedModel) -> bool:
 
 def _trainable(model: PreTrainedModel) -> PreTrainedModel:
     for part in model.modules():
-        if "support_avx512bf16_for_cpu" in vars(part):  # bitsandbytes would repack the weights at the first evaluation, and then give no gradient
+        if (
+            "support_avx512bf16_for_cpu" in vars(part)
+        ):  # bitsandbytes would repack the weights at the first evaluation, and then give no gradient
             part.support_avx512bf16_for_cpu = False
     return model
 
@@ -71,7 +97,8 @@ def build_trainer(
     args: TrainingArguments,  # From `training_arguments`, or your own
     validation: Sequence[Example] = (),  # Held out for the validation loss
     max_tokens: int = 8192,  # Most computed tokens of a batch
-    weights: dict[str, float] | None = None,  # Kind of span (name, arguments, text, reasoning) to weight in the loss; their mean is scaled to 1
+    weights: dict[str, float]
+    | None = None,  # Kind of span (name, arguments, text, reasoning) to weight in the loss; their mean is scaled to 1
     lora: "LoraConfig | None" = None,  # Train low-rank adapters instead of all weights; needs the extra `lora`
 ) -> ToolTrainer:  # Ready to `.train()`, or to be taken apart
     "Set up the `Trainer`, or raise `TrainError` when there is nothing to train on"
@@ -79,13 +106,22 @@ def build_trainer(
         raise TrainError("no training examples: the log is empty, or every row was rejected")
     for name in ("label_smoothing_factor", "auto_find_batch_size"):
         if getattr(args, name):
-            raise TrainError(f"{name}={getattr(args, name)} has no effect here: the loss is toolcall's own, and batches are bounded by max_tokens; leave it out")
+            raise TrainError(
+                f"{name}={getattr(args, name)} has no effect here: the loss is toolcall's own, and batches are bounded by max_tokens; leave it out"
+            )
     if args.n_gpu > 1:
-        raise TrainError(f"{args.n_gpu} GPUs are visible to one process; make one visible (CUDA_VISIBLE_DEVICES=0) or start with `accelerate launch`")
+        raise TrainError(
+            f"{args.n_gpu} GPUs are visible to one process; make one visible (CUDA_VISIBLE_DEVICES=0) or start with `accelerate launch`"
+        )
     if _packed(model) and not lora:
-        raise TrainError("packed weights can't be trained; give `lora`, whose adapters can, or load the model without quantization")
+        raise TrainError(
+            "packed weights can't be trained; give `lora`, whose adapters can, or load the model without quantization"
+        )
     if why := refuses_trees(model):
-        warnings.warn(f"{type(model).__name__} trains on padded batches instead of token trees: {why}", stacklevel=2)
+        warnings.warn(
+            f"{type(model).__name__} trains on padded batches instead of token trees: {why}",
+            stacklevel=2,
+        )
     elif args.device.type == "cpu":
         model.set_attn_implementation(TREE)
     if validation and args.eval_strategy == "no":
@@ -93,20 +129,31 @@ def build_trainer(
     collator = PaddedCollator(tokenizer.pad_token_id or 0) if why else TreeCollator()
     if lora:
         from peft import get_peft_model, prepare_model_for_kbit_training
+
         if _packed(model):
-            model = _trainable(prepare_model_for_kbit_training(model, use_gradient_checkpointing=False))  # norms to float32; checkpointing is up to `args`
+            model = _trainable(
+                prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+            )  # norms to float32; checkpointing is up to `args`
         set_seed(args.seed)  # adapters start at random
         model = get_peft_model(model, lora)
     return ToolTrainer(
-        model=model, args=args, train_dataset=Turns(train, weights), eval_dataset=Turns(validation) if validation else None,
-        processing_class=tokenizer, data_collator=collator, max_tokens=max_tokens)
+        model=model,
+        args=args,
+        train_dataset=ExampleDataset(train, weights),
+        eval_dataset=ExampleDataset(validation) if validation else None,
+        processing_class=tokenizer,
+        data_collator=collator,
+        max_tokens=max_tokens,
+    )
 
 # %% ../../nbs/06_train/01_finetuning.ipynb #9af62490
 def last_checkpoint(
     output_dir: str | Path,  # A folder with `checkpoint-N` folders
 ) -> Path | None:  # The newest whole one
     "Find the checkpoint to go on from"
-    numbered = [path for path in Path(output_dir).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
+    numbered = [
+        path for path in Path(output_dir).glob("checkpoint-*") if path.name.split("-")[1].isdigit()
+    ]
     found = sorted(numbered, key=lambda path: int(path.name.split("-")[1]), reverse=True)
     return next((path for path in found if _is_whole(path / "trainer_state.json")), None)
 
@@ -123,9 +170,15 @@ def _check_same_run(output_dir: Path, run: dict) -> None:
     file = output_dir / "run.json"
     if file.exists() and last_checkpoint(output_dir):
         before = json.loads(file.read_text(encoding="utf-8"))
-        changed = [f"{key}: {before.get(key)} there, {run.get(key)} now" for key in sorted(before.keys() | run.keys()) if before.get(key) != run.get(key)]
+        changed = [
+            f"{key}: {before.get(key)} there, {run.get(key)} now"
+            for key in sorted(before.keys() | run.keys())
+            if before.get(key) != run.get(key)
+        ]
         if changed:
-            raise TrainError(f"{output_dir} holds checkpoints of another run ({'; '.join(changed[:4])}); delete it or choose another output_dir")
+            raise TrainError(
+                f"{output_dir} holds checkpoints of another run ({'; '.join(changed[:4])}); delete it or choose another output_dir"
+            )
 
 
 def _write_whole(file: Path, text: str) -> None:
@@ -139,12 +192,38 @@ def _write_whole(file: Path, text: str) -> None:
 def _identity(trainer: Trainer, train: Sequence[Example], adapted: bool) -> dict:
     "What two starts must share to be one run"
     args = trainer.args
-    keys = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed", "bf16", "weight_decay", "warmup_steps")
+    keys = (
+        "learning_rate",
+        "num_train_epochs",
+        "max_steps",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "seed",
+        "bf16",
+        "weight_decay",
+        "warmup_steps",
+    )
     data = fingerprint([[e.prompt_ids, e.completion_ids] for e in train])
-    quantization = str(trainer.model.config.quantization_config.to_dict()) if _packed(trainer.model) else None
-    return {key: getattr(args, key) for key in keys} | {"quantization": quantization, "training_data": data, "scheduler": str(args.lr_scheduler_type),
-        "lora": str(sorted((key, sorted(value) if isinstance(value, set) else value) for key, value in trainer.model.active_peft_config.to_dict().items())) if adapted else None,
-        "base_model": Path(trainer.model.name_or_path).name, "parameters": trainer.model.num_parameters(), "max_tokens": trainer.max_tokens, "weights": fingerprint(trainer.train_dataset.weights)}
+    quantization = (
+        str(trainer.model.config.quantization_config.to_dict()) if _packed(trainer.model) else None
+    )
+    return {key: getattr(args, key) for key in keys} | {
+        "quantization": quantization,
+        "training_data": data,
+        "scheduler": str(args.lr_scheduler_type),
+        "lora": str(
+            sorted(
+                (key, sorted(value) if isinstance(value, set) else value)
+                for key, value in trainer.model.active_peft_config.to_dict().items()
+            )
+        )
+        if adapted
+        else None,
+        "base_model": Path(trainer.model.name_or_path).name,
+        "parameters": trainer.model.num_parameters(),
+        "max_tokens": trainer.max_tokens,
+        "weights": fingerprint(trainer.train_dataset.weights),
+    }
 
 # %% ../../nbs/06_train/01_finetuning.ipynb #49c03f9e
 @dataclass(frozen=True)
@@ -162,16 +241,41 @@ class Run:
 
     def plot(self) -> plt.Figure:  # Over logical tokens, or steps where they aren't known
         "Draw loss, learning rate and gradient norm"
-        along = "logical_tokens" if all("logical_tokens" in entry for entry in self.history if "loss" in entry) else "step"
+        along = (
+            "logical_tokens"
+            if all("logical_tokens" in entry for entry in self.history if "loss" in entry)
+            else "step"
+        )
         figure, panels = plt.subplots(3, 1, figsize=(6, 4.4), sharex=True, height_ratios=[3, 1, 1])
-        for panel, key, label, style in zip((0, 0, 1, 2), ("loss", "eval_loss", "learning_rate", "grad_norm"), ("training", "validation", "", ""), ("-", "o--", "-", "-")):
-            points = [(entry[along], entry[key]) for entry in self.history if key in entry and along in entry]
+        for panel, key, label, style in zip(
+            (0, 0, 1, 2),
+            ("loss", "eval_loss", "learning_rate", "grad_norm"),
+            ("training", "validation", "", ""),
+            ("-", "o--", "-", "-"),
+        ):
+            points = [
+                (entry[along], entry[key])
+                for entry in self.history
+                if key in entry and along in entry
+            ]
             if points:
-                panels[panel].plot(*zip(*points), style, label=label, markersize=4, color="tab:orange" if key == "eval_loss" else "tab:blue")
-        for panel, title in zip(panels, ("loss (nats a\nsupervised token)", "learning\nrate", "gradient\nnorm")):
+                panels[panel].plot(
+                    *zip(*points),
+                    style,
+                    label=label,
+                    markersize=4,
+                    color="tab:orange" if key == "eval_loss" else "tab:blue",
+                )
+        for panel, title in zip(
+            panels, ("loss (nats a\nsupervised token)", "learning\nrate", "gradient\nnorm")
+        ):
             panel.set_ylabel(title, fontsize=8)
             panel.grid(alpha=0.3)
-        watched = [(entry[along], entry["eval_exact_match"]) for entry in self.history if "eval_exact_match" in entry and along in entry]
+        watched = [
+            (entry[along], entry["eval_exact_match"])
+            for entry in self.history
+            if "eval_exact_match" in entry and along in entry
+        ]
         if watched:
             right = panels[0].twinx()
             right.plot(*zip(*watched), "s:", color="tab:green", markersize=4)
@@ -188,7 +292,9 @@ class Run:
         image = io.StringIO()
         with plt.rc_context({"svg.fonttype": "none"}):
             self.plot().savefig(image, format="svg")
-        return f"<p>{html.escape(repr(self))}</p>{image.getvalue()[image.getvalue().index('<svg'):]}"
+        return (
+            f"<p>{html.escape(repr(self))}</p>{image.getvalue()[image.getvalue().index('<svg') :]}"
+        )
 
     def save(self) -> None:
         "Write history.json and loss.svg"
@@ -201,7 +307,10 @@ def _merged(model: "PeftModel", adapter: Path) -> PreTrainedModel:
     if not _packed(model):
         return model.merge_and_unload()
     from peft import PeftModel
-    whole = AutoModelForCausalLM.from_pretrained(find_model(model.name_or_path), dtype=torch.float32, use_safetensors=True)  # in the processor's memory
+
+    whole = AutoModelForCausalLM.from_pretrained(
+        find_model(model.name_or_path), dtype=torch.float32, use_safetensors=True
+    )  # in the processor's memory
     return PeftModel.from_pretrained(whole, adapter).merge_and_unload()
 
 # %% ../../nbs/06_train/01_finetuning.ipynb #af821866
@@ -212,13 +321,17 @@ def finetune(
     *,
     args: TrainingArguments,  # From `training_arguments`
     validation: Sequence[Example] = (),  # Held out for the validation loss
-    prepare: Callable[[ToolTrainer], object] | None = None,  # Gets the trainer before it starts, such as `watch` in a function
+    prepare: Callable[[ToolTrainer], object]
+    | None = None,  # Gets the trainer before it starts, such as `watch` in a function
     **options,  # `max_tokens`, `weights` and `lora` of `build_trainer`
 ) -> Run:  # The finished run
     "Train, going on from the last whole checkpoint, or raise `TrainError`"
     output_dir = Path(args.output_dir)
     trainer = build_trainer(model, tokenizer, train, args=args, validation=validation, **options)
-    identity, first = _identity(trainer, train, bool(options.get("lora"))), trainer.is_world_process_zero()
+    identity, first = (
+        _identity(trainer, train, bool(options.get("lora"))),
+        trainer.is_world_process_zero(),
+    )
     _check_same_run(output_dir, identity)
     if prepare:
         prepare(trainer)
@@ -231,10 +344,18 @@ def finetune(
     if options.get("lora"):
         trainer.save_model(str(output_dir / "adapter"))
         trainer.accelerator.wait_for_everyone()
-        trainer.model = _merged(trainer.accelerator.unwrap_model(trainer.model), output_dir / "adapter")
+        trainer.model = _merged(
+            trainer.accelerator.unwrap_model(trainer.model), output_dir / "adapter"
+        )
     check_room(output_dir, trainer.model.parameters())
     trainer.save_model(str(output_dir))
-    run = Run(str(output_dir), trainer.state.log_history, result.global_step, time.perf_counter() - started, sum(len(e.completion_ids) for e in train))
+    run = Run(
+        str(output_dir),
+        trainer.state.log_history,
+        result.global_step,
+        time.perf_counter() - started,
+        sum(len(e.completion_ids) for e in train),
+    )
     if first:
         run.save()
     return run
