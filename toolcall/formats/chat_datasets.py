@@ -220,17 +220,48 @@ def _is_atif(record: dict) -> bool:
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #26601d14
 TRAINING_SETS: tuple[Format, ...] = (
-    Format("atif", _is_atif, from_atif, "schema_version (ATIF…), agent, steps"),
-    Format("xlam", _is_xlam, from_xlam, "query, tools, answers"),
-    Format("glaive", _is_glaive, from_glaive, "system, chat"),
-    Format("trajectory", _is_trajectory, from_trajectory, "traj, reward (and task_id, trial)"),
-    Format("toolace", _is_toolace, from_toolace, "system, conversations with [Name(key=value)]"),
-    Format("swift", _is_swift, from_swift, "messages with roles tool_call and tool_response"),
+    Format(
+        "atif",
+        _is_atif,
+        from_atif,
+        "schema_version (ATIF…), agent, steps",
+        starts=("schema_version",),
+    ),
+    Format("xlam", _is_xlam, from_xlam, "query, tools, answers", starts=("query",)),
+    Format("glaive", _is_glaive, from_glaive, "system, chat", starts=("chat",)),
+    Format(
+        "trajectory",
+        _is_trajectory,
+        from_trajectory,
+        "traj, reward (and task_id, trial)",
+        starts=("reward",),
+    ),
+    Format(
+        "toolace",
+        _is_toolace,
+        from_toolace,
+        "system, conversations with [Name(key=value)]",
+        starts=("conversations",),
+    ),
+    Format(
+        "swift",
+        _is_swift,
+        from_swift,
+        "messages with roles tool_call and tool_response",
+        starts=("messages", "conversations"),
+    ),
     Format(
         "hermes",
         _is_hermes,
         from_hermes,
         "messages or conversations with <tool_call> in the assistant's text",
+        starts=("messages", "conversations"),
     ),
-    Format("sharegpt", _is_sharegpt, from_sharegpt, "conversations of from and value"),
+    Format(
+        "sharegpt",
+        _is_sharegpt,
+        from_sharegpt,
+        "conversations of from and value",
+        starts=("conversations",),
+    ),
 )

@@ -440,36 +440,53 @@ def _answer_alone(record: dict) -> Conversation:
 
 
 PROVIDERS = (
-    Format("litellm", _is_litellm, from_litellm, "messages, model_parameters, response, call_type"),
+    Format(
+        "litellm",
+        _is_litellm,
+        from_litellm,
+        "messages, model_parameters, response, call_type",
+        starts=("response",),
+    ),
     Format(
         "responses",
         _is_responses,
         lambda record: from_whole(record, format="responses"),
         "input and output items (and instructions, tools)",
+        starts=("object", "input", "output"),
     ),
-    Format("requests", _is_exchange, from_exchange, "request and response, or input and output"),
+    Format(
+        "requests",
+        _is_exchange,
+        from_exchange,
+        "request and response, or input and output",
+        starts=tuple(ask for ask, _ in PAIRS),
+    ),
     Format(
         "gemini",
         lambda record: "contents" in record or ("candidates" in record and "contents" in record),
         lambda record: from_whole(record, format="gemini"),
         "contents (and tools, candidates)",
+        starts=("contents",),
     ),
     Format(
         "anthropic",
         _is_anthropic,
         lambda record: from_whole(record, format="anthropic"),
         "messages with tool_use blocks, or tools with input_schema",
+        starts=("messages",),
     ),
     Format(
         "messages",
         lambda record: isinstance(record.get("messages"), (list, str)),
         from_whole,
         "messages (and tools)",
+        starts=("messages",),
     ),
     Format(
         "answer",
         lambda record: "choices" in record or "candidates" in record,
         _answer_alone,
         "choices, beside a request",
+        starts=("choices", "candidates"),
     ),
 )

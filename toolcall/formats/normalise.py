@@ -277,11 +277,8 @@ class Format:
     "A log format: how to recognise one of its records and how to read it"
 
     name: str
-    detect: Callable[
-        [dict], bool
-    ]  # Whether a record is of this format, by its keys and shapes alone; never raises
+    detect: Callable[[dict], bool]  # Whether a record is of this format, by keys and shapes alone
     convert: Adapter  # `dict → Conversation`
     keys: str  # The keys it needs, for error messages
-    expand: Callable[[dict], list[tuple[str, dict]]] | None = (
-        None  # Path and record of each part of a document
-    )
+    expand: Callable[[dict], list[tuple[str, dict]]] | None = None  # A document's parts by path
+    starts: tuple[str, ...] = ("",)  # One of a record's keys begins with one of these

@@ -362,9 +362,20 @@ def _is_batch(record: dict) -> bool:
 
 
 PLATFORMS = (
-    Format("langfuse_trace", _is_langfuse_trace, whole_document, "observations", expand_langfuse),
     Format(
-        "langfuse", _is_langfuse, from_langfuse, "type (GENERATION, …), traceId, input and output"
+        "langfuse_trace",
+        _is_langfuse_trace,
+        whole_document,
+        "observations",
+        expand_langfuse,
+        starts=("observations",),
+    ),
+    Format(
+        "langfuse",
+        _is_langfuse,
+        from_langfuse,
+        "type (GENERATION, …), traceId, input and output",
+        starts=("type",),
     ),
     Format(
         "langsmith_batch",
@@ -372,7 +383,20 @@ PLATFORMS = (
         whole_document,
         "post and patch, runs, or child_runs",
         expand_langsmith,
+        starts=("post", "patch", "runs", "child_runs"),
     ),
-    Format("langsmith", _is_langsmith, from_langsmith, "run_type, inputs and outputs"),
-    Format("mcp", lambda record: record.get("jsonrpc") == "2.0", from_mcp, "jsonrpc"),
+    Format(
+        "langsmith",
+        _is_langsmith,
+        from_langsmith,
+        "run_type, inputs and outputs",
+        starts=("langsmith", "run_type"),
+    ),
+    Format(
+        "mcp",
+        lambda record: record.get("jsonrpc") == "2.0",
+        from_mcp,
+        "jsonrpc",
+        starts=("jsonrpc",),
+    ),
 )

@@ -149,42 +149,9 @@ FORMATS = (
 )
 
 
-_TELLING = {  # a record of the format has a key that begins with one of these; other formats are always tried
-    "langfuse_trace": ("observations",),
-    "langfuse": ("type",),
-    "langsmith_batch": ("post", "patch", "runs", "child_runs"),
-    "langsmith": ("langsmith", "run_type"),
-    "mcp": ("jsonrpc",),
-    "otel_document": ("resource",),
-    "openinference": ("attributes", "openinference", "llm"),
-    "mlflow_trace": ("trace", "data", "spans"),
-    "mlflow": ("trace", "attributes"),
-    "otel": ("attributes", "events", "otlp", "name", "event", "gen_ai", "llm"),
-    "atif": ("schema_version",),
-    "xlam": ("query",),
-    "glaive": ("chat",),
-    "trajectory": ("reward",),
-    "toolace": ("conversations",),
-    "swift": ("messages", "conversations"),
-    "hermes": ("messages", "conversations"),
-    "sharegpt": ("conversations",),
-    "litellm": ("response",),
-    "responses": ("object", "input", "output"),
-    "requests": tuple(ask for ask, _ in PAIRS),
-    "gemini": ("contents",),
-    "anthropic": ("messages",),
-    "messages": ("messages",),
-    "answer": ("choices", "candidates"),
-}
-
-
 @lru_cache(maxsize=4096)
 def _candidates(keys: tuple[str, ...]) -> tuple[Format, ...]:
-    return tuple(
-        format
-        for format in FORMATS
-        if any(key.startswith(_TELLING.get(format.name, "")) for key in keys)
-    )
+    return tuple(format for format in FORMATS if any(key.startswith(format.starts) for key in keys))
 
 
 def find_format(

@@ -377,14 +377,41 @@ def whole_document(record: dict) -> Conversation:
 
 
 TRACES = (
-    Format("otel_document", is_otlp, whole_document, "resourceSpans or resourceLogs", expand_otlp),
+    Format(
+        "otel_document",
+        is_otlp,
+        whole_document,
+        "resourceSpans or resourceLogs",
+        expand_otlp,
+        starts=("resource",),
+    ),
     Format(
         "openinference",
         _is_openinference,
         from_openinference,
         "attributes with openinference.span.kind or llm.input_messages",
+        starts=("attributes", "openinference", "llm"),
     ),
-    Format("mlflow_trace", _is_mlflow_trace, whole_document, "info and data.spans", expand_mlflow),
-    Format("mlflow", _is_mlflow, from_mlflow, "attributes with mlflow.spanInputs"),
-    Format("otel", is_otel_span, from_otel, "attributes with gen_ai.*"),
+    Format(
+        "mlflow_trace",
+        _is_mlflow_trace,
+        whole_document,
+        "info and data.spans",
+        expand_mlflow,
+        starts=("trace", "data", "spans"),
+    ),
+    Format(
+        "mlflow",
+        _is_mlflow,
+        from_mlflow,
+        "attributes with mlflow.spanInputs",
+        starts=("trace", "attributes"),
+    ),
+    Format(
+        "otel",
+        is_otel_span,
+        from_otel,
+        "attributes with gen_ai.*",
+        starts=("attributes", "events", "otlp", "name", "event", "gen_ai", "llm"),
+    ),
 )
