@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .errors import ConversationError
-from .text import excerpt, fingerprint
+from .text import JSON, excerpt, fingerprint
 
 # %% ../nbs/00_record/02_conversation.ipynb #9b4dd7cc
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Conversation:
         id: str,  # The new id
         *,
         tools: list[dict] | None = None,  # Another catalogue; default: the same
-        **meta: object,  # Facts to add to `meta`
+        **meta: JSON,  # Facts to add to `meta`
     ) -> "Conversation":
         "The same messages under another id, with further facts"
         return Conversation.trusted(

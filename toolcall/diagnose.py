@@ -21,7 +21,7 @@ from .curate.summary import Stats, conversation_tokens, measure
 from .logs.log import Log, LogPath, read_logs
 from .pages import Page, Table
 from .schemas import argument_errors
-from .text import count, dumps, excerpt, fingerprint
+from .text import JSON, count, dumps, excerpt, fingerprint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -291,7 +291,7 @@ def _private_table(conversations: Sequence[Conversation]) -> Table:
 # %% ../nbs/03_curate/09_diagnose.ipynb #3479705a
 def diagnose(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
-    **options: object,  # What `read_logs` takes: format, adapter, tools
+    **options: JSON,  # What `read_logs` takes: format, adapter, tools
 ) -> Diagnosis:
     "Describe a log, or raise `LogError` when nothing in it can be read"
     log = read_logs(path, **{"max_reject": 1.0} | options)

@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from .errors import ModelError
+from .text import JSON
 
 # %% ../nbs/00_record/06_models.ipynb #b2e970e6
 EMBEDDED = "SmolLM2-135M-Instruct"
@@ -112,7 +113,7 @@ def find_model(
     return str(name)
 
 
-def _load(kind: type, name: str | Path, **options) -> object:
+def _load(kind: type, name: str | Path, **options) -> JSON:
     found = find_model(name)
     try:
         return kind.from_pretrained(found, trust_remote_code=False, **options)

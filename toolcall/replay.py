@@ -23,7 +23,7 @@ from .evaluate.intervals import Metric, ratio
 from .evaluate.matching import match_calls
 from .evaluate.values import Rule, values_equal
 from .generate.tools import Replies, Toolbox, ToolCaller
-from .text import dumps
+from .text import JSON, dumps
 from .turn import Output
 
 # %% ../nbs/08_evaluate/09_replay.ipynb #9a10528c
@@ -250,7 +250,7 @@ class Environment(Protocol):
 
     functions: list[Callable]  # Named as the tools of the conversation
 
-    def state(self) -> object:
+    def state(self) -> JSON:
         "What can be compared, as a JSON value"
 
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from .conversation import ToolCall, make_tool
-from .text import dumps
+from .text import JSON, dumps
 
 # %% ../nbs/02_logs/04_samples.ipynb #bcb91ef9
 def _schema(required: str, **properties: dict | str) -> dict:
@@ -107,7 +107,7 @@ class _Talk:
     def result(self, id: str, content: dict) -> None:
         self.messages.append({"role": "tool", "tool_call_id": id, "content": dumps(content)})
 
-    def pick(self, values: list) -> object:
+    def pick(self, values: list) -> JSON:
         return self.rng.choice(values)
 
 # %% ../nbs/02_logs/04_samples.ipynb #73d03d07
@@ -433,7 +433,7 @@ def sample_functions(
     talk = _Talk(random.Random(seed), "en")
 
     def make(name: str) -> Callable[..., dict]:
-        def function(**arguments: object) -> dict:
+        def function(**arguments: JSON) -> dict:
             return _reply(talk, name, arguments)[0]
 
         function.__name__ = name

@@ -18,7 +18,7 @@ from genson import SchemaBuilder
 
 from .conversation import ToolCall, make_tool
 from .errors import ConversationError
-from .text import dumps, excerpt, loads
+from .text import JSON, dumps, excerpt, loads
 
 # %% ../nbs/00_record/04_schemas.ipynb #9934f9f8
 def argument_errors(
@@ -45,7 +45,7 @@ def argument_errors(
 
 
 @lru_cache(maxsize=4096)
-def _validator(schema: str) -> Callable[[dict], object]:
+def _validator(schema: str) -> Callable[[dict], JSON]:
     parameters = loads(schema)
     for key, value in _named(parameters, ("$ref", "$dynamicRef", "pattern", "patternProperties")):
         if key.startswith("$") and isinstance(value, str) and not value.startswith("#"):
@@ -88,7 +88,7 @@ _BROKEN_SCHEMA = (
 )
 
 # %% ../nbs/00_record/04_schemas.ipynb #bcc7badb
-def _named(schema: object, keys: tuple[str, ...]) -> list[tuple[str, object]]:
+def _named(schema: JSON, keys: tuple[str, ...]) -> list[tuple[str, JSON]]:
     "Every value under one of the keys, at any depth"
     if isinstance(schema, list):
         return [found for item in schema for found in _named(item, keys)]

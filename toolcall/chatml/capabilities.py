@@ -25,7 +25,7 @@ from .templates import STYLES, Style
 from ..conversation import ToolCall, make_tool
 from ..errors import ChatMLError, TemplateRefuses
 from ..pages import Table
-from ..text import dumps
+from ..text import JSON, dumps
 
 # %% ../../nbs/04_chatml/03_capabilities.ipynb #7b4c5c79
 def render_messages(
@@ -107,7 +107,7 @@ _GIVEN = {
 # %% ../../nbs/04_chatml/03_capabilities.ipynb #bbe9bbb7
 def check_kwargs(
     tokenizer: PreTrainedTokenizerBase,  # Has a chat template
-    template_kwargs: object,  # What the user gave
+    template_kwargs: JSON,  # What the user gave
 ) -> dict:  # The same, an empty dict for None
     "Check that the template reads what it is given, or raise `ChatMLError` with what it would read"
     if template_kwargs is None:

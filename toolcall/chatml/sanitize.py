@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .capabilities import any_of, special_tokens
 from ..errors import ChatMLError
-from ..text import dumps
+from ..text import JSON, dumps
 
 # %% ../../nbs/04_chatml/04_sanitize.ipynb #fd09803c
 _TAG = re.compile(r"<[^<>\s'\"{}%]{1,40}>")
@@ -66,8 +66,8 @@ class Guard:
 
     def clean_json(
         self,
-        value: object,  # A JSON value that the model will read
-    ) -> object:  # The same value with every string and key cleaned
+        value: JSON,  # A JSON value that the model will read
+    ) -> JSON:  # The same value with every string and key cleaned
         "Neutralise control strings anywhere in a JSON value"
         if isinstance(value, str):
             return self.clean(value)
@@ -98,7 +98,7 @@ class Guard:
 
     def may_hold(
         self,
-        value: object,  # A JSON value
+        value: JSON,  # A JSON value
     ) -> bool:  # False when it surely holds no control string
         "Look quickly, in the value's JSON text, for what would have to be cleaned"
         text = "" if self._escaped else dumps(value)

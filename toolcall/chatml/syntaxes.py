@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .parsing import Reading, parse_calls, parse_llama, parse_mistral
 from ..conversation import ToolCall
-from ..text import loads
+from ..text import JSON, loads
 from ..turn import Parsed, Parser
 
 # %% ../../nbs/04_chatml/01_syntaxes.ipynb #9c3d8349
@@ -27,8 +27,8 @@ _PYTHON = {"True": True, "False": False, "None": None}
 
 def read_value(
     text: str,  # What stands between the tags
-    schema: object,  # The parameter's JSON Schema; empty when there is none
-) -> object:  # A JSON value
+    schema: JSON,  # The parameter's JSON Schema; empty when there is none
+) -> JSON:  # A JSON value
     "Read a bare argument as its schema says, or raise `ValueError` when it can't be that"
     kinds = _kinds(schema if isinstance(schema, dict) else {})
     if kinds == {"string"}:

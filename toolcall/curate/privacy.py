@@ -30,7 +30,7 @@ from toolcall.curate.pii import (
 )
 from ..errors import ConversationError
 from ..formats.fields import check_depth
-from ..text import dumps, excerpt, fingerprint, loads
+from ..text import JSON, dumps, excerpt, fingerprint, loads
 
 # %% ../../nbs/03_curate/03_privacy.ipynb #6d730856
 _EXACT = ("secret", "password", "jwt", "private_key")  # every character counts
@@ -224,7 +224,7 @@ _KEPT_META = (
 Finder = Callable[[str], list[Span]]
 
 
-def _decoded(text: str) -> object:
+def _decoded(text: str) -> JSON:
     "The object or list that a text holds as JSON, else None"
     if text.lstrip(" \t\r\n")[:1] not in ("{", "["):
         return None
@@ -234,7 +234,7 @@ def _decoded(text: str) -> object:
         return None
 
 
-def _number(value: object) -> str:
+def _number(value: JSON) -> str:
     "The digits of a whole number that could stand for a value, else nothing"
     whole = (
         isinstance(value, (int, float))
@@ -245,7 +245,7 @@ def _number(value: object) -> str:
     return str(int(value)) if whole and (isinstance(value, int) or abs(value) < 2**53) else ""
 
 
-def _leaves(value: object) -> Iterator[tuple[str, str]]:
+def _leaves(value: JSON) -> Iterator[tuple[str, str]]:
     "Every text and number in a value, with the name it stands under"
     stack = [("", value)]
     while stack:
@@ -393,7 +393,7 @@ class _TextSwap:
 class _Swap(_TextSwap):
     "The same in JSON values"
 
-    def value(self, value: object, path: str) -> object:
+    def value(self, value: JSON, path: str) -> JSON:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list):
@@ -456,7 +456,7 @@ def redact(
     ), dict(counts)
 
 
-def _hashed(user: object, seed: str) -> str:
+def _hashed(user: JSON, seed: str) -> str:
     try:
         return fingerprint([seed, user])
     except (TypeError, ValueError, RecursionError):

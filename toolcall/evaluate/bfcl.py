@@ -13,17 +13,18 @@ from collections.abc import Mapping, Sequence
 
 from ..conversation import ToolCall
 from .values import OneOf
+from ..text import JSON
 
 # %% ../../nbs/08_evaluate/01_bfcl.ipynb #5b918e7f
 def as_truth(
-    value: object,  # A JSON value, or `OneOf`
+    value: JSON,  # A JSON value, or `OneOf`
 ) -> list:  # Allowed values as the leaderboard writes them
     "Write an expected value as a list of allowed ones"
     values = value.values if isinstance(value, OneOf) else (value,)
     return [_keyed(one) for one in values] + [""] * (isinstance(value, OneOf) and value.optional)
 
 
-def _keyed(value: object) -> object:
+def _keyed(value: JSON) -> JSON:
     if isinstance(value, dict):
         return {key: [inner] for key, inner in value.items()}
     return (
@@ -48,7 +49,7 @@ _TYPES = {
 
 
 def _type_error(
-    value: object, allowed: Sequence, wanted: type, inner: type | None
+    value: JSON, allowed: Sequence, wanted: type, inner: type | None
 ) -> tuple[str, bool]:
     "The error, and whether the value stands for a variable"
     of_truth = next((type(one) for one in allowed if one != ""), None)
@@ -69,7 +70,7 @@ def _type_error(
     return "", of_truth is not None and of_truth is not wanted
 
 # %% ../../nbs/08_evaluate/01_bfcl.ipynb #48f78759
-def _bare(value: object) -> object:
+def _bare(value: JSON) -> JSON:
     return (
         re.sub(r"[ ,./\-_*^]", "", value).lower().replace("'", '"') if type(value) is str else value
     )
@@ -111,7 +112,7 @@ def _dicts_error(value: Sequence[dict], allowed: Sequence) -> str:
     return error
 
 # %% ../../nbs/08_evaluate/01_bfcl.ipynb #6e934136
-def _value_error(value: object, allowed: Sequence, wanted: type, inner: type | None) -> str:
+def _value_error(value: JSON, allowed: Sequence, wanted: type, inner: type | None) -> str:
     if wanted is dict:
         return _dict_error(value, allowed)
     if wanted is list and inner is dict:
@@ -134,7 +135,7 @@ def _value_error(value: object, allowed: Sequence, wanted: type, inner: type | N
 def bfcl_error(
     call: ToolCall,  # What was called; its name has been compared already
     tool: Mapping | None,  # The expected tool's function: name, description, parameters
-    truth: Mapping[str, object],  # Expected arguments; JSON values or `OneOf`
+    truth: Mapping[str, JSON],  # Expected arguments; JSON values or `OneOf`
 ) -> str:  # The leaderboard's name of the first error, or ""
     "Check one call as `simple_function_checker` does"
     schema = (tool or {}).get("parameters") or {}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from .intervals import Metric, ratio
 from .scores import TurnScore, error_kind
+from ..text import JSON
 
 # %% ../../nbs/08_evaluate/06_breakdowns.ipynb #76e01d88
 NONE, MALFORMED = "(none)", "(malformed)"  # in brackets, since a tool may be called none
@@ -20,10 +21,10 @@ NONE, MALFORMED = "(none)", "(malformed)"  # in brackets, since a tool may be ca
 
 def exact_by(
     scores: Sequence[TurnScore],  # Turns
-    group: Callable[[TurnScore], object],  # Group of a turn
-) -> dict[object, Metric]:  # Exact match of each group, groups sorted
+    group: Callable[[TurnScore], JSON],  # Group of a turn
+) -> dict[JSON, Metric]:  # Exact match of each group, groups sorted
     "Exact match, group by group"
-    groups: dict[object, list[TurnScore]] = {}
+    groups: dict[JSON, list[TurnScore]] = {}
     for score in scores:
         groups.setdefault(group(score), []).append(score)
     return {

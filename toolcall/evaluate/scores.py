@@ -16,6 +16,7 @@ from ..conversation import ToolCall
 from .matching import Pair, match_calls
 from .values import Equality, OneOf
 from ..schemas import argument_errors
+from ..text import JSON
 from ..turn import Example, Parsed
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #5a8dcefb
@@ -197,7 +198,7 @@ def error_kind(
     return next((name for name, holds in tests.items() if holds), "wrong_value")
 
 
-def _kind(value: object) -> type:
+def _kind(value: JSON) -> type:
     value = (
         value["one_of"][0]
         if isinstance(value, dict) and value.keys() == {"one_of", "optional"}

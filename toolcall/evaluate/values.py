@@ -17,14 +17,15 @@ from fractions import Fraction
 from dateutil import parser as dates
 
 from ..errors import EvaluateError
+from ..text import JSON
 
 # %% ../../nbs/08_evaluate/00_values.ipynb #511ddc25
 MODES = ("strict", "normalized", "bfcl")
 
 
 def values_equal(
-    expected: object,  # A JSON value
-    predicted: object,  # A JSON value
+    expected: JSON,  # A JSON value
+    predicted: JSON,  # A JSON value
     mode: str = "normalized",  # strict or normalized
 ) -> bool:  # Whether they are the same
     "Compare two JSON values"
@@ -85,7 +86,7 @@ Rule = (
 _DAYS = (datetime(2001, 1, 2, 3, 4), datetime(2032, 11, 28, 19, 56))
 
 
-def _same_date(expected: object, predicted: object, mode: str) -> bool:
+def _same_date(expected: JSON, predicted: JSON, mode: str) -> bool:
     try:
         return all(_moment(expected, day) == _moment(predicted, day) for day in _DAYS)
     except (ValueError, OverflowError, TypeError):
@@ -97,7 +98,7 @@ def _moment(text: str, day: datetime) -> datetime:
     return moment.replace(tzinfo=None) - (moment.utcoffset() or day - day)
 
 
-def _same_members(expected: object, predicted: object, mode: str) -> bool:
+def _same_members(expected: JSON, predicted: JSON, mode: str) -> bool:
     if (
         not isinstance(expected, list)
         or not isinstance(predicted, list)
@@ -115,7 +116,7 @@ def _same_members(expected: object, predicted: object, mode: str) -> bool:
     return True
 
 
-def _close(expected: object, predicted: object, tolerance: float, mode: str) -> bool:
+def _close(expected: JSON, predicted: JSON, tolerance: float, mode: str) -> bool:
     numbers = [
         value
         for value in (expected, predicted)
@@ -170,8 +171,8 @@ class Equality:
         self,
         tool: str,  # Name of the tool
         parameter: str,  # Name of the parameter
-        expected: object,  # A JSON value or `OneOf`
-        predicted: object,  # A JSON value
+        expected: JSON,  # A JSON value or `OneOf`
+        predicted: JSON,  # A JSON value
     ) -> bool:
         "Compare the values of one parameter"
         if isinstance(expected, OneOf):

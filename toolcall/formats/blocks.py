@@ -14,7 +14,7 @@ from functools import cache
 from ..errors import ConversationError
 from .fields import parse_json_text
 from .openai_api import Draft
-from ..text import excerpt
+from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/03_blocks.ipynb #35ba5e36
 _HOSTED = (
@@ -28,7 +28,7 @@ _HOSTED = (
 _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", *_HOSTED)
 
 
-def _has_blocks(message: object) -> bool:
+def _has_blocks(message: JSON) -> bool:
     content = message.get("content") if isinstance(message, dict) else None
     return isinstance(content, list) and any(
         _block(part) is not part
@@ -39,7 +39,7 @@ def _has_blocks(message: object) -> bool:
     )
 
 
-def _block(part: object) -> object:
+def _block(part: JSON) -> JSON:
     "A block of Bedrock's Converse API or of Vercel's AI SDK, in Anthropic's words; anything else as it is"
     if not isinstance(part, dict):
         return part
@@ -89,7 +89,7 @@ def _block(part: object) -> object:
 
 # %% ../../nbs/01_formats/03_blocks.ipynb #06db8490
 def read_messages(
-    messages: object,  # OpenAI's or Anthropic's messages
+    messages: JSON,  # OpenAI's or Anthropic's messages
     draft: Draft,  # Gets the messages
     path: str,  # Where they stand
 ) -> None:
@@ -148,7 +148,7 @@ def _read_blocks(message: dict, draft: Draft, place: str) -> None:
         draft.add(message | {"content": said} | extra, place)
 
 # %% ../../nbs/01_formats/03_blocks.ipynb #d381e4ea
-def _either(record: dict, camel: str) -> object:
+def _either(record: dict, camel: str) -> JSON:
     "The value under a camel-case key, or under the same key with underscores"
     return record[camel] if camel in record else record.get(_snake(camel))
 
@@ -158,7 +158,7 @@ def _snake(camel: str) -> str:
     return re.sub("[A-Z]", lambda match: "_" + match[0].lower(), camel)
 
 
-def _read_part(part: object, turn: dict, draft: Draft, place: str) -> None:
+def _read_part(part: JSON, turn: dict, draft: Draft, place: str) -> None:
     call, result = (
         (_either(part, key) for key in ("functionCall", "functionResponse"))
         if isinstance(part, dict)
@@ -214,7 +214,7 @@ def _read_part(part: object, turn: dict, draft: Draft, place: str) -> None:
 
 # %% ../../nbs/01_formats/03_blocks.ipynb #91f506de
 def read_contents(
-    contents: object,  # Gemini's `contents`, one content, or text
+    contents: JSON,  # Gemini's `contents`, one content, or text
     draft: Draft,  # Gets the messages
     path: str,  # Where they stand
 ) -> None:

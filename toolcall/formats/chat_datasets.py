@@ -13,7 +13,7 @@ from ..errors import ConversationError
 from .dialogues import _calls, _dialogue, _finish, _Reading, _spoken
 from .normalise import Format, build
 from .text_calls import _is_glaive, _is_toolace, from_glaive, from_toolace
-from ..text import excerpt
+from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #82b4dba1
 def from_swift(
@@ -151,7 +151,7 @@ def from_atif(
     )
 
 
-def _atif_step(step: object, place: str) -> list[tuple[str, dict]]:
+def _atif_step(step: JSON, place: str) -> list[tuple[str, dict]]:
     source = step.get("source") if isinstance(step, dict) else step
     if not isinstance(source, str) or not isinstance(step, dict) or source not in _SOURCES:
         raise ConversationError(
@@ -173,7 +173,7 @@ def _atif_step(step: object, place: str) -> list[tuple[str, dict]]:
     return [(place, message), *_atif_results(step.get("observation"), f"{place}.observation")]
 
 # %% ../../nbs/01_formats/11_chat_datasets.ipynb #96808a1d
-def _atif_call(call: object) -> object:
+def _atif_call(call: JSON) -> JSON:
     if not isinstance(call, dict):
         return call
     return {
@@ -182,7 +182,7 @@ def _atif_call(call: object) -> object:
     }
 
 
-def _atif_results(observation: object, place: str) -> list[tuple[str, dict]]:
+def _atif_results(observation: JSON, place: str) -> list[tuple[str, dict]]:
     results = observation.get("results") if isinstance(observation, dict) else observation
     if not isinstance(results, (list, type(None))) or not all(
         isinstance(result, dict) for result in results or []

@@ -19,7 +19,7 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .fields import check_depth, parse_json_text
 from .normalise import build
-from ..text import decode_at, dumps, excerpt, loads
+from ..text import JSON, decode_at, dumps, excerpt, loads
 
 # %% ../../nbs/01_formats/09_dialogues.ipynb #3d0ef152
 _NOT_A_LITERAL = (
@@ -33,7 +33,7 @@ _NOT_A_LITERAL = (
 _BREAKS = (tokenize.NL, tokenize.NEWLINE)
 
 
-def _literal(text: str) -> object:
+def _literal(text: str) -> JSON:
     "Read a Python literal that JSON can hold, or raise `ValueError`"
     try:
         with catch_warnings():
@@ -56,7 +56,7 @@ def _literal(text: str) -> object:
     return value
 
 
-def _is_json(value: object) -> bool:
+def _is_json(value: JSON) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) for key in value) and all(map(_is_json, value.values()))
     return (
@@ -85,7 +85,7 @@ class _Reading:
         )
         self.turn = message if own else None
 
-    def decode(self, text: str, place: str, what: str = "args") -> object:
+    def decode(self, text: str, place: str, what: str = "args") -> JSON:
         "Strict JSON, else a Python literal with a warning"
         try:
             return loads(text)
@@ -102,7 +102,7 @@ class _Reading:
         return value
 
 # %% ../../nbs/01_formats/09_dialogues.ipynb #a96adf1b
-def _calls(reading: _Reading, value: object, place: str) -> list[dict]:
+def _calls(reading: _Reading, value: JSON, place: str) -> list[dict]:
     "The calls in an object, a list of objects, or text of either"
     value = reading.decode(value, place) if isinstance(value, str) else value
     check_depth(value, place)
@@ -114,7 +114,7 @@ def _calls(reading: _Reading, value: object, place: str) -> list[dict]:
     return [_call(reading, call, place) for call in calls]
 
 
-def _call(reading: _Reading, call: object, place: str) -> dict:
+def _call(reading: _Reading, call: JSON, place: str) -> dict:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict):
         raise ConversationError(
@@ -155,7 +155,7 @@ _SPOKEN = {
 _TAG = re.compile("</?tool_call>")
 
 
-def _said(item: dict) -> tuple[object, object]:
+def _said(item: dict) -> tuple[JSON, JSON]:
     "Role and text of a message"
     role = item.get("from", item.get("role"))
     return _SPOKEN.get(role, role) if isinstance(role, str) else role, item.get(
@@ -177,7 +177,7 @@ def _tagged(text: str, tag: str) -> tuple[list[str], list[str]]:
     return outside, inside
 
 # %% ../../nbs/01_formats/09_dialogues.ipynb #208386a5
-def _item(reading: _Reading, item: object, place: str) -> None:
+def _item(reading: _Reading, item: JSON, place: str) -> None:
     "One message, whose calls may have a role of their own or stand between tags"
     if not isinstance(item, dict):
         raise ConversationError(f"a message is an object, not {excerpt(item)}", "bad_type", place)
@@ -204,7 +204,7 @@ def _item(reading: _Reading, item: object, place: str) -> None:
         reading.add(place, message)
 
 
-def _join(reading: _Reading, calls: list[dict], weight: object, place: str) -> None:
+def _join(reading: _Reading, calls: list[dict], weight: JSON, place: str) -> None:
     "Calls of a message of their own join the turn before, as parallel calls"
     if reading.turn is None:
         reading.add(place, {"role": "assistant", "content": "", "weight": weight})
@@ -252,7 +252,7 @@ def _results(reading: _Reading, message: dict, place: str) -> None:
         )
 
 
-def _name_in(text: str) -> object:
+def _name_in(text: str) -> JSON:
     'The name in a result that Hermes writes as `{"name": …, "content": …}`'
     try:
         value = loads(text)
@@ -318,7 +318,7 @@ def _items(reading: _Reading, record: dict, key: str) -> list:
 
 
 def _finish(
-    format: str, reading: _Reading, record: dict, tools: object, **meta: object
+    format: str, reading: _Reading, record: dict, tools: JSON, **meta: JSON
 ) -> Conversation:
     ids = {
         key: str(record[key])
@@ -347,7 +347,7 @@ def _dialogue(
     record: dict,
     *,
     keys: tuple[str, ...] = ("messages", "conversations"),
-    **meta: object,
+    **meta: JSON,
 ) -> Conversation:
     reading, tools = _Reading(), record.get("tools")
     key = next((key for key in keys if record.get(key)), keys[0])

@@ -14,13 +14,13 @@ from .blocks import _either, _has_blocks, read_contents, read_messages
 from .fields import Catalogue, parse_json_text
 from .normalise import Format
 from .openai_api import Draft, read_completion, read_facts, read_items
-from ..text import dumps, excerpt
+from ..text import JSON, dumps, excerpt
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #c5948530
 _ITEMS = ("function_call", "function_call_output", "message", "reasoning", "item_reference")
 
 
-def _decoded(value: object, path: str) -> object:
+def _decoded(value: JSON, path: str) -> JSON:
     "JSON text that was put where an object or a list belongs; `[[…]]` of one conversation"
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         value = parse_json_text(value, path)
@@ -29,14 +29,14 @@ def _decoded(value: object, path: str) -> object:
     return value
 
 
-def _is_items(value: object) -> bool:
+def _is_items(value: JSON) -> bool:
     return isinstance(value, list) and any(
         isinstance(item, dict) and isinstance(item.get("type"), str) and item["type"] in _ITEMS
         for item in value
     )
 
 
-def _has_parts(value: object) -> bool:
+def _has_parts(value: JSON) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
@@ -46,7 +46,7 @@ def _has_parts(value: object) -> bool:
 
 
 def read_request(
-    request: object,  # A request's body, a list of messages, or the user's text
+    request: JSON,  # A request's body, a list of messages, or the user's text
     draft: Draft,  # Gets messages and tools
     path: str,  # Where the request stands
 ) -> None:
@@ -111,7 +111,7 @@ def _read_body(body: dict, draft: Draft, at: str) -> None:
         )
 
 
-def _bedrock_tool(tool: object) -> object:
+def _bedrock_tool(tool: JSON) -> JSON:
     spec = tool.get("toolSpec") if isinstance(tool, dict) else None
     schema = spec.get("inputSchema") if isinstance(spec, dict) else None
     return (
@@ -121,7 +121,7 @@ def _bedrock_tool(tool: object) -> object:
     )
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #325601ab
-def _declarations(tools: object) -> object:
+def _declarations(tools: JSON) -> JSON:
     "Gemini lists its functions inside a tool"
     if isinstance(tools, Catalogue) and tools.parsed:
         return tools
@@ -144,7 +144,7 @@ def _declarations(tools: object) -> object:
     ]
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #c0ce036d
-def _hosted(tool: object) -> object:
+def _hosted(tool: JSON) -> JSON:
     "A tool that Gemini runs itself is named by its only key"
     return (
         {"type": next(iter(tool))}
@@ -156,7 +156,7 @@ def _hosted(tool: object) -> object:
 
 # %% ../../nbs/01_formats/04_exchange.ipynb #e47dd780
 def read_response(
-    response: object,  # A response's body, a message, chunks, an event stream, or the answer's text
+    response: JSON,  # A response's body, a message, chunks, an event stream, or the answer's text
     draft: Draft,  # Gets the new turn
     path: str,  # Where the response stands
 ) -> None:
@@ -258,12 +258,12 @@ def _go_on(messages: list, draft: Draft, path: str) -> None:
         draft.add(message, place)
 
 
-def _note(reason: object, draft: Draft) -> None:
+def _note(reason: JSON, draft: Draft) -> None:
     if isinstance(reason, str):
         draft.meta["finish_reason"] = reason
 
 
-def _read_candidate(candidates: object, draft: Draft, path: str) -> None:
+def _read_candidate(candidates: JSON, draft: Draft, path: str) -> None:
     first = candidates[0] if isinstance(candidates, list) and candidates else None
     if not isinstance(first, dict) or not first.get("content"):
         reason = _either(first, "finishReason") if isinstance(first, dict) else None
@@ -324,7 +324,7 @@ def _is_exchange(record: dict) -> bool:
     )
 
 
-def _speaks(request: object) -> bool:
+def _speaks(request: JSON) -> bool:
     if isinstance(request, str):
         return request.lstrip()[:1] in ("{", "[") and '"role"' in request
     if isinstance(request, dict):

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from ..errors import ConversationError
-from ..text import dumps, excerpt, fingerprint, loads
+from ..text import JSON, dumps, excerpt, fingerprint, loads
 
 # %% ../../nbs/01_formats/00_fields.ipynb #d5db93f1
 def parse_arguments(
-    value: object,  # An object, JSON text of an object, or an empty value
+    value: JSON,  # An object, JSON text of an object, or an empty value
     path: str = "arguments",  # Where it stands, for the error
 ) -> dict:  # The arguments as an object
     "Bring logged arguments to an object, or raise `ConversationError`"
@@ -50,7 +50,7 @@ def parse_arguments(
 
 
 def check_depth(
-    value: object,  # A JSON value
+    value: JSON,  # A JSON value
     path: str,  # Where it stands, for the error
     limit: int = 64,  # Most levels
 ) -> None:
@@ -67,7 +67,7 @@ def check_depth(
 def parse_json_text(
     text: str,  # JSON text in a field that holds text or JSON
     path: str,  # Where it stands, for the error
-) -> object:  # The decoded value
+) -> JSON:  # The decoded value
     "Decode a field that holds JSON text, or raise `ConversationError`"
     try:
         return loads(text)
@@ -96,8 +96,8 @@ _JSON_TYPES = ("string", "integer", "number", "boolean", "object", "array", "nul
 
 
 def normal_schema(
-    schema: object,  # JSON Schema, or a dialect of it
-) -> object:  # JSON Schema; equal to the argument when it was that already
+    schema: JSON,  # JSON Schema, or a dialect of it
+) -> JSON:  # JSON Schema; equal to the argument when it was that already
     "Bring type names to JSON Schema's, by Gemini's `STRING` and Python's `str`"
     if isinstance(schema, list):
         return [normal_schema(item) for item in schema]
@@ -109,7 +109,7 @@ def normal_schema(
     return normal
 
 
-def _normal_part(key: str, value: object) -> object:
+def _normal_part(key: str, value: JSON) -> JSON:
     if key == "type":
         return _normal_type(value)
     if key in ("properties", "patternProperties", "$defs", "definitions") and isinstance(
@@ -123,7 +123,7 @@ def _normal_part(key: str, value: object) -> object:
     )
 
 
-def _normal_type(value: object) -> object:
+def _normal_type(value: JSON) -> JSON:
     if isinstance(value, list):
         return [_normal_type(item) for item in value]
     if not isinstance(value, str):
@@ -151,7 +151,7 @@ class Catalogue(list):
 
 
 def parse_tools(
-    value: object,  # A list of tools, JSON text of one, or null
+    value: JSON,  # A list of tools, JSON text of one, or null
     path: str = "tools",  # Where it stands, for the error
 ) -> tuple[list[dict], list[str]]:  # OpenAI-style tools, each name once, and warning codes
     "Bring declared tools to OpenAI's shape, or raise `ConversationError`"
@@ -207,7 +207,7 @@ def _parsed_tools(key: bytes, path: str) -> tuple[list[dict], list[str]]:
     return list(tools.values()), warnings
 
 # %% ../../nbs/01_formats/00_fields.ipynb #e70dcd4b
-def _parse_tool(tool: object, path: str) -> dict:
+def _parse_tool(tool: JSON, path: str) -> dict:
     function = tool.get("function", tool) if isinstance(tool, dict) else None
     if (
         not isinstance(function, dict)
@@ -275,7 +275,7 @@ REDACTED = ("redacted-by-litellm", "<REDACTED>", "__REDACTED__", "[REDACTED]", "
 
 
 def parse_content(
-    content: object,  # Text, parts of text, null; for a tool's result anything
+    content: JSON,  # Text, parts of text, null; for a tool's result anything
     *,
     structured: bool = False,  # Whether JSON is welcome, as in a tool's result
 ) -> str:  # Text; empty for null
@@ -326,7 +326,7 @@ def parse_content(
     raise ConversationError(f"content is text, not {excerpt(content)}", "bad_type", "content")
 
 
-def _is_text(part: object, strict: bool) -> bool:
+def _is_text(part: JSON, strict: bool) -> bool:
     kind = (
         part.get("type", None if strict else "text") if isinstance(part, dict) else None
     )  # a tool may return objects that have a text
@@ -338,7 +338,7 @@ def _is_text(part: object, strict: bool) -> bool:
 
 # %% ../../nbs/01_formats/00_fields.ipynb #f16ae989
 def parse_time(
-    value: object,  # Seconds, ms, µs or ns since 1970, a number as text, or ISO 8601; without a zone it is UTC
+    value: JSON,  # Seconds, ms, µs or ns since 1970, a number as text, or ISO 8601; without a zone it is UTC
 ) -> float | None:  # Seconds since 1970; None when it is no time
     "Read a timestamp"
     if isinstance(value, str):

@@ -21,7 +21,7 @@ from toolcall.formats.fields import (
     parse_time,
     parse_tools,
 )
-from ..text import excerpt
+from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/01_normalise.ipynb #e3e05dc9
 class _Calls:
@@ -39,7 +39,7 @@ class _Calls:
         if code not in self.warnings:
             self.warnings.append(code)
 
-    def call(self, call: object, own_id: str, path: str) -> dict:
+    def call(self, call: JSON, own_id: str, path: str) -> dict:
         function = call.get("function", call) if isinstance(call, dict) else None
         if isinstance(call, dict) and call.get("type") == "custom":
             raise ConversationError(
@@ -99,7 +99,7 @@ class _Calls:
         }
 
 # %% ../../nbs/01_formats/01_normalise.ipynb #270a204e
-def _id(value: object) -> str:
+def _id(value: JSON) -> str:
     return (
         value.strip()
         if isinstance(value, str)
@@ -121,7 +121,7 @@ ROLE_ALIASES = {
 }
 
 
-def _text(content: object) -> str:
+def _text(content: JSON) -> str:
     return (
         content if type(content) is str and content not in REDACTED else parse_content(content)
     )  # most content is plain text
@@ -130,7 +130,7 @@ def _text(content: object) -> str:
 class _Walk(_Calls):
     "One pass over the messages of a conversation"
 
-    def message(self, message: object, i: int) -> dict | None:
+    def message(self, message: JSON, i: int) -> dict | None:
         if not isinstance(message, dict):
             raise ConversationError(f"a message is an object, not {excerpt(message)}")
         role = message.get("role")
@@ -178,7 +178,7 @@ class _Walk(_Calls):
             said["reasoning_content"] = message["reasoning_content"]
         return said
 
-    def calls(self, calls: object, i: int, path: str) -> list[dict]:
+    def calls(self, calls: JSON, i: int, path: str) -> list[dict]:
         if not isinstance(calls, list):
             raise ConversationError(
                 f"tool_calls is a list, not {type(calls).__name__}", "bad_type", path
@@ -187,7 +187,7 @@ class _Walk(_Calls):
 
 # %% ../../nbs/01_formats/01_normalise.ipynb #7dc669f8
 def parse_messages(
-    value: object,  # A list of messages, or JSON text of one
+    value: JSON,  # A list of messages, or JSON text of one
     path: str = "messages",  # Where it stands, for errors
     *,
     places: Sequence[str]
@@ -224,8 +224,8 @@ def parse_messages(
 # %% ../../nbs/01_formats/01_normalise.ipynb #cf072522
 def build(
     format: str,  # The adapter's format
-    messages: object,  # Messages in OpenAI's words, with the log's values
-    tools: object = None,  # A list of tools, JSON text of one, or null
+    messages: JSON,  # Messages in OpenAI's words, with the log's values
+    tools: JSON = None,  # A list of tools, JSON text of one, or null
     *,
     meta: dict
     | None = None,  # conversation_id, user_id, timestamp, model, finish_reason, error, scores, …; None is left out

@@ -15,7 +15,7 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .fields import parse_json_text
 from .normalise import build
-from ..text import excerpt
+from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #8eded2e6
 @dataclass
@@ -25,10 +25,10 @@ class Draft:
     meta: dict = field(default_factory=dict)  # Facts for `Conversation.meta`
     messages: list = field(default_factory=list)
     places: list[str] = field(default_factory=list)  # Where each message stands
-    tools: object = None
+    tools: JSON = None
     tools_path: str = "tools"
 
-    def add(self, message: object, place: str) -> None:
+    def add(self, message: JSON, place: str) -> None:
         "Append a message"
         self.messages.append(message)
         self.places.append(place)
@@ -37,7 +37,7 @@ class Draft:
         "Note a liberty that was taken"
         self.meta["warnings"] = [*self.meta.get("warnings", []), code]
 
-    def offer(self, tools: object, path: str) -> None:
+    def offer(self, tools: JSON, path: str) -> None:
         "Note the tools, when there are any"
         if tools:
             self.tools, self.tools_path = tools, path
@@ -74,7 +74,7 @@ _RANKED = {key: (rank, fact) for fact, keys in _FACTS.items() for rank, key in e
 
 
 def read_facts(
-    *records: object,  # Objects that may hold facts, the most telling first
+    *records: JSON,  # Objects that may hold facts, the most telling first
 ) -> dict:  # conversation_id, user_id, timestamp, model, scores, …; only those found
     "Collect what a record knows besides its messages"
     facts = {}
@@ -106,7 +106,7 @@ def _read_scores(record: dict) -> dict:
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #c01867f2
 def merge_chunks(
-    chunks: Iterable[object],  # `chat.completion.chunk` objects in their order
+    chunks: Iterable[JSON],  # `chat.completion.chunk` objects in their order
 ) -> (
     dict
 ):  # A `chat.completion` response; its finish_reason is `incomplete` when the stream broke off
@@ -157,7 +157,7 @@ def merge_chunks(
     return {"choices": [choice, *({"index": other} for other in sorted(others))]}
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #677932b2
-def _merge_call(calls: dict, part: object, path: str) -> None:
+def _merge_call(calls: dict, part: JSON, path: str) -> None:
     function = part.get("function") if isinstance(part, dict) else None
     if not isinstance(function, dict) or not isinstance(part.get("index", 0), int):
         raise ConversationError(
@@ -185,14 +185,14 @@ def _merge_call(calls: dict, part: object, path: str) -> None:
 def read_events(
     text: str,  # Server-sent events, `data: {…}` on each line
     path: str,  # Where it stands, for errors
-) -> list[object]:  # The decoded events, without `[DONE]`
+) -> list[JSON]:  # The decoded events, without `[DONE]`
     "Decode an event stream, or raise `ConversationError`"
     lines = [line[5:].strip() for line in text.split("\n") if line.startswith("data:")]
     return [parse_json_text(line, path) for line in lines if line and line != "[DONE]"]
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #f5ccf234
 def read_completion(
-    response: object,  # A chat completion, its chunks, its event stream, or the bare message
+    response: JSON,  # A chat completion, its chunks, its event stream, or the bare message
     draft: Draft,  # Gets the new turn
     path: str,  # Where the response stands
 ) -> None:
@@ -243,7 +243,7 @@ class _Items:
         self.turn: dict | None = None  # the assistant message that a call would belong to
         self.next: dict = {}  # what the next assistant message gets besides
 
-    def item(self, item: object, place: str) -> None:
+    def item(self, item: JSON, place: str) -> None:
         if not isinstance(item, dict):
             raise ConversationError(f"an item is an object, not {excerpt(item)}", "bad_type", place)
         kind = item.get("type", "message")
@@ -272,7 +272,7 @@ class _Items:
             self.draft.warn("hosted_tool")
             self.next["weight"] = 0
 
-    def assistant(self, content: object, place: str) -> dict:
+    def assistant(self, content: JSON, place: str) -> dict:
         self.turn = {"role": "assistant", "content": content} | self.next
         self.next.pop("reasoning_content", None)
         self.draft.add(self.turn, place)
@@ -315,10 +315,10 @@ class _Items:
         )
 
 # %% ../../nbs/01_formats/02_openai_api.ipynb #22138f79
-def _unwrapped(content: object, draft: Draft) -> object:
+def _unwrapped(content: JSON, draft: Draft) -> JSON:
     "Take the text out of a whole message that stands where a part's text should be"
 
-    def text(part: object) -> object:
+    def text(part: JSON) -> JSON:
         inner = part.get("text") if isinstance(part, dict) else None
         if (
             isinstance(inner, dict)
@@ -333,7 +333,7 @@ def _unwrapped(content: object, draft: Draft) -> object:
 
 
 def read_items(
-    items: object,  # `input` (text or items) or `output` (items)
+    items: JSON,  # `input` (text or items) or `output` (items)
     draft: Draft,  # Gets the messages
     path: str,  # Where the items stand
 ) -> None:

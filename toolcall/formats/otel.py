@@ -25,10 +25,10 @@ from toolcall.formats.otel_attributes import (
     span_facts,
     span_failure,
 )
-from ..text import excerpt
+from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/06_otel.ipynb #061d0cb6
-def _read_turns(messages: object, draft: Draft, path: str) -> None:
+def _read_turns(messages: JSON, draft: Draft, path: str) -> None:
     if not isinstance(messages, list):
         raise ConversationError(
             f"{path} is a list of messages, not {excerpt(messages)}", "bad_type", path
@@ -88,7 +88,7 @@ def _read_parts(message: dict, draft: Draft, place: str) -> None:
         draft.add(turn, place)
 
 # %% ../../nbs/01_formats/06_otel.ipynb #254d130f
-def _first_choice(choices: object, draft: Draft, path: str) -> list:
+def _first_choice(choices: JSON, draft: Draft, path: str) -> list:
     "The choice that the conversation went on with; its finish reason is noted"
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise ConversationError(
@@ -133,7 +133,7 @@ def _read_flat(attributes: dict, draft: Draft) -> None:
         )
 
 
-def _with_blocks(message: object, draft: Draft) -> object:
+def _with_blocks(message: JSON, draft: Draft) -> JSON:
     "A message whose list of parts was written as JSON text, with the parts"
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, str) and content.startswith('[{"') and '"type"' in content:
@@ -159,7 +159,7 @@ _NO_CONTENT = (
 )
 
 
-def _event(record: object) -> tuple[str, object]:
+def _event(record: JSON) -> tuple[str, JSON]:
     "The name and the body of an event or a log record; an empty name when it is no message"
     if not isinstance(record, dict):
         return "", None
@@ -176,7 +176,7 @@ def _event(record: object) -> tuple[str, object]:
     return name, decode_value(record.get("body", attributes), "body")
 
 
-def _read_events(events: list[tuple[str, object, str]], draft: Draft) -> None:
+def _read_events(events: list[tuple[str, JSON, str]], draft: Draft) -> None:
     choices, path = [], ""
     for name, body, place in events:
         if not isinstance(body, dict):
@@ -207,7 +207,7 @@ def _read_events(events: list[tuple[str, object, str]], draft: Draft) -> None:
     read_messages([{"role": "assistant"} | _first_choice(choices, draft, path)[0]], draft, path)
 
 # %% ../../nbs/01_formats/06_otel.ipynb #ae688ee9
-def _told(value: object, place: str) -> object:
+def _told(value: JSON, place: str) -> JSON:
     "A message or its blocks, where an attribute can only hold text"
     if not isinstance(value, str) or not value.lstrip().startswith(
         ('[{"', '{"role"', '{"content"', '{"text"')
@@ -301,11 +301,11 @@ def _read_structured(attributes: dict, draft: Draft) -> None:
     )
 
 # %% ../../nbs/01_formats/06_otel.ipynb #17483c9d
-def _join_tools(draft: Draft, outcomes: object) -> None:
+def _join_tools(draft: Draft, outcomes: JSON) -> None:
     outcomes = outcomes if isinstance(outcomes, dict) else {}
     trace = draft.meta["trace_id"] or ""
 
-    def outcome(id: object) -> dict:
+    def outcome(id: JSON) -> dict:
         "What the tool's span says, when one span of this trace, or of the whole document, has the call's id"
         found = outcomes.get(id.strip()) if isinstance(id, str) else None
         known = (

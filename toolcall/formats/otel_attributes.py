@@ -15,7 +15,7 @@ from json import JSONDecodeError
 
 from ..errors import ConversationError
 from .fields import check_depth
-from ..text import excerpt, loads
+from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/05_otel_attributes.ipynb #b51a8c1f
 _KINDS = {
@@ -29,7 +29,7 @@ _KINDS = {
 }
 
 
-def _kind(value: object) -> str:
+def _kind(value: JSON) -> str:
     "`stringvalue`, … of an OTLP value; empty for anything else"
     kind = (
         next(iter(value)).replace("_", "").lower()
@@ -39,7 +39,7 @@ def _kind(value: object) -> str:
     return kind if kind in _KINDS else ""
 
 
-def _plain(value: object, path: str) -> object:
+def _plain(value: JSON, path: str) -> JSON:
     if value is None or value == {}:
         return None
     kind = _kind(value)
@@ -70,7 +70,7 @@ def _plain(value: object, path: str) -> object:
     )
 
 # %% ../../nbs/01_formats/05_otel_attributes.ipynb #dce94060
-def _pairs(pairs: object, path: str) -> dict:
+def _pairs(pairs: JSON, path: str) -> dict:
     if not isinstance(pairs, list):
         raise ConversationError(
             f"attributes is an object or a list of keys and values, not {excerpt(pairs)}",
@@ -90,7 +90,7 @@ def _pairs(pairs: object, path: str) -> dict:
 
 
 def decode_attributes(
-    attributes: object,  # OTLP's list of keys and values, or a plain object, or null
+    attributes: JSON,  # OTLP's list of keys and values, or a plain object, or null
     path: str = "attributes",  # Where they stand, for errors
 ) -> dict:  # Name to plain value
     "Decode the attributes of a span, an event or a log record, or raise `ConversationError`"
@@ -101,9 +101,9 @@ def decode_attributes(
 
 
 def decode_value(
-    value: object,  # An OTLP value such as `{"stringValue": "Hi"}`, or a plain one
+    value: JSON,  # An OTLP value such as `{"stringValue": "Hi"}`, or a plain one
     path: str,  # Where it stands, for errors
-) -> object:  # The plain value
+) -> JSON:  # The plain value
     "Decode the body of an event, or raise `ConversationError`; a plain value stays as it is"
     check_depth(value, path, 200)
     return _plain(value, path) if _kind(value) else value
@@ -112,7 +112,7 @@ def decode_value(
 def read_attribute(
     attributes: dict,  # Decoded attributes
     key: str,  # The attribute's name
-) -> object:  # Its value; JSON text of an object or a list is decoded
+) -> JSON:  # Its value; JSON text of an object or a list is decoded
     "Read an attribute that may be JSON text, or raise `ConversationError` when it was cut"
     value = attributes.get(key)
     path = f"attributes.{key}"
@@ -140,7 +140,7 @@ _WHOLE = (
 )  # their values are the log's own and stay as they are
 
 
-def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
+def _leaves(value: JSON, name: str) -> Iterator[tuple[str, JSON]]:
     inner = None
     if name.rpartition(".")[2] not in _WHOLE and value and isinstance(value, (dict, list)):
         inner = (
@@ -182,7 +182,7 @@ def nest_attributes(
     return _numbered(tree, "attributes")
 
 # %% ../../nbs/01_formats/05_otel_attributes.ipynb #bd84ea54
-def _numbered(tree: object, path: str) -> object:
+def _numbered(tree: JSON, path: str) -> JSON:
     if not isinstance(tree, dict) or path.rpartition(".")[2] in _WHOLE:
         return tree
     if not tree or not all(re.fullmatch("[0-9]{1,5}", key) for key in tree):
@@ -195,9 +195,9 @@ def _numbered(tree: object, path: str) -> object:
 
 # %% ../../nbs/01_formats/05_otel_attributes.ipynb #484a3112
 def branch(
-    tree: object,  # Nested objects
+    tree: JSON,  # Nested objects
     *names: str,  # The keys on the way down
-) -> object:  # The value there, or None
+) -> JSON:  # The value there, or None
     "Follow keys down nested objects"
     for name in names:
         tree = tree.get(name) if isinstance(tree, dict) else None
@@ -266,7 +266,7 @@ _LIMITS = {
 def span_failure(
     record: dict,  # A span
     attributes: dict,  # Its attributes, decoded
-) -> object:  # What went wrong, or None
+) -> JSON:  # What went wrong, or None
     "Find out whether what a span stands for failed"
     status = (
         record["status"]

@@ -18,10 +18,10 @@ from .normalise import Format
 from .openai_api import Draft, read_facts
 from .otel_attributes import branch
 from .traces import openai_payload, whole_document
-from ..text import excerpt, loads
+from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/08_platforms.ipynb #6fe23095
-def _value(value: object, path: str) -> object:
+def _value(value: JSON, path: str) -> JSON:
     for _ in range(3):
         if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "[", '"'):
             break
@@ -33,7 +33,7 @@ def _value(value: object, path: str) -> object:
     return value
 
 
-def _object(value: object, path: str) -> dict:
+def _object(value: JSON, path: str) -> dict:
     value = _value(value, path)
     return value if isinstance(value, dict) else {}
 

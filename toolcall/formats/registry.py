@@ -14,13 +14,13 @@ from functools import lru_cache
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
 from .chat_datasets import TRAINING_SETS
-from .exchange import PAIRS, PROVIDERS
+from .exchange import PROVIDERS
 from .fields import parse_arguments, parse_content
 from .normalise import Format, build
 from .openai_api import read_facts
 from .platforms import PLATFORMS
 from .traces import TRACES
-from ..text import excerpt, fingerprint
+from ..text import JSON, excerpt, fingerprint
 
 # %% ../../nbs/01_formats/12_registry.ipynb #5fe59dbd
 ALIASES = {
@@ -56,7 +56,7 @@ def from_simple(
     )
 
 
-def _field(turn: dict, name: str, path: str) -> object:
+def _field(turn: dict, name: str, path: str) -> JSON:
     "The value under a field's name or an alias, or None; two aliases with different values are one too many"
     found = {alias: turn[alias] for alias in ALIASES[name] if turn.get(alias) is not None}
     if name == "tool_name" and not any(alias in turn for alias in ALIASES["arguments"]):
@@ -171,7 +171,7 @@ _WRAPPERS = ("data", "logs", "records", "rows", "traces", "items")
 def expand(
     record: dict,  # A decoded record
 ) -> list[
-    tuple[str, object]
+    tuple[str, JSON]
 ]:  # Path and value of each record in it; `("", record)` for an ordinary one
     "Take a document apart into its records"
     inner = (

@@ -24,7 +24,7 @@ from toolcall.formats.dialogues import (
     _spoken,
 )
 from .fields import parse_tools
-from ..text import decode_at, dumps, excerpt, loads
+from ..text import JSON, decode_at, dumps, excerpt, loads
 
 # %% ../../nbs/01_formats/10_text_calls.ipynb #ee4fbfe5
 _QUOTED = re.compile(
@@ -57,7 +57,7 @@ def _quoted_call(text: str) -> dict:
     return found.popitem()[1]
 
 
-def _with_arguments(call: object) -> object:
+def _with_arguments(call: JSON) -> JSON:
     text = call.get("arguments") if isinstance(call, dict) else None
     return call | {"arguments": loads(text)} if isinstance(text, str) and text else call
 
@@ -115,7 +115,7 @@ def _glaive_turn(reading: _Reading, role: str, text: str, place: str) -> None:
     reading.add(place, {"role": role, "content": content.strip(), "tool_calls": calls})
 
 
-def _glaive_call(reading: _Reading, text: str, place: str) -> object:
+def _glaive_call(reading: _Reading, text: str, place: str) -> JSON:
     try:
         return loads(text)
     except (ValueError, RecursionError):

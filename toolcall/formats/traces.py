@@ -25,7 +25,7 @@ from toolcall.formats.otel_attributes import (
     read_attribute,
     span_facts,
 )
-from ..text import excerpt, loads
+from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/07_traces.ipynb #74871cdb
 _OPENINFERENCE = ("openinference.span.kind", "llm.input_messages", "llm.output_messages")
@@ -72,13 +72,13 @@ def from_openinference(
     return draft.build("openinference")
 
 
-def _json_schema(tool: object) -> object:
+def _json_schema(tool: JSON) -> JSON:
     tool = tool.get("tool", tool) if isinstance(tool, dict) else tool
     schema = tool.get("json_schema", tool) if isinstance(tool, dict) else tool
     return parse_json_text(schema, "json_schema") if isinstance(schema, str) else schema
 
 # %% ../../nbs/01_formats/07_traces.ipynb #62392ec8
-def _openinference_message(entry: object, is_answer: bool) -> object:
+def _openinference_message(entry: JSON, is_answer: bool) -> JSON:
     "The message in OpenAI's words"
     message = entry.get("message", entry) if isinstance(entry, dict) else entry
     if not isinstance(message, dict):
@@ -107,7 +107,7 @@ def _openinference_message(entry: object, is_answer: bool) -> object:
     return known
 
 
-def _one_answer(messages: list, choices: object, draft: Draft) -> list:
+def _one_answer(messages: list, choices: JSON, draft: Draft) -> list:
     if len(messages) < 2 or not all(
         isinstance(m, dict) and m.get("role") == "assistant" for m in messages
     ):
@@ -144,10 +144,10 @@ _REPEATED = ("tool_use", "tool_call", "function_call", "input_json_delta", "thin
 
 
 def langchain_messages(
-    value: object,  # A message, a list of them, or `[[…]]`; OpenAI's messages stay as they are
+    value: JSON,  # A message, a list of them, or `[[…]]`; OpenAI's messages stay as they are
     draft: Draft,  # Gets warnings
     path: str,  # Where it stands, for errors
-) -> object:  # The same in OpenAI's words
+) -> JSON:  # The same in OpenAI's words
     "Bring LangChain's messages to OpenAI's words, or raise `ConversationError`"
     check_depth(value, path, 128)
     while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
@@ -157,7 +157,7 @@ def langchain_messages(
     return _langchain_message(value, draft, path)
 
 
-def _langchain_message(message: object, draft: Draft, path: str) -> object:
+def _langchain_message(message: JSON, draft: Draft, path: str) -> JSON:
     if not isinstance(message, dict):
         return message
     names = message.get("id") if message.get("type") == "constructor" else None
@@ -227,14 +227,14 @@ def _calls(inner: dict, said: dict, draft: Draft, path: str) -> dict:
     return found
 
 
-def _call(call: object) -> object:
+def _call(call: JSON) -> JSON:
     "A call with `args` as a call with `arguments`"
     if not isinstance(call, dict) or "function" in call or "args" not in call:
         return call
     return {"id": call.get("id"), "function": {"name": call.get("name"), "arguments": call["args"]}}
 
 # %% ../../nbs/01_formats/07_traces.ipynb #5e7d7f98
-def _mlflow_spans(record: dict) -> object:
+def _mlflow_spans(record: dict) -> JSON:
     record = record["trace"] if isinstance(record.get("trace"), dict) else record
     data = record.get("data", record)
     return data.get("spans") if isinstance(data, dict) else None
@@ -276,7 +276,7 @@ def expand_mlflow(
     return [(f"data.spans[{i}]", span | {"traceInfo": known}) for i, span in enumerate(spans)]
 
 # %% ../../nbs/01_formats/07_traces.ipynb #1d6cec2c
-def _mlflow_value(attributes: dict, key: str) -> object:
+def _mlflow_value(attributes: dict, key: str) -> JSON:
     value = attributes.get(key)
     if not isinstance(value, str):
         return value
@@ -318,10 +318,10 @@ def from_mlflow(
 
 # %% ../../nbs/01_formats/07_traces.ipynb #cf93b63d
 def openai_payload(
-    value: object,  # A request or a response that may hold LangChain's messages
+    value: JSON,  # A request or a response that may hold LangChain's messages
     draft: Draft,  # Gets warnings and the finish reason
     path: str,  # Where it stands, for errors
-) -> object:  # The same in OpenAI's words
+) -> JSON:  # The same in OpenAI's words
     "Bring LangChain's requests and generations to OpenAI's words, or raise `ConversationError`"
     if not isinstance(value, dict):
         return langchain_messages(value, draft, path)

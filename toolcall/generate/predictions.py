@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..conversation import ToolCall
-from ..text import fingerprint
+from ..text import JSON, fingerprint
 from ..turn import Example, Output, Parsed
 
 # %% ../../nbs/07_generate/06_predictions.ipynb #71162e22
@@ -50,7 +50,7 @@ def from_line(
 class Engine(Protocol):
     "What an evaluation needs of an engine"
 
-    def prompt(self, example: Example) -> object:
+    def prompt(self, example: Example) -> JSON:
         "What the engine is asked for a turn"
 
     def stream(

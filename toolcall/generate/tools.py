@@ -17,7 +17,7 @@ from transformers.utils import get_json_schema
 from ..conversation import ToolCall
 from ..errors import GenerateError
 from ..schemas import argument_errors
-from ..text import dumps
+from ..text import JSON, dumps
 from ..turn import Output
 
 # %% ../../nbs/07_generate/05_tools.ipynb #44008c34
@@ -75,7 +75,7 @@ class Toolbox:
         except Exception as error:  # whatever a tool raises is for the model to read
             return self._message(call, {"error": f"{type(error).__name__}: {error}"}, failed=True)
 
-    def _message(self, call: ToolCall, result: object, *, failed: bool = False) -> dict:
+    def _message(self, call: ToolCall, result: JSON, *, failed: bool = False) -> dict:
         content = result if isinstance(result, str) else dumps(result)
         return {
             "role": "tool",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from ..errors import ConversationError
-from ..text import decode_at, one_line
+from ..text import JSON, decode_at, one_line
 
 # %% ../../nbs/02_logs/00_documents.ipynb #55ffbbe9
 class Raw(NamedTuple):
@@ -24,7 +24,7 @@ class Raw(NamedTuple):
     line: int  # 1-based line on which it starts
     offset: int  # Byte offset in the decompressed file
     text: bytes | str  # The record's text, or its beginning
-    value: object = None  # The decoded JSON value
+    value: JSON = None  # The decoded JSON value
     error: ConversationError | None = None  # Set when the text could not be decoded
     lost: int = 0  # Bytes behind it that can't be read
 
@@ -117,7 +117,7 @@ class _Window(_Characters):
             self.more()
             self.size *= 2  # a value that spans many blocks is decoded few times
 
-    def passed(self, end: int, value: object, error: ConversationError | None) -> Raw:
+    def passed(self, end: int, value: JSON, error: ConversationError | None) -> Raw:
         "The value that ends there"
         start, line, offset, self.size = self.at, self.line, self.offset, _BLOCK
         self.at = end

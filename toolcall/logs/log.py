@@ -22,7 +22,7 @@ from ..formats.registry import expand, find_adapter
 from .codes import CODES, MERGED, WARNINGS
 from .documents import Raw
 from .reading import find_logs, iter_records
-from ..text import dumps, escape_markdown, one_line, write_atomic
+from ..text import JSON, dumps, escape_markdown, one_line, write_atomic
 
 # %% ../../nbs/02_logs/03_log.ipynb #75c5520d
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class _Halves:
     def __init__(self):
         self.waiting: dict[str, tuple[str, Raw, dict]] = {}  # source, place and half by `custom_id`
 
-    def join(self, record: object, source: str, raw: Raw) -> object:
+    def join(self, record: JSON, source: str, raw: Raw) -> JSON:
         "The whole record, or `WAITS` for a half that waits now"
         id = record.get("custom_id") if isinstance(record, dict) else None
         if not isinstance(id, str) or ("body" in record) == ("response" in record):
@@ -125,7 +125,7 @@ def _stream(
 
 # %% ../../nbs/02_logs/03_log.ipynb #6edecc42
 def _items(
-    record: object,
+    record: JSON,
     adapt: Adapter,
     halves: _Halves,
     source: str,

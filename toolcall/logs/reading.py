@@ -21,7 +21,7 @@ from typing import BinaryIO
 from ..errors import ConversationError, LogError
 from ..formats.fields import Catalogue
 from .documents import Raw, hint, iter_documents
-from ..text import decode_at, loads
+from ..text import JSON, decode_at, loads
 
 try:
     import msgspec
@@ -113,7 +113,7 @@ def decode(
     line: int,  # 1-based line on which it starts
     offset: int,  # Byte offset of its start
     *,
-    fast: Callable[[bytes], object] | None = None,  # A faster decoder, which may refuse more
+    fast: Callable[[bytes], JSON] | None = None,  # A faster decoder, which may refuse more
 ) -> Raw:  # The value, or the reason why there is none
     "Decode the JSON text of one record"
     if fast:
@@ -162,7 +162,7 @@ class LineDecoder:
         self.known: list[tuple[bytes, Catalogue]] = []  # text and value, last used first
         self.misses = 0
 
-    def __call__(self, line: bytes) -> object:
+    def __call__(self, line: bytes) -> JSON:
         "Decode a line, or raise `ValueError`"
         at = line.find(_KEY)
         if at < 0 or self.misses > 64:  # a log in which every record has other tools
@@ -189,11 +189,11 @@ class LineDecoder:
             self.known = [(text[:end].encode(), Catalogue(value)), *self.known[:15]]
 
 
-def _strict(line: bytes) -> object:
+def _strict(line: bytes) -> JSON:
     return loads(line.decode("utf-8"))
 
 # %% ../../nbs/02_logs/01_reading.ipynb #a2339a7c
-def _put_back(record: object, tools: Catalogue) -> bool:
+def _put_back(record: JSON, tools: Catalogue) -> bool:
     "Put a catalogue where its mark stands; False when the mark stands where no catalogue belongs"
     holders = (
         [record, *(record[key] for key in _BODIES if key in record)]

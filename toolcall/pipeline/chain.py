@@ -24,7 +24,7 @@ from ..evaluate.values import Equality
 from ..logs.log import Log, read_logs
 from .config import Config
 from ..saving import load_conversations, save_conversations
-from ..text import dumps, fingerprint, write_atomic
+from ..text import JSON, dumps, fingerprint, write_atomic
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -117,7 +117,7 @@ def write_train_data(
     write_atomic(path, map(dumps, rows))
 
 
-def _say(title: str, text: object = "") -> None:
+def _say(title: str, text: JSON = "") -> None:
     print(f"\n== {title}\n{text}" if str(text) else f"\n== {title}", flush=True)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import ConfigError
+from ..text import JSON
 
 # %% ../../nbs/10_pipeline/00_config.ipynb #91536daf
 GROUPS = {
@@ -196,7 +197,7 @@ def _check_quantization(groups: dict[str, dict], source: str) -> None:
 _OPEN = {"training": _training_fields, "lora": _lora_fields, "quantization": _quantization_fields}
 
 # %% ../../nbs/10_pipeline/00_config.ipynb #6ba1ced2
-def _same_kind(place: str, value: object, default: object) -> None:
+def _same_kind(place: str, value: JSON, default: JSON) -> None:
     "Raise `ConfigError` unless a group's value is of its default's kind"
     key = place.rpartition(".")[2]
     if default is None or key in _ALSO:
@@ -238,7 +239,7 @@ _CHOICES = {
 _TYPES = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
-def _typed(key: str, value: object, kind: str, source: str) -> object:
+def _typed(key: str, value: JSON, kind: str, source: str) -> JSON:
     name = kind if isinstance(kind, str) else kind.__name__
     if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
         raise ConfigError(f"{source}: {key} is of type {name}, not {value!r}")

@@ -16,7 +16,7 @@ from ..conversation import ToolCall
 from ..evaluate.matching import Pair
 from ..evaluate.scores import ERRORS, TurnScore, error_kind
 from ..pages import Table
-from ..text import dumps, excerpt, one_line
+from ..text import JSON, dumps, excerpt, one_line
 
 # %% ../../nbs/09_report/01_failures.ipynb #0ad74ec5
 def argument_marks(
@@ -46,7 +46,7 @@ def argument_marks(
     ]
 
 
-def _text(value: object) -> str:
+def _text(value: JSON) -> str:
     return (
         " or ".join(map(dumps, value["one_of"]))
         if isinstance(value, dict) and value.keys() == {"one_of", "optional"}

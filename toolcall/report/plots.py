@@ -19,7 +19,7 @@ from ..evaluate.breakdowns import MALFORMED, NONE, binned, confusion, error_coun
 from ..evaluate.evaluation import Evaluation
 from ..evaluate.intervals import Metric
 from ..evaluate.scores import TurnScore
-from ..text import one_line
+from ..text import JSON, one_line
 
 # %% ../../nbs/09_report/00_plots.ipynb #ea0b9d22
 HEADLINES = (
@@ -92,7 +92,7 @@ def plot_metrics(
 # %% ../../nbs/09_report/00_plots.ipynb #e51fe38b
 def sizes(
     scores: Sequence[TurnScore],  # Turns, those of a conversation in their order
-) -> dict[str, Callable[[TurnScore], object]]:  # Title to the group of a turn
+) -> dict[str, Callable[[TurnScore], JSON]]:  # Title to the group of a turn
     "Ways to sort turns by the size of their problem"
     places: dict[tuple[str, int], int] = {}
     seen: dict[str, int] = {}

@@ -34,7 +34,7 @@ from ..models import best_device, fast_dtype, find_model
 from ..packing.attention import TREE, refuses_trees
 from ..packing.loss import PaddedCollator
 from ..packing.tree import ExampleDataset, TreeCollator
-from ..text import fingerprint
+from ..text import JSON, fingerprint
 from .trainer import ToolTrainer, check_room
 from ..turn import Example
 
@@ -321,7 +321,7 @@ def finetune(
     *,
     args: TrainingArguments,  # From `training_arguments`
     validation: Sequence[Example] = (),  # Held out for the validation loss
-    prepare: Callable[[ToolTrainer], object]
+    prepare: Callable[[ToolTrainer], JSON]
     | None = None,  # Gets the trainer before it starts, such as `watch` in a function
     **options,  # `max_tokens`, `weights` and `lora` of `build_trainer`
 ) -> Run:  # The finished run
