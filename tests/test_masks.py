@@ -76,7 +76,9 @@ def test_supervised_tokens_are_the_emitted_text(name, smollm, qwen_by_template):
         )
         for e in (calls, answer)
     ]
-    assert emitted[0] == f"{opening}\n{one}\n{closing}\n{opening}\n{two}\n{closing}<|im_end|>"
+    inner = "" if name.startswith("function_call") else "\n"
+    written = [f"{opening}{inner}{call}{inner}{closing}" for call in (one, two)]
+    assert emitted[0] == "\n".join(written) + "<|im_end|>"
     assert emitted[1] == "ANSWERTEXT 19 °C<|im_end|>"
     supervised = tokenizer.decode(calls.completion_ids + answer.completion_ids)
     assert not [

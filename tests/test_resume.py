@@ -36,8 +36,8 @@ finetuning.build_trainer = with_kill
 tokenizer = load_tokenizer("SmolLM2-135M-Instruct")
 conversations = curate(read_logs(sample_log()).conversations).conversations[:14]
 examples = encode(ChatML(tokenizer), conversations).examples
-args = train.training_arguments(sys.argv[2], num_train_epochs=3, per_device_train_batch_size=4, save_steps=3, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, learning_rate=1e-2)
-train.finetune(make_tiny_model(tokenizer), tokenizer, examples, args=args)
+args = finetuning.training_arguments(sys.argv[2], num_train_epochs=3, per_device_train_batch_size=4, save_steps=3, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, learning_rate=1e-2)
+finetuning.finetune(make_tiny_model(tokenizer), tokenizer, examples, args=args)
 """
 
 

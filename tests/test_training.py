@@ -191,7 +191,7 @@ def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
     command = [
         sys.executable,
         "-c",
-        "from toolcall.commands import main; raise SystemExit(main())",
+        "from toolcall.pipeline.commands import main; raise SystemExit(main())",
         "train",
         config,
         "--dry-run",
@@ -216,7 +216,7 @@ def test_the_command_trains_with_two_processes(tmp_path, tiny_folder):
 
     file = tmp_path / "command.py"
     file.write_text(
-        "import torch; torch.set_num_threads(1)\nfrom toolcall.commands import main\nraise SystemExit(main())",
+        "import torch; torch.set_num_threads(1)\nfrom toolcall.pipeline.commands import main\nraise SystemExit(main())",
         encoding="utf-8",
     )
     config = tmp_path / "config.yaml"
@@ -277,7 +277,7 @@ def test_a_model_that_attends_by_flex_attention_is_given_blocks(tmp_path):
 
 
 COMPILED = """
-from toolcall.watch import watch
+from toolcall.pipeline.watching import watch
 chatml = ChatML(tokenizer)
 for name, settings in {{"plain": {{}}, "compiled": {{"torch_compile": True}}}}.items():
     args = training_arguments({folder!r} + "/" + name, max_steps=6, per_device_train_batch_size=4, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, gradient_checkpointing=True, gradient_accumulation_steps=2, **settings)

@@ -97,7 +97,7 @@ class Estimate:
             f"{self.seconds / 60:12,.1f}  minutes, estimated ({self.tokens_per_second:,.0f} computed tokens/s)",
             f"{self.memory:12.1f}  GiB at the largest batch",
         ]
-        return "\n".join(rows + [f"  doubt: {text}" for text in self.doubts])
+        return "\n".join(rows + [f"  doubt: {text}" for text in self.settings_warnings])
 
 # %% ../../nbs/06_train/02_estimate.ipynb #35add8b5
 def estimate(
