@@ -3,16 +3,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test notebooks clean
+.PHONY: demo test lint notebooks clean
 
 demo: $(VENV)/.core
 	$(BIN)/toolcall demo
 
-test: $(VENV)/.dev
+test: lint
 	$(BIN)/python -m pytest
 
-# export the modules, run every notebook and store its outputs, clean, write README.md
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy toolcall
+
+# format, export the modules, run every notebook and store its outputs, clean, write README.md
 notebooks: $(VENV)/.dev
+	$(BIN)/ruff format .
 	$(BIN)/nbdev-export
 	$(BIN)/nbdev-test --save --n-workers 1
 	$(BIN)/nbdev-clean

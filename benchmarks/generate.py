@@ -1,9 +1,11 @@
-"""Calls a second of three ways to generate: one prompt at a time, plain padded batches, and shared beginnings computed once.
+"""Answers a second: one prompt at a time, padded batches, and shared prefixes computed once.
 
     python benchmarks/generate.py LOG [--prompts 60] [--rounds 3] [--model FOLDER] [--dtype float32]
 
-All three answer the same held-out prompts of the log with the same model and stop at the same tokens, in turn, in one process. The first two are the
-model's own `generate`. Outputs are compared token by token with those of the first way: in float32 they must be equal. Ratios are of medians.
+All three answer the same held-out prompts of the log with the same model and stop at the same
+tokens, in turn, in one process. The first two are the model's own `generate`. Outputs are
+compared token by token with those of the first way: in float32 they must be equal. Ratios are of
+medians.
 """
 
 import argparse
@@ -44,7 +46,8 @@ def main() -> None:
     engine = HFEngine(model, chatml, batch_size=len(prompts), max_new_tokens=options.max_new_tokens)
 
     def batched(size: int) -> list[list[int]]:
-        found, pad = [], tokenizer.pad_token_id
+        emitted: list[list[int]] = []
+        pad = tokenizer.pad_token_id
         for start in range(0, len(prompts), size):
             part = prompts[start : start + size]
             width = max(map(len, part))
@@ -64,15 +67,10 @@ def main() -> None:
                     eos_token_id=stops,
                     pad_token_id=pad,
                 )[:, width:].tolist()
-            found += [
-                row[
-                    : next(
-                        (place + 1 for place, token in enumerate(row) if token in stops), len(row)
-                    )
-                ]
-                for row in rows
-            ]
-        return found
+            for row in rows:
+                ends = [place + 1 for place, token in enumerate(row) if token in stops]
+                emitted.append(row[: min(ends, default=len(row))])
+        return emitted
 
     ways = {
         "one at a time": lambda: batched(1),
@@ -90,18 +88,25 @@ def main() -> None:
             outputs[way] = answer()
             seconds[way].append(time.perf_counter() - started)
     tokens = sum(map(len, outputs["one at a time"]))
+    many = len(prompts)
     print(
-        f"{len(prompts)} prompts of {statistics.median(map(len, prompts)):.0f} tokens, {tokens} new tokens, {options.dtype}, {best_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds"
+        f"{many} prompts of {statistics.median(map(len, prompts)):.0f} tokens, "
+        f"{tokens} new tokens, {options.dtype}, {best_device()}, "
+        f"{torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, {options.rounds} rounds"
     )
     print(
-        f"{'way':<15} {'calls/s':>8} {'range':>14} {'x first':>8} {'x second':>9} {'equal outputs':>14}"
+        f"{'way':<15} {'calls/s':>8} {'range':>14} {'x first':>8} {'x second':>9} "
+        f"{'equal outputs':>14}"
     )
-    middle = {way: statistics.median(found) for way, found in seconds.items()}
-    for way, found in seconds.items():
+    medians = {way: statistics.median(times) for way, times in seconds.items()}
+    for way, times in seconds.items():
         equal = sum(a == b for a, b in zip(outputs[way], outputs["one at a time"]))
-        spread = f"{len(prompts) / max(found):.2f}–{len(prompts) / min(found):.2f}"
+        speed_range = f"{many / max(times):.2f}–{many / min(times):.2f}"
         print(
-            f"{way:<15} {len(prompts) / middle[way]:>8.2f} {spread:>14} {middle['one at a time'] / middle[way]:>8.1f} {middle['batches'] / middle[way]:>9.1f} {equal:>9}/{len(prompts)}"
+            f"{way:<15} {many / medians[way]:>8.2f} {speed_range:>14} "
+            f"{medians['one at a time'] / medians[way]:>8.1f} "
+            f"{medians['batches'] / medians[way]:>9.1f} {equal:>9}/{many}"
         )
 
 

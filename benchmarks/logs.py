@@ -1,10 +1,11 @@
-"""Read a big request log: toolcall beside a bare `json.loads` loop and `datasets.load_dataset("json")`.
+"""Read a big request log: toolcall, a bare `json.loads` loop, `datasets.load_dataset("json")`.
 
     python benchmarks/logs.py [--mb 600] [--rounds 3] [--skip-datasets]
 
-Writes a log of OpenAI requests and responses (20 tools, a system prompt, conversations of up to eight
-turns, each request with its whole history), then reads it in turns with each reader, every time in a
-process of its own. Reports the median speed, its ratio to the bare loop, and the highest resident memory.
+Writes a log of OpenAI requests and responses (20 tools, a system prompt, conversations of up to
+eight turns, each request with its whole history), then reads it in turns with each reader, every
+time in a process of its own. Reports the median speed, its ratio to the bare loop, and the
+highest resident memory.
 """
 
 import argparse
@@ -16,10 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-VERBS, NOUNS = (
-    ("get", "list", "create", "update", "cancel"),
-    ("order", "invoice", "customer", "shipment"),
-)
+VERBS = ("get", "list", "create", "update", "cancel")
+NOUNS = ("order", "invoice", "customer", "shipment")
 FIELDS = (
     "id",
     "status",
@@ -33,14 +32,21 @@ FIELDS = (
     "channel",
 )
 SYSTEM = (
-    "You are the support assistant of a shop for kitchen goods. Look things up before you answer, and never promise what a tool has not confirmed. "
-    "Ask for the order number when the customer has not given one. Prices are in euro and include tax. Cancel nothing without an explicit yes. "
+    "You are the support assistant of a shop for kitchen goods. Look things up before you answer "
+    "and never promise what a tool has not confirmed. Ask for the order number when the customer "
+    "has not given one. Prices are in euro and include tax. Cancel nothing without a clear yes. "
 ) * 3
+TOOLCALL = """
+from toolcall.conversation import Conversation
+from toolcall.logs import iter_logs
+for c in iter_logs(path): n += isinstance(c, Conversation)
+"""
 READERS = {
     "json.loads loop": "import json\nfor line in open(path, 'rb'): json.loads(line); n += 1",
-    "toolcall": "sys.modules['msgspec'] = None\nfrom toolcall.logs import iter_logs\nfrom toolcall.conversation import Conversation\nfor c in iter_logs(path): n += isinstance(c, Conversation)",
-    "toolcall[fast]": "import msgspec\nfrom toolcall.logs import iter_logs\nfrom toolcall.conversation import Conversation\nfor c in iter_logs(path): n += isinstance(c, Conversation)",
-    "load_dataset": "from datasets import load_dataset\nn = len(load_dataset('json', data_files=path, split='train', cache_dir=cache))",
+    "toolcall": f"sys.modules['msgspec'] = None\n{TOOLCALL}",
+    "toolcall[fast]": f"import msgspec\n{TOOLCALL}",
+    "load_dataset": "from datasets import load_dataset\n"
+    "n = len(load_dataset('json', data_files=path, split='train', cache_dir=cache))",
 }
 CHILD = """
 import resource, sys, time
@@ -93,7 +99,10 @@ def requests(draw: random.Random, tools: list[dict], number: int):
         messages.append(
             {
                 "role": "user",
-                "content": f"Please {tool['name'].replace('_', ' ')} number {draw.randrange(10**6)}, and tell me what you find. "
+                "content": (
+                    f"Please {tool['name'].replace('_', ' ')} number {draw.randrange(10**6)}, "
+                    "and tell me what you find. "
+                )
                 * draw.randint(1, 3),
             }
         )
@@ -101,7 +110,8 @@ def requests(draw: random.Random, tools: list[dict], number: int):
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {
                 "role": "assistant",
-                "content": f"Done: {draw.randrange(10**9)} is open, and nothing else has to be done today.",
+                "content": f"Done: {draw.randrange(10**9)} is open, "
+                "and nothing else has to be done today.",
             },
         ):
             finish = "tool_calls" if "tool_calls" in answer else "stop"
@@ -185,9 +195,11 @@ def main() -> None:
         print(f"{'reader':<16} {'MB/s':>7} {'ratio':>6} {'peak MB':>8}   each run, s")
         for name, runs in times.items():
             if runs:
-                middle = statistics.median(runs)
+                median = statistics.median(runs)
+                each = ", ".join(f"{seconds:.1f}" for seconds in runs)
                 print(
-                    f"{name:<16} {size / middle:>7.0f} {bare / middle:>6.2f} {peaks[name]:>8.0f}   {', '.join(f'{s:.1f}' for s in runs)}"
+                    f"{name:<16} {size / median:>7.0f} {bare / median:>6.2f} "
+                    f"{peaks[name]:>8.0f}   {each}"
                 )
 
 

@@ -1,8 +1,9 @@
-"""What holding a model to its tools changes: metrics and speed with structured decoding off and on, in one run.
+"""Metrics and speed with structured decoding off and on, in one run.
 
     python benchmarks/structured.py RUN [--turns 120] [--rounds 3] [--max-new-tokens 96]
 
-RUN is the output folder of a finished run. Its model answers the same held-out turns both ways, in turn, in one process.
+RUN is the output folder of a finished run. Its model answers the same held-out turns both ways,
+in turn, in one process.
 """
 
 import argparse
@@ -50,11 +51,9 @@ def main() -> None:
         way: HFEngine(model, chatml, max_new_tokens=options.max_new_tokens, structured=way == "on")
         for way in ("off", "on")
     }
-    prompts, seconds, outputs = (
-        [engines["on"].prompt(example) for example in examples],
-        {"off": [], "on": []},
-        {},
-    )
+    prompts = [engines["on"].prompt(example) for example in examples]
+    seconds: dict[str, list[float]] = {"off": [], "on": []}
+    outputs: dict[str, list] = {}
     for engine in engines.values():
         engine.generate(prompts, progress=False)  # warm up, and compile the catalogues
     for _ in range(options.rounds):
@@ -63,18 +62,23 @@ def main() -> None:
             outputs[way] = engine.generate(prompts, progress=False)
             seconds[way].append(time.perf_counter() - started)
     scores = {
-        way: evaluate(examples, found, parse=chatml.parse).metrics for way, found in outputs.items()
+        way: evaluate(examples, of_way, parse=chatml.parse).metrics
+        for way, of_way in outputs.items()
     }
+    catalogues = {json.dumps(example.conversation.tools) for example in examples}
     print(
-        f"{len(examples)} turns, {len({json.dumps(example.conversation.tools) for example in examples})} catalogues, {model.dtype}, {best_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds"
+        f"{len(examples)} turns, {len(catalogues)} catalogues, {model.dtype}, {best_device()}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.rounds} rounds"
     )
     print(f"{'structured':<26} {'off':>32} {'on':>32}")
     for metric in SHOWN:
         print(f"{metric:<26} {str(scores['off'][metric]):>32} {str(scores['on'][metric]):>32}")
-    for way, found in seconds.items():
+    many = len(prompts)
+    for way, times in seconds.items():
         tokens = sum(output.new_tokens for output in outputs[way])
         print(
-            f"{way}: {len(prompts) / statistics.median(found):.2f} answers/s ({len(prompts) / max(found):.2f}–{len(prompts) / min(found):.2f}), {tokens:,} new tokens"
+            f"{way}: {many / statistics.median(times):.2f} answers/s "
+            f"({many / max(times):.2f}–{many / min(times):.2f}), {tokens:,} new tokens"
         )
     print(f"on / off: {statistics.median(seconds['off']) / statistics.median(seconds['on']):.2f}")
 

@@ -1,11 +1,14 @@
-"""Logical tokens a second and peak memory of training: token trees, TRL's `SFTTrainer`, and padding to a fixed length.
+"""Speed and peak memory of training: token trees, TRL's `SFTTrainer`, padding to a fixed length.
 
     python benchmarks/train.py LOG [LOG …] [--rounds 3] [--steps 3] [--max-tokens 4096]
 
-All train the embedded model on the same examples, one a turn, with the same optimizer and precision, on this machine. A logical token is a
-token of an example's prompt or completion, however often it is computed. TRL packs (best fit decreasing), computes loss on completions alone with its
-default loss, and gets the examples tokenised already. The last way is the usual recipe: one example a line, padded to a fixed length, loss on
-everything. `checkpointed` is toolcall with `gradient_checkpointing`, which trades a third of the speed for memory. Each way runs in a process of its own, in turn; the first step is not timed. Peak memory is the process's largest resident set, or the
+All train the embedded model on the same examples, one a turn, with the same optimizer and
+precision, on this machine. A logical token is a token of an example's prompt or completion,
+however often it is computed. TRL packs (best fit decreasing), computes loss on completions alone
+with its default loss, and gets the examples tokenised already. `padded` is the usual recipe: one
+example a line, padded to a fixed length, loss on everything. `checkpointed` is toolcall with
+`gradient_checkpointing`, which trades speed for memory. Each way runs in a process of its own,
+in turn; the first step is not timed. Peak memory is the process's largest resident set, or the
 GPU's allocation where there is one. Ratios are of medians.
 """
 
@@ -54,8 +57,10 @@ def main() -> None:
         print(json.dumps(measure(options.ways[0], options.logs[0], options)))
         return
     print(
-        f"{options.rounds} rounds of {options.steps} steps of {options.max_tokens} tokens, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
-        f"{'log':<34} {'way':<12} {'logical tokens/s':>17} {'range':>15} {'x TRL':>7} {'peak GB':>8} {'of TRL':>7} {'computed tokens/s':>18}"
+        f"{options.rounds} rounds of {options.steps} steps of {options.max_tokens} tokens, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}\n"
+        f"{'log':<34} {'way':<12} {'logical tokens/s':>17} {'range':>15} {'x TRL':>7} "
+        f"{'peak GB':>8} {'of TRL':>7} {'computed tokens/s':>18}"
     )
     for log in options.logs:
         runs: dict[str, list[dict]] = {way: [] for way in options.ways}
@@ -78,23 +83,20 @@ def main() -> None:
                 if done.returncode:
                     sys.exit(f"{way} on {log} failed:\n{done.stderr[-2000:]}")
                 runs[way].append(json.loads(done.stdout.splitlines()[-1]))
-        middle = {
-            way: {key: statistics.median(run[key] for run in found) for key in found[0]}
-            for way, found in runs.items()
+        medians = {
+            way: {key: statistics.median(run[key] for run in of_way) for key in of_way[0]}
+            for way, of_way in runs.items()
         }
-        base = middle.get("trl")
-        for way, found in middle.items():
+        base = medians.get("trl")
+        for way, median in medians.items():
             speeds = [run["logical"] for run in runs[way]]
-            ratios = (
-                (
-                    f"{found['logical'] / base['logical']:>7.2f}",
-                    f"{found['memory'] / base['memory']:>7.2f}",
-                )
-                if base
-                else ("", "")
-            )
+            speed_range = f"{min(speeds):,.0f}–{max(speeds):,.0f}"
+            speed_ratio = f"{median['logical'] / base['logical']:.2f}" if base else ""
+            memory_ratio = f"{median['memory'] / base['memory']:.2f}" if base else ""
             print(
-                f"{Path(log).name[:34]:<34} {way:<12} {found['logical']:>17,.0f} {f'{min(speeds):,.0f}–{max(speeds):,.0f}':>15} {ratios[0]:>7} {found['memory']:>8.1f} {ratios[1]:>7} {found['computed']:>18,.0f}",
+                f"{Path(log).name[:34]:<34} {way:<12} {median['logical']:>17,.0f} "
+                f"{speed_range:>15} {speed_ratio:>7} {median['memory']:>8.1f} {memory_ratio:>7} "
+                f"{median['computed']:>18,.0f}",
                 flush=True,
             )
 

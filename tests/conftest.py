@@ -72,7 +72,10 @@ def qwen_with(tokens: tuple[str, ...]):
     from transformers import PreTrainedTokenizerFast
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
-    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     backend = TikTokenConverter(
         str(packaged_file("dashscope", "qwen.tiktoken")),
@@ -94,7 +97,7 @@ def qwen_with(tokens: tuple[str, ...]):
 
 
 def make_tokenizer(template: str, tokens: tuple[str, ...] | None = None):
-    "Qwen's vocabulary under a chat template of trl, with the control tokens that the template needs; its tokens are shared, its template is its own"
+    "Qwen's vocabulary under a chat template of trl, with the control tokens that it needs"
     needed = TEMPLATES.get(template.removesuffix("_training"), []) if tokens is None else tokens
     tokenizer = copy(qwen_with(tuple(needed)))
     tokenizer.chat_template = packaged_file("trl", f"chat_templates/{template}.jinja").read_text(
