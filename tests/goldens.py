@@ -1,8 +1,9 @@
-"""One record of each format that a provider's client or a gateway writes, and the messages that it holds.
+"""One record of each format that a provider's client or a gateway writes, and its messages.
 
-The shapes follow the types of the SDKs openai 3.54 (chat completions, chunks, Responses, batch, fine-tuning),
-anthropic 2.12 (Messages) and google-genai 3.4 (contents), NVIDIA's data flywheel (docs/data-logging.md), OpenPipe's log
-export and LiteLLM's StandardLoggingPayload. Formats of traces and of training sets have theirs in their own tests.
+The shapes follow the types of the SDKs openai 3.54 (chat completions, chunks, Responses, batch,
+fine-tuning), anthropic 2.12 (Messages) and google-genai 3.4 (contents), NVIDIA's data flywheel
+(docs/data-logging.md), OpenPipe's log export and LiteLLM's StandardLoggingPayload. Formats of
+traces and of training sets have theirs in their own tests.
 """
 
 TOOL = {

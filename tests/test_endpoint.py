@@ -21,6 +21,16 @@ from toolcall.models import load_model
 from toolcall.samples import sample_log
 
 
+def test_the_endpoint_the_tool_loop_and_the_replay_load_no_torch():
+    code = (
+        "import sys, toolcall.replay\n"
+        "from toolcall.generate import EndpointEngine, ToolCaller, predict\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == "[]"
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     "What `make demo` has trained, or else the embedded model with our template"
@@ -124,8 +134,10 @@ def test_a_server_that_dies_loses_no_finished_row(checkpoint, local, tmp_path):
             f"{again.url}/v1", str(checkpoint)
         ).client  # the same engine, at another port
         asked = []
-        ask = remote._ask
-        remote._ask = lambda *prompt: asked.append(prompt) or ask(*prompt)
+        create = remote.client.chat.completions.create
+        remote.client.chat.completions.create = lambda **request: (
+            asked.append(request) or create(**request)
+        )
         assert len(predict(remote, examples, path=file, progress=False)) == 10
     assert len(asked) == 10 - len(kept)
     assert file.read_text(encoding="utf-8").splitlines()[: len(kept)] == kept

@@ -162,12 +162,12 @@ def test_ten_thousand_broken_records_never_crash_the_reader(seed, tmp_path):
         items = list(iter_logs(path))
     except LogError as error:
         pytest.fail(f"the whole file was refused: {error}")
-    found = {
+    counts = {
         kind: sum(isinstance(item, kind) for item in items)
         for kind in (Conversation, Reject, Merge)
     }
-    assert sum(found.values()) == len(items) >= (0.9 * len(lines) if shape < 2 else 100)
-    assert all(found.values())
+    assert sum(counts.values()) == len(items) >= (0.9 * len(lines) if shape < 2 else 100)
+    assert all(counts.values())
     for item in items:
         if isinstance(item, Conversation):
             check_messages(item.messages)

@@ -10,8 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from toolcall.conversation import Conversation, ToolCall, make_tool
-from toolcall.curate.pii import Span, find_private
-from toolcall.curate.privacy import redact, surrogate
+from toolcall.curate.pii import PrivateSpan, find_private
+from toolcall.curate.privacy import redact
+from toolcall.curate.surrogates import surrogate
 from toolcall.errors import ConversationError
 from toolcall.schemas import argument_errors
 from toolcall.text import dumps, fingerprint, loads
@@ -220,7 +221,8 @@ def test_user_text_argument_and_result_agree():
             "phone": "+14155550132",
             "to": ["ann@mail.test"],
         },
-        '{"card": "4111-1111-1111-1111", "phone": 4155550132, "text": "{\\"to\\": \\"ANN@mail.test\\"}"}',
+        '{"card": "4111-1111-1111-1111", "phone": 4155550132, '
+        '"text": "{\\"to\\": \\"ANN@mail.test\\"}"}',
     )
     clean, counts = redact(raw, seed="s")
     arguments, result = clean.calls()[0].arguments, loads(clean.messages[2]["content"])
@@ -292,8 +294,9 @@ def test_a_whole_float_stays_a_float():
 
 def test_json_results_stay_json_and_the_rest_stays_to_the_byte():
     result = (
-        '{"a" : 1.50,\n  "mail":"ann@mail.test", "x": "caf\\u00e9 \\/ \\n4111111111111111", "雪": [1e5, -0, null], "key": "-----BEGIN PRIVATE KEY-----\\n%s\\n-----END PRIVATE KEY-----"}'
-        % ("Ab1+" * 16)
+        '{"a" : 1.50,\n  "mail":"ann@mail.test", "x": "caf\\u00e9 \\/ \\n4111111111111111", '
+        '"雪": [1e5, -0, null], '
+        '"key": "-----BEGIN PRIVATE KEY-----\\n%s\\n-----END PRIVATE KEY-----"}' % ("Ab1+" * 16)
     )
     clean, counts = redact(conversation("Hi", {}, result))
     new = clean.messages[2]["content"]
@@ -385,11 +388,11 @@ def test_a_thinking_text_is_redacted_too():
         None,
         "email",
         [(0, 1, "x")],
-        [Span(0, 99, "x")],
-        [Span(1, 1, "x")],
-        [Span(-1, 1, "x")],
-        [Span(0, 1, None)],
-        [Span("0", 1, "x")],
+        [PrivateSpan(0, 99, "x")],
+        [PrivateSpan(1, 1, "x")],
+        [PrivateSpan(-1, 1, "x")],
+        [PrivateSpan(0, 1, None)],
+        [PrivateSpan("0", 1, "x")],
     ],
 )
 def test_a_finder_that_answers_nonsense_is_refused(bad):
@@ -436,7 +439,8 @@ def test_a_finder_that_answers_nonsense_is_refused(bad):
 def test_a_finder_may_call_anything_by_any_kind(kind, text):
     try:
         clean, _ = redact(
-            conversation(text, {}), find=lambda t: [Span(0, len(t), kind)] if t == text else []
+            conversation(text, {}),
+            find=lambda t: [PrivateSpan(0, len(t), kind)] if t == text else [],
         )
     except ConversationError:
         return
@@ -503,7 +507,10 @@ phones = st.one_of(
 
 def spellings(kind, value):
     "Ways in which people and programs write a value"
-    grouped = lambda by: by.join(value[i : i + 4] for i in range(0, len(value), 4))
+
+    def grouped(separator):
+        return separator.join(value[i : i + 4] for i in range(0, len(value), 4))
+
     if kind == "card":
         return [value, *([grouped(" "), grouped("-")] if len(value) == 16 else [])]
     if kind == "iban":

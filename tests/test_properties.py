@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from toolcall.chatml import ChatML, TurnReject, parse_calls
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.evaluate import values_equal
-from toolcall.formats.fields import REDACTED
+from toolcall.formats.content import REDACTED
 from toolcall.logs import iter_logs, read_logs
 from toolcall.samples import sample_records
 from toolcall.saving import from_datasets, load_conversations, save_conversations, to_datasets

@@ -1,4 +1,4 @@
-"Solved airline conversations, replayed by models that are written down: the numbers are known beforehand"
+"Replay of solved airline conversations by scripted models, whose metrics are known beforehand"
 
 import pytest
 
@@ -76,29 +76,29 @@ def talks(real_logs):
     ).conversations
 
 
-def values(found):
-    return {name: metric.value for name, metric in found.metrics.items()}
+def values(replayed):
+    return {name: metric.value for name, metric in replayed.metrics.items()}
 
 
 def test_the_perfect_model_has_the_conversation_that_was_logged(talks):
-    found = replay(Perfect, talks, progress=False)
-    assert len(found.runs) == len(talks) > 80
-    for run in found.runs:
+    replayed = replay(Perfect, talks, progress=False)
+    assert len(replayed.runs) == len(talks) > 80
+    for run in replayed.runs:
         logged = [(message["role"], message["content"]) for message in run.conversation.messages]
         assert [(message["role"], message["content"]) for message in run.messages][
             : len(logged)
         ] == logged
-    assert set(values(found).values()) == {1.0} and found.ended == {"answer": len(talks)}
+    assert set(values(replayed).values()) == {1.0} and replayed.ended == {"answer": len(talks)}
 
 
 def test_the_lazy_model_makes_no_call_and_misses_all(talks):
-    found = values(replay(Lazy, talks, progress=False))
-    without = sum(not talk.calls() for talk in talks) / len(talks)
-    assert found == {
-        "trajectory_strict": without,
-        "trajectory_unordered": without,
+    metrics = values(replay(Lazy, talks, progress=False))
+    no_calls = sum(not talk.calls() for talk in talks) / len(talks)
+    assert metrics == {
+        "trajectory_strict": no_calls,
+        "trajectory_unordered": no_calls,
         "trajectory_subset": 1.0,
-        "trajectory_superset": without,
+        "trajectory_superset": no_calls,
         "trajectory_tool_recall": 0.0,
         "trajectory_call_recall": 0.0,
         "final_answer": 1.0,
@@ -116,23 +116,23 @@ def test_the_over_calling_model_has_every_call_and_too_many(talks):
     assert sum("not in the log" in content for content in made_up) == sum(
         len(run.steps) for run in replayed.runs
     )
-    found = values(replayed)
-    without = sum(not talk.calls() for talk in talks) / len(talks)
+    metrics = values(replayed)
+    no_calls = sum(not talk.calls() for talk in talks) / len(talks)
     assert (
-        found["trajectory_superset"],
-        found["trajectory_call_recall"],
-        found["trajectory_tool_recall"],
+        metrics["trajectory_superset"],
+        metrics["trajectory_call_recall"],
+        metrics["trajectory_tool_recall"],
     ) == (1.0, 1.0, 1.0)
     assert (
-        found["trajectory_strict"],
-        found["trajectory_unordered"],
-        found["trajectory_subset"],
-    ) == (without, without, without)
+        metrics["trajectory_strict"],
+        metrics["trajectory_unordered"],
+        metrics["trajectory_subset"],
+    ) == (no_calls, no_calls, no_calls)
 
 
 def test_the_looping_model_is_stopped(talks):
-    found = replay(Looping, talks, max_steps=6, progress=False)
-    assert found.ended == {"max_steps": len(talks)} and all(
-        len(run.outputs) == 6 for run in found.runs
+    replayed = replay(Looping, talks, max_steps=6, progress=False)
+    assert replayed.ended == {"max_steps": len(talks)} and all(
+        len(run.outputs) == 6 for run in replayed.runs
     )
-    assert values(found)["final_answer"] == 0 and values(found)["trajectory_strict"] == 0
+    assert values(replayed)["final_answer"] == 0 and values(replayed)["trajectory_strict"] == 0

@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 
 from toolcall.conversation import Conversation, ToolCall
 from toolcall.curate import curate, split
-from toolcall.curate.similar import pieces, user_text
+from toolcall.curate.similar import shingles, user_text
 from toolcall.curate.splits import find_leaks
 
-WORDS = "red green blue black white pink gold grey lime teal navy plum rose sand mint ruby jade onyx opal pearl".split()
+WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey", "lime", "teal"]
+WORDS += ["navy", "plum", "rose", "sand", "mint", "ruby", "jade", "onyx", "opal", "pearl"]
 
 
 def make_log(size: int, seed: int) -> list[Conversation]:
     "Sessions of several records, users of several sessions, and requests that are nearly repeated"
     draw, log, said = random.Random(seed), [], []
     for n in range(size):
-        text = f"please play {' '.join(draw.choice(WORDS) for _ in range(9))} in the {draw.choice(WORDS)} room"
+        song = " ".join(draw.choice(WORDS) for _ in range(9))
+        text = f"please play {song} in the {draw.choice(WORDS)} room"
         if said and draw.random() < 0.15:
             text = draw.choice(said).replace("please", draw.choice(["Please", "pleas", "please "]))
         said.append(text)
@@ -39,7 +41,7 @@ def shared(splits, key) -> set:
 
 
 def jaccard(a: str, b: str) -> float:
-    return len(pieces(a) & pieces(b)) / len(pieces(a) | pieces(b))
+    return len(shingles(a) & shingles(b)) / len(shingles(a) | shingles(b))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -9,9 +9,12 @@ from conftest import make_tokenizer
 from toolcall.chatml import ChatML, encode
 from toolcall.conversation import Conversation, make_tool
 from toolcall.errors import StructuredError
-from toolcall.generate.decoding import greedy
-from toolcall.generate.engine import Held
-from toolcall.generate.structured import Constrained, Grammars, value_grammar
+from toolcall.generate.structured import (
+    GrammarLogitsProcessor,
+    Grammars,
+    GrammarState,
+    value_grammar,
+)
 
 TOOLS = [
     make_tool(
@@ -122,26 +125,23 @@ def test_without_tools_text_passes_and_a_call_does_not(chatml):
 
 
 def test_padded_generation_follows_the_same_grammar(chatml):
-    tokenizer, grammar = chatml.tokenizer, Grammars(chatml, len(chatml.tokenizer)).of(TOOLS)
-    ids, width = completion(chatml, RIGHT[1]), 3
-    held = Held(Constrained(greedy, [grammar, grammar]), width)
-    history = torch.full(
-        (2, width), min(chatml.stops)
-    )  # a prompt is not entered; if it were, this token would end the row
+    tokenizer = chatml.tokenizer
+    grammar = Grammars(chatml, len(tokenizer)).of(TOOLS)
+    ids = completion(chatml, RIGHT[1])
+    width = 3
+    processor = GrammarLogitsProcessor(GrammarState([grammar, grammar]), width)
+    # the grammar does not read the prompt; if it did, this token would end the row
+    history = torch.full((2, width), min(chatml.stops))
     other = tokenizer("Hello")["input_ids"] + [min(chatml.stops)]
     for place, token in enumerate(ids):
-        scores = held(history, torch.zeros(2, len(tokenizer)))
+        scores = processor(history, torch.zeros(2, len(tokenizer)))
         assert scores[0, token] == 0
-        if (
-            place == len(ids) - 2
-        ):  # inside the tag that ends the call, few tokens can follow; the other row has ended
-            assert (
-                torch.isinf(scores[0]).sum() > 0.99 * len(tokenizer)
-                and not torch.isinf(scores[1]).any()
-            )
-        second = (
-            other[place] if place < len(other) else 0
-        )  # what comes after a row's end is padding, and not entered
+        # inside the tag that ends the call few tokens can follow; the other row has ended
+        if place == len(ids) - 2:
+            assert torch.isinf(scores[0]).sum() > 0.99 * len(tokenizer)
+            assert not torch.isinf(scores[1]).any()
+        # what comes after a row's end is padding, which the grammar does not read
+        second = other[place] if place < len(other) else 0
         history = torch.cat([history, torch.tensor([[token], [second]])], 1)
 
 

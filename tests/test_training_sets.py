@@ -3,20 +3,22 @@
 import copy
 import json
 import random
+from contextlib import suppress
 
 import pytest
 
 from toolcall.errors import ConversationError
+from toolcall.formats.atif import from_atif
 from toolcall.formats.chat_datasets import (
-    TRAINING_SETS,
-    from_atif,
     from_hermes,
     from_sharegpt,
     from_swift,
     from_trajectory,
     from_xlam,
 )
-from toolcall.formats.text_calls import from_glaive, from_toolace
+from toolcall.formats.glaive import from_glaive
+from toolcall.formats.registry import FORMATS as ALL_FORMATS
+from toolcall.formats.toolace import from_toolace
 
 ASK = {"from": "human", "value": "?"}
 CALL = '{"name": "f", "arguments": {"a": 1.0, "b": null}}'
@@ -58,7 +60,8 @@ RECORDS = {
     },
     "glaive": {
         "system": 'SYSTEM: Use -\n{"name": "f"}',
-        "chat": 'USER: ?\n\n\nASSISTANT: <functioncall> {"name": "f", "arguments": \'{"q": "It\'s"}\'} <|endoftext|>'
+        "chat": "USER: ?\n\n\nASSISTANT: <functioncall> "
+        '{"name": "f", "arguments": \'{"q": "It\'s"}\'} <|endoftext|>'
         "\n\n\nFUNCTION RESPONSE: {}\n\n\nASSISTANT: ! <|endoftext|>",
     },
     "toolace": {
@@ -93,6 +96,7 @@ RECORDS = {
         ],
     },
 }
+TRAINING_SETS = [format for format in ALL_FORMATS if format.name in RECORDS]
 FORMATS = {format.name: format for format in TRAINING_SETS}
 ODD = [
     None,
@@ -153,7 +157,9 @@ def test_adapters_leave_the_record_as_it_was():
 def test_python_repr_arguments_are_read_and_counted():
     call = from_hermes(
         gpt(
-            "<tool_call>{'name': 'f', 'arguments': {'a': None, 'b': True, 'c': \"it's\"}}</tool_call>"
+            "<tool_call>"
+            "{'name': 'f', 'arguments': {'a': None, 'b': True, 'c': \"it's\"}}"
+            "</tool_call>"
         )
     )
     assert (
@@ -285,7 +291,10 @@ def test_results_of_parallel_calls_go_to_the_call_they_name():
         ("f", '{"name": "f"}'),
     ]
     both = '<tool_call>{"name": "f"}</tool_call><tool_call>{"name": "g"}</tool_call>'
-    answers = '<tool_response>{"name": "g", "content": 1}</tool_response>\n<tool_response>{"name": "f", "content": 2}</tool_response>'
+    answers = (
+        '<tool_response>{"name": "g", "content": 1}</tool_response>\n'
+        '<tool_response>{"name": "f", "content": 2}</tool_response>'
+    )
     read = from_hermes(
         {"conversations": [ASK, {"from": "gpt", "value": both}, {"from": "tool", "value": answers}]}
     )
@@ -302,7 +311,8 @@ def test_results_of_parallel_calls_go_to_the_call_they_name():
     ],
 )
 def test_apostrophes_in_single_quotes(inner, value):
-    chat = f"""USER: Don't\n\n\nASSISTANT: <functioncall> {{"name": "f", "arguments": '{inner}'}} <|endoftext|>"""
+    call = f"""{{"name": "f", "arguments": '{inner}'}}"""
+    chat = f"USER: Don't\n\n\nASSISTANT: <functioncall> {call} <|endoftext|>"
     conversation = from_glaive({"chat": chat})
     assert (
         conversation.calls()[0].arguments == {"q": value}
@@ -396,10 +406,8 @@ def test_many_tags_are_read_in_linear_time():
         record = {"system": "", "conversations": [ASK, {"from": "gpt", "value": text}]}
         for format in TRAINING_SETS:
             format.detect(record)
-            try:
+            with suppress(ConversationError):
                 format.convert(record)
-            except ConversationError:
-                pass
 
 
 def _places(value, at=()):

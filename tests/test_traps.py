@@ -1,4 +1,7 @@
-"Traps of real logs, one test each; traps of traces, training sets and private data have further tests of their own"
+"""Traps of real logs, one test each.
+
+Traps of traces, training sets and private data have further tests of their own.
+"""
 
 import gzip
 import json
@@ -10,7 +13,8 @@ from goldens import ANSWER, CALLS, REQUEST, RESPONSE, TOOL, USER, WIRE
 from toolcall.chatml import ChatML, Example
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate import curate, split
-from toolcall.curate.selection import collapse_prefixes, tool_versions
+from toolcall.curate.history import collapse_prefixes
+from toolcall.curate.selection import tool_versions
 from toolcall.curate.splits import after, find_leaks
 from toolcall.errors import ConversationError
 from toolcall.formats import find_adapter
@@ -93,9 +97,9 @@ def test_trap_02_ids_empty_repeated_missing_padded():
         *pair(None, None),
         *pair("y", None),
     ]
-    found = adapt({"messages": messages}).messages
-    ids = [m["tool_calls"][0]["id"] for m in found if "tool_calls" in m]
-    assert [m["tool_call_id"] for m in found if m["role"] == "tool"] == ids and len(set(ids)) == 5
+    parsed = adapt({"messages": messages}).messages
+    ids = [m["tool_calls"][0]["id"] for m in parsed if "tool_calls" in m]
+    assert [m["tool_call_id"] for m in parsed if m["role"] == "tool"] == ids and len(set(ids)) == 5
 
 
 def test_trap_03_results_out_of_order_missing_extra_duplicated():
@@ -103,18 +107,21 @@ def test_trap_03_results_out_of_order_missing_extra_duplicated():
         "role": "assistant",
         "tool_calls": [{"id": id, "function": {"name": "f", "arguments": {}}} for id in "ab"],
     }
-    back = lambda id, text: {"role": "tool", "tool_call_id": id, "content": text}
+
+    def result(id, text):
+        return {"role": "tool", "tool_call_id": id, "content": text}
+
     assert [
         m.get("tool_call_id")
-        for m in adapt({"messages": [ASK, two, back("b", "2"), back("a", "1")]}).messages[2:]
+        for m in adapt({"messages": [ASK, two, result("b", "2"), result("a", "1")]}).messages[2:]
     ] == ["b", "a"]
-    missing = adapt({"messages": [ASK, two, back("a", "1"), ASK, ANSWER]})
+    missing = adapt({"messages": [ASK, two, result("a", "1"), ASK, ANSWER]})
     assert missing.meta["warnings"] == ["missing_result"]
-    doubled = adapt({"messages": [ASK, two, back("a", "1"), back("a", "1"), back("b", "2")]})
+    doubled = adapt({"messages": [ASK, two, result("a", "1"), result("a", "1"), result("b", "2")]})
     assert doubled.meta["warnings"] == ["duplicate_result"] and len(doubled.messages) == 4
     assert (
-        refused({"messages": [ASK, two, back("a", "1"), back("a", "2")]})
-        == refused({"messages": [ASK, two, back("z", "1")]})
+        refused({"messages": [ASK, two, result("a", "1"), result("a", "2")]})
+        == refused({"messages": [ASK, two, result("z", "1")]})
         == "unpaired_result"
     )
 
@@ -137,22 +144,28 @@ def test_trap_04_anthropic_text_after_results():
             ANSWER,
         ]
     }
-    found = adapt(record)
-    assert [m["role"] for m in found.messages] == [
+    conversation = adapt(record)
+    assert [m["role"] for m in conversation.messages] == [
         "user",
         "assistant",
         "tool",
         "user",
         "assistant",
-    ] and found.messages[2]["is_error"] is True
+    ] and conversation.messages[2]["is_error"] is True
 
 
 def test_trap_05_parallel_calls_split_over_items():
-    call = lambda n: {"type": "function_call", "call_id": f"c{n}", "name": "f", "arguments": "{}"}
+    def call(n):
+        return {"type": "function_call", "call_id": f"c{n}", "name": "f", "arguments": "{}"}
+
     done = {"type": "function_call_output", "call_id": "c0", "output": "1"}
-    found = adapt({"object": "response", "input": "?", "output": [call(0), call(1), done, call(2)]})
+    conversation = adapt(
+        {"object": "response", "input": "?", "output": [call(0), call(1), done, call(2)]}
+    )
     assert [
-        len(found.calls(i)) for i, m in enumerate(found.messages) if m["role"] == "assistant"
+        len(conversation.calls(i))
+        for i, m in enumerate(conversation.messages)
+        if m["role"] == "assistant"
     ] == [2, 1]
     swift = {
         "messages": [
@@ -169,7 +182,7 @@ def test_trap_05_parallel_calls_split_over_items():
 
 
 def test_trap_06_legacy_function_call():
-    found = adapt(
+    conversation = adapt(
         {
             "messages": [
                 ASK,
@@ -182,7 +195,9 @@ def test_trap_06_legacy_function_call():
             ]
         }
     )
-    assert found.messages[2]["tool_call_id"] == found.messages[1]["tool_calls"][0]["id"]
+    assert (
+        conversation.messages[2]["tool_call_id"] == conversation.messages[1]["tool_calls"][0]["id"]
+    )
 
 
 def test_trap_07_content_null_parts_images():
@@ -231,7 +246,7 @@ def test_trap_08_history_is_repeated():
 
 
 def test_trap_09_two_system_prompts():
-    found = adapt(
+    conversation = adapt(
         {
             "object": "response",
             "instructions": "A",
@@ -239,26 +254,19 @@ def test_trap_09_two_system_prompts():
             "output": [{"type": "message", "role": "assistant", "content": "!"}],
         }
     )
-    assert [(m["role"], m["content"]) for m in found.messages[:2]] == [
+    assert [(m["role"], m["content"]) for m in conversation.messages[:2]] == [
         ("system", "A"),
         ("system", "B"),
-    ] and "role_developer" in found.meta["warnings"]
+    ] and "role_developer" in conversation.meta["warnings"]
 
 
 def test_trap_10_streaming_chunks():
     pieces = [("call_0", "f", ""), (None, None, '{"a": '), (None, None, "1}")]
-    delta = lambda id, name, text: {
-        "choices": [
-            {
-                "index": 0,
-                "delta": {
-                    "tool_calls": [
-                        {"index": 0, "id": id, "function": {"name": name, "arguments": text}}
-                    ]
-                },
-            }
-        ]
-    }
+
+    def delta(id, name, text):
+        call = {"index": 0, "id": id, "function": {"name": name, "arguments": text}}
+        return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+
     stream = "\n\n".join("data: " + dumps(delta(*piece)) for piece in pieces) + "\n\ndata: [DONE]\n"
     for response in (stream, [delta(*piece) for piece in pieces]):
         assert adapt({"request": {"messages": [ASK]}, "response": response}).calls() == [
@@ -269,13 +277,15 @@ def test_trap_10_streaming_chunks():
 
 
 def test_trap_11_several_choices():
-    found = adapt(
+    conversation = adapt(
         {
             "request": {"messages": [ASK]},
             "response": {"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]},
         }
     )
-    assert found.messages[-1]["content"] == "a" and found.meta["warnings"] == ["extra_choices"]
+    assert conversation.messages[-1]["content"] == "a" and conversation.meta["warnings"] == [
+        "extra_choices"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +305,9 @@ def test_trap_12_redaction_and_truncation(mark):
 
 
 def test_trap_13_bytes_of_every_kind(tmp_path):
-    row = lambda text: json.dumps({"user": text, "final_answer": "x"}, ensure_ascii=False).encode()
+    def row(text):
+        return json.dumps({"user": text, "final_answer": "x"}, ensure_ascii=False).encode()
+
     lines = [
         b"\xef\xbb\xbf" + row("bom") + b"\r",
         b"",
@@ -369,9 +381,9 @@ def test_trap_14_one_name_with_several_schemas():
 
 
 def test_trap_15_tool_called_but_not_declared():
-    found = adapt(calling("{}", tools=[TOOL]))
-    assert found.meta["warnings"] == ["unknown_tool"]
-    assert curate([found]).report["turns"]["unknown_tool"] == 1
+    conversation = adapt(calling("{}", tools=[TOOL]))
+    assert conversation.meta["warnings"] == ["unknown_tool"]
+    assert curate([conversation]).report["turns"]["unknown_tool"] == 1
 
 
 def test_trap_16_parameters_that_are_no_json_schema():
@@ -400,11 +412,11 @@ def test_trap_17_tools_that_the_provider_runs():
             {"type": "message", "role": "assistant", "content": "Found."},
         ],
     }
-    found = adapt(record)
+    conversation = adapt(record)
     assert (
-        found.turns == []
-        and [t["function"]["name"] for t in found.tools] == ["f"]
-        and found.meta["warnings"] == ["hosted_tool"]
+        conversation.turns == []
+        and [t["function"]["name"] for t in conversation.tools] == ["f"]
+        and conversation.meta["warnings"] == ["hosted_tool"]
     )
     blocks = [
         {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
@@ -430,19 +442,20 @@ def test_trap_17_tools_that_the_provider_runs():
 
 
 def test_trap_18_failed_calls_and_retries():
-    call = lambda n: {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [ToolCall("f", {"n": n}, f"c{n}").to_message()],
-    }
-    back = lambda n, **extra: {"role": "tool", "tool_call_id": f"c{n}", "content": "1", **extra}
-    found = curate(
-        [adapt({"messages": [ASK, call(1), back(1, is_error=True), call(2), back(2), ANSWER]})]
+    def call(n):
+        calls = [ToolCall("f", {"n": n}, f"c{n}").to_message()]
+        return {"role": "assistant", "content": "", "tool_calls": calls}
+
+    def result(n, **extra):
+        return {"role": "tool", "tool_call_id": f"c{n}", "content": "1", **extra}
+
+    curated = curate(
+        [adapt({"messages": [ASK, call(1), result(1, is_error=True), call(2), result(2), ANSWER]})]
     ).conversations[0]
     assert (
-        found.turns == [3, 5]
-        and found.meta["masked"] == {"1": "failed_call"}
-        and len(found.messages) == 6
+        curated.turns == [3, 5]
+        and curated.meta["masked"] == {"1": "failed_call"}
+        and len(curated.messages) == 6
     )
     cut = adapt(
         {
@@ -465,8 +478,8 @@ def test_trap_19_turns_without_a_tool_stay(tmp_path):
         {"user": "Hi", "final_answer": "Hello"},
         {"user": "?", "tool_name": "f", "arguments": {}},
     )
-    kept = curate(log.conversations).conversations
-    assert [len(c.calls()) for c in kept] == [0, 1] and all(c.tools for c in kept)
+    curated = curate(log.conversations).conversations
+    assert [len(c.calls()) for c in curated] == [0, 1] and all(c.tools for c in curated)
 
 
 def test_trap_20_nothing_on_both_sides():

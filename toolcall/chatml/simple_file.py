@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .templates import FUNCTION_CALL_TEMPLATE, render_template
 from ..conversation import Conversation
-from ..formats.registry import from_simple
+from ..formats.simple import from_simple
 from ..logs.log import read_logs
 from ..text import dumps, write_atomic
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError, LogError, PartOfAnother
 from ..formats.fields import parse_tools
-from ..formats.platforms import mcp_tools
+from ..formats.mcp import mcp_tools
 from ..formats.registry import expand, find_adapter
 from .codes import CODES, MERGED, WARNINGS
 from .documents import Raw

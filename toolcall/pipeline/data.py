@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
-from ..curate.card import dataset_card
+from ..curate.summary import dataset_card
 from ..curate.chain import Curated, curate
 from ..curate.splits import Splits, after, calls_any, split
 from ..errors import ConfigError, TemplateRefuses
