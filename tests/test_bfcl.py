@@ -1,7 +1,8 @@
-"""The leaderboard's own checker and ours give the same verdict on every single-turn Python entry, for right answers and for wrong ones
+"""Our verdicts are those of the leaderboard's own checker, on every single-turn Python entry
 
-`bfcl-eval` is installed without its dependencies, which none of this needs: its checker asks one table of models whether dots in names are
-replaced, and gets a model for which they are not.
+Each entry is checked with right answers and with wrong ones. `bfcl-eval` is installed without its
+dependencies, which none of this needs: its checker asks one table of models whether dots in names
+are replaced, and gets a model for which they are not.
 """
 
 import copy
@@ -51,21 +52,17 @@ def chosen(allowed, which=0):
     if not real:
         return None
     one = real[which % len(real)]
-    return (
-        [filled(item) if isinstance(item, dict) else item for item in one]
-        if isinstance(one, list)
-        else filled(one)
-        if isinstance(one, dict)
-        else one
-    )
+    if isinstance(one, list):
+        return [filled(item) if isinstance(item, dict) else item for item in one]
+    return filled(one) if isinstance(one, dict) else one
 
 
 def filled(truth, which=0):
-    found = {
+    values = {
         key: chosen(allowed, which) if isinstance(allowed, list) else allowed
         for key, allowed in truth.items()
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def right(truth, which=0):
@@ -110,31 +107,25 @@ def first(change):
 
 
 def louder(value):
-    return (
-        value.upper().replace(" ", "  ") + "."
-        if isinstance(value, str)
-        else [louder(item) for item in value]
-        if isinstance(value, list)
-        else {key: louder(item) for key, item in value.items()}
-        if isinstance(value, dict)
-        else value
-    )
+    if isinstance(value, str):
+        return value.upper().replace(" ", "  ") + "."
+    if isinstance(value, list):
+        return [louder(item) for item in value]
+    if isinstance(value, dict):
+        return {key: louder(item) for key, item in value.items()}
+    return value
 
 
 def other(value):
-    return (
-        not value
-        if isinstance(value, bool)
-        else value + 1
-        if isinstance(value, (int, float))
-        else value + " x"
-        if isinstance(value, str)
-        else [*value, *value]
-        if isinstance(value, list) and value
-        else {**value, "x": 1}
-        if isinstance(value, dict)
-        else "x"
-    )
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    if isinstance(value, str):
+        return value + " x"
+    if isinstance(value, list) and value:
+        return [*value, *value]
+    return {**value, "x": 1} if isinstance(value, dict) else "x"
 
 
 ANSWERS = {

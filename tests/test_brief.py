@@ -1,4 +1,4 @@
-"A config with the plain nine keys and a log of four Chinese records, end to end; the simple file byte for byte"
+"A config with nine keys and a log of four Chinese records, end to end; the simple file by bytes"
 
 import json
 
@@ -95,8 +95,11 @@ SAMPLE = [
     },
 ]
 FIRST_ROW = (
-    r'{"input": "<|im_start|>system\n你是一个可以调用工具的智能助手，帮助用户查询信息。<|im_end|>\n<|im_start|>user\n今天适合出门吗?<|im_end|>\n'
-    r'<|im_start|>assistant\n<function_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"广州\"}}</function_call><|im_end|>"}'
+    r'{"input": "<|im_start|>system\n'
+    r"你是一个可以调用工具的智能助手，帮助用户查询信息。<|im_end|>\n"
+    r"<|im_start|>user\n今天适合出门吗?<|im_end|>\n"
+    r"<|im_start|>assistant\n<function_call>{\"name\": \"get_weather\", "
+    r'\"arguments\": {\"city\": \"广州\"}}</function_call><|im_end|>"}'
 )
 
 

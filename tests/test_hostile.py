@@ -151,7 +151,7 @@ def test_hostile_text_changes_no_role_no_mask_and_no_call(name, count, smollm):
         load_tokenizer("SmolLM2-135M-Instruct") if ours else make_tokenizer(name),
         name if ours else "native",
     )
-    control = set(chatml.tokens.special.values())
+    control = set(chatml.segments.special.values())
 
     def seen(items: list) -> list:
         assert all(isinstance(item, Example) for item in items), items

@@ -96,7 +96,7 @@ def test_supervised_tokens_are_the_emitted_text(name, smollm, qwen_by_template):
 
 
 def test_the_loss_sees_what_the_mask_says(smollm):
-    "Targets are the completions and nothing else, and each is predicted from the token before it in its own example"
+    "Targets are the completions alone, each predicted from the token before it in its example"
     from toolcall.packing import ExampleDataset, TreeCollator
     from toolcall.packing.loss import PaddedCollator
 
@@ -120,7 +120,7 @@ def test_pad_is_eos_and_the_stop_token_is_still_supervised(smollm):
     from toolcall.packing import ExampleDataset
     from toolcall.packing.loss import PaddedCollator
 
-    turns = ExampleDataset(examples := list(ChatML(smollm).examples(CONVERSATION)))
+    turns = ExampleDataset(list(ChatML(smollm).examples(CONVERSATION)))
     labels = PaddedCollator(smollm.pad_token_id)([turns[0], turns[1]])["labels"]
     assert labels.eq(smollm.eos_token_id).sum(1).eq(1).all()
 

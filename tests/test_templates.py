@@ -1,12 +1,13 @@
 "Templates of the field: prompts as the server's, completions proven, whatever the conversation"
 
 import random
+from string import ascii_letters, digits
 
 import pytest
 from conftest import TEMPLATES, make_tokenizer
 
-from toolcall.chatml import ChatML, ChatMLError, Example, TurnReject, encode
-from toolcall.chatml.fast_render import SureWriter
+from toolcall.chatml import ChatML, ChatMLError, Example, Renderer, TurnReject, encode
+from toolcall.chatml.fast_render import STRATEGIES, render_once, render_turns
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate import curate
 from toolcall.logs import read_logs
@@ -108,7 +109,7 @@ def test_prompts_are_the_servers_and_completions_are_proven(name, reasoning):
     chatml = ChatML(tokenizer, name if name in ("hermes", "function_call") else "native")
     conversations = [conversation(number, reasoning=reasoning) for number in range(30)]
     encoded = encode(chatml, conversations)
-    clean = [c for c in conversations if not chatml.guard.may_hold(c.messages)]
+    clean = [c for c in conversations if not chatml.sanitizer.may_contain_control(c.messages)]
     for example in encoded.examples:
         if example.conversation in clean:
             before = example.conversation.messages[: example.turn]
@@ -134,31 +135,57 @@ def test_prompts_are_the_servers_and_completions_are_proven(name, reasoning):
         (reject.code in allowed.split("|") or reject.turn == 0) and reject.message
         for reject in encoded.rejects
     )
-    # what can't be told apart in the text is refused: bare XML values, text that looks like a call, one call of two
+    # refused is what can't be told apart in the text: bare XML values, text like a call,
+    # one call of two
     assert len(encoded.examples) >= (
         0.4 if name in ("llama3_1", "llama3_2", "gptoss") else 0.9
     ) * len(encoded.examples + encoded.rejects)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_quick_way_writes_what_the_sure_way_writes(name):
-    chatml, sure = (
-        ChatML(make_tokenizer(name), "native"),
-        SureWriter(make_tokenizer(name), "native"),
-    )
+def test_turns_are_rendered_as_by_the_reference(name):
+    chatml = ChatML(make_tokenizer(name), "native")
+    reference = Renderer(make_tokenizer(name), "native")
     conversations = [conversation(number, reasoning=number % 3 == 0) for number in range(80)]
     for start in range(0, 80, 10):
-        quick = chatml.write_turns(conversations[start : start + 10])
-        slow = [
-            turn for c in conversations[start : start + 10] for turn in sure.each(sure.clean(c))
-        ]
-        assert [
-            (t.conversation.id, t.index, "".join(t.prompt), t.text, t.stop, t.code) for t in quick
-        ] == [(t.conversation.id, t.index, "".join(t.prompt), t.text, t.stop, t.code) for t in slow]
+        batch = conversations[start : start + 10]
+        rendered = render_turns(chatml, batch, chatml.strategies)
+        each = [turn for c in batch for turn in reference.render_each(reference.sanitized(c))]
+        assert list(map(written, rendered)) == list(map(written, each))
+
+
+def written(turn) -> tuple:
+    prompt = "".join(turn.prompt)
+    return (turn.conversation.id, turn.index, prompt, turn.text, turn.stop, turn.code)
+
+
+@pytest.mark.parametrize("name", ["hermes", "function_call", *TEMPLATES])
+def test_one_template_call_renders_what_the_reference_renders_or_is_not_used(name):
+    "`render_once` compared with `Renderer.render_each`, on samples of conversations"
+    ours = name in ("hermes", "function_call")
+    chatml = ChatML(
+        make_tokenizer("qwen2_5" if ours else name),
+        name if ours else "native",
+    )
+    used = 0
+    for number in range(60):
+        sanitized = chatml.sanitized(conversation(number, reasoning=number % 3 == 0))
+        if sanitized.assistant_changed or not sanitized.conversation.turns:
+            continue
+        render_turns(chatml, [sanitized.conversation] * 3, chatml.strategies)
+        reference = chatml.render_each(sanitized)
+        equal = [s for s in STRATEGIES if render_once(chatml, [sanitized], s) == [reference]]
+        # the strategy that is used for this signature is one that holds
+        chosen = [s for s in chatml.strategies.strategies.values() if s]
+        again = render_turns(chatml, [sanitized.conversation], chatml.strategies)
+        assert again == reference
+        used += bool(equal)
+        assert not equal or chosen
+    assert used > 10 or name in ("qwen3_5_think", "gptoss", "llama3_1", "llama3_2")
 
 
 def spelled(number: int, alphabet: str) -> Conversation:
-    "u user, a answer, A answer after thinking, c call and result, C the same after thinking; few letters, so that shapes come back"
+    "u user, a answer, c call and result, capitals after thinking; few, so that signatures recur"
     draw, messages = random.Random(number), []
     for n, letter in enumerate("".join(draw.choice(alphabet) for _ in range(draw.randint(1, 5)))):
         if letter == "u":
@@ -199,20 +226,23 @@ def spelled(number: int, alphabet: str) -> Conversation:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_shapes_that_come_back_are_written_as_alone(name):
-    chatml, sure = (
-        ChatML(make_tokenizer(name), "native"),
-        SureWriter(make_tokenizer(name), "native"),
-    )
+def test_signatures_that_come_back_are_rendered_as_alone(name):
+    chatml = ChatML(make_tokenizer(name), "native")
+    reference = Renderer(make_tokenizer(name), "native")
     conversations = [spelled(number, "uuaAcC"[: 3 + number % 4]) for number in range(400)]
-    quick = [
+    rendered = [
         turn
         for start in range(0, 400, 20)
-        for turn in chatml.write_turns(conversations[start : start + 20])
+        for turn in render_turns(chatml, conversations[start : start + 20], chatml.strategies)
     ]
-    slow = [turn for c in conversations for turn in sure.each(sure.clean(c)) if c.turns]
-    assert quick == slow
-    assert any(chatml.ways.values()) or name in ("qwen3_5_think",)
+    each = [
+        turn
+        for c in conversations
+        if c.turns
+        for turn in reference.render_each(reference.sanitized(c))
+    ]
+    assert rendered == each
+    assert any(chatml.strategies.strategies.values()) or name in ("qwen3_5_think",)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +296,7 @@ def test_a_response_template_is_used_where_no_syntax_fits():
     ]
     [example] = chatml.examples(Conversation("c", talk, TOOLS))
     assert isinstance(example, Example) and chatml.prove(example) == ""
-    # the template writes False in Python's way; the description gives it back with the schema's help
+    # the template writes Python's False; the description reads it with the schema's help
     talk[1] = talk[1] | {
         "tool_calls": [
             ToolCall("get_weather", {"flag": False, "inner": {"k": "a, b"}}, "c1").to_message()
@@ -287,7 +317,7 @@ def test_a_template_that_wants_text_arguments_gets_text():
         "tool_call.arguments | tojson", "'' + tool_call.arguments"
     )
     chatml = ChatML(tokenizer, "native")
-    assert chatml.carries.arguments == "text"
+    assert chatml.capabilities.arguments == "text"
     encoded = encode(chatml, [conversation(n) for n in range(20)])
     assert encoded.examples and not any(
         '"arguments": "' in tokenizer.decode(e.prompt_ids + e.completion_ids)
@@ -328,18 +358,14 @@ def test_logged_thinking_in_content_is_trained_as_reasoning():
 
 
 def test_a_tokenizer_that_marks_the_start_of_a_text_is_not_cut():
-    "SentencePiece-like tokenizers put a space before the first piece of a text, so pieces alone differ from pieces in place"
+    "Like SentencePiece: a space before a text's first piece, so pieces alone differ from in place"
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     letters = {
         letter: n
         for n, letter in enumerate(
-            sorted(
-                set(
-                    "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n.,:;!?\"'{}[]()<>|/_-#"
-                )
-            )
+            sorted(set(ascii_letters + digits + "▁ \n.,:;!?\"'{}[]()<>|/_-#"))
         )
     }
     backend = Tokenizer(models.BPE(letters | {"<unk>": len(letters)}, [], unk_token="<unk>"))
@@ -401,21 +427,21 @@ def test_transformers_own_parser_reads_the_same_calls(name):
 
 
 def test_forgetting_bounds_memory_and_changes_nothing(monkeypatch):
-    "Batches that overlap, much forgotten between them, and batches one by one give the same examples"
+    "Overlapping batches, with a cache that is emptied often, give the same examples as one by one"
     from toolcall.chatml import encoding, segments
     from toolcall.samples import sample_log
 
     conversations = curate(read_logs(sample_log()).conversations).conversations[:120]
     whole = encode(ChatML(make_tokenizer("qwen2_5"), "native"), conversations).examples
-    monkeypatch.setattr(segments, "LIMIT", 4_000)
-    monkeypatch.setattr(encoding, "BATCH", 7)
+    monkeypatch.setattr(segments, "MAX_CACHED_CHARACTERS", 4_000)
+    monkeypatch.setattr(encoding, "BATCH_SIZE", 7)
     chatml = ChatML(make_tokenizer("qwen2_5"), "native")
-    assert encode(chatml, conversations).examples == whole and chatml.tokens.age > 5
+    assert encode(chatml, conversations).examples == whole and chatml.segments.resets > 5
     assert list(chatml.batches([])) == []
     sizes = []
     for conversation in conversations:
         chatml.batch([conversation])
-        sizes.append(chatml.tokens.size)
+        sizes.append(chatml.segments.size)
     assert max(sizes) < 4_000 + 20_000 and sizes[-1] < sum(
         len(str(c.messages)) for c in conversations
     )

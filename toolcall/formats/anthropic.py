@@ -8,11 +8,15 @@ Messages whose content is made of blocks go in, messages with OpenAI's keys are 
 __all__ = ['read_messages', 'is_anthropic']
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #970ab2a6
+from typing import TYPE_CHECKING
+
 from ..errors import ConversationError
 from .bedrock import read_converse_block
 from .fields import parse_json_text
-from .openai_api import Draft
 from ..text import JSON, excerpt
+
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #35ba5e36
 _HOSTED = (
@@ -61,7 +65,7 @@ def _is_block(part: JSON) -> bool:
     return (isinstance(kind, str) and kind in _BLOCKS) or _read_block(part) is not part
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #653d056c
-def _read_blocks(message: dict, draft: Draft, place: str) -> None:
+def _read_blocks(message: dict, draft: "Draft", place: str) -> None:
     content = []
     extra: dict[str, JSON] = {}
     for j, block in enumerate(map(_read_block, message["content"])):
@@ -94,7 +98,7 @@ def _read_blocks(message: dict, draft: Draft, place: str) -> None:
 # %% ../../nbs/01_formats/06_anthropic.ipynb #06db8490
 def read_messages(
     messages: JSON,  # OpenAI's or Anthropic's messages, or JSON text of them
-    draft: Draft,  # Gets the messages
+    draft: "Draft",  # Gets the messages
     path: str,  # Where they stand
 ) -> None:
     "Read a list of messages, or raise `ConversationError`"

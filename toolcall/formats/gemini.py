@@ -10,10 +10,13 @@ __all__ = ['is_contents', 'read_contents', 'read_declarations', 'read_candidates
 # %% ../../nbs/01_formats/07_gemini.ipynb #e936bcfc
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
-from .openai_api import Draft
 from ..text import JSON, excerpt
+
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/07_gemini.ipynb #d381e4ea
 def _get(record: dict, camel: str) -> JSON:
@@ -49,7 +52,7 @@ def _read_result(result: dict) -> dict:
     return message
 
 
-def _read_part(part: JSON, turn: dict, draft: Draft, place: str) -> None:
+def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
     fields = part if isinstance(part, dict) else {}
     call = _get(fields, "functionCall")
     result = _get(fields, "functionResponse")
@@ -82,7 +85,7 @@ def is_contents(
 
 def read_contents(
     contents: JSON,  # Gemini's `contents`, one content, or text
-    draft: Draft,  # Gets the messages
+    draft: "Draft",  # Gets the messages
     path: str,  # Where they stand
 ) -> None:
     "Read Gemini's contents, or raise `ConversationError`"
@@ -93,7 +96,7 @@ def read_contents(
         _read_content(content, draft, f"{path}[{i}]")
 
 
-def _read_content(content: JSON, draft: Draft, place: str) -> None:
+def _read_content(content: JSON, draft: "Draft", place: str) -> None:
     if isinstance(content, str):
         content = {"role": "user", "parts": [{"text": content}]}
     parts = content.get("parts") if isinstance(content, dict) else None
@@ -128,7 +131,7 @@ def _read_hosted(tool: JSON) -> JSON:
 # %% ../../nbs/01_formats/07_gemini.ipynb #3ed19b92
 def read_candidates(
     candidates: JSON,  # `candidates` of a response
-    draft: Draft,  # Gets the new turn
+    draft: "Draft",  # Gets the new turn
     path: str,  # Where the candidates stand
 ) -> None:
     "Read the candidates of a response, or raise `ConversationError`"

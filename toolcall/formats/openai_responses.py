@@ -8,15 +8,19 @@ Items of `input` or `output` go in, messages with OpenAI's chat keys are added t
 __all__ = ['is_items', 'read_items']
 
 # %% ../../nbs/01_formats/04_openai_responses.ipynb #f6c96b8b
+from typing import TYPE_CHECKING
+
 from ..errors import ConversationError
-from .openai_api import Draft
 from ..text import JSON, excerpt
+
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/04_openai_responses.ipynb #6b9f430c
 class _ItemReader:
     "One pass over the items of the Responses API"
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: "Draft") -> None:
         self.draft = draft
         self.turn: dict | None = None  # Assistant message that takes the next call
         self.next_turn: dict = {}  # Further keys of the next assistant message
@@ -82,13 +86,13 @@ def _reasoning_texts(item: dict) -> list[str]:
     ]
 
 
-def _unwrap_texts(content: JSON, draft: Draft) -> JSON:
+def _unwrap_texts(content: JSON, draft: "Draft") -> JSON:
     if not isinstance(content, list):
         return content
     return [_unwrap_text(part, draft) for part in content]
 
 
-def _unwrap_text(part: JSON, draft: Draft) -> JSON:
+def _unwrap_text(part: JSON, draft: "Draft") -> JSON:
     "Take the text out of a message that stands where a part's text belongs"
     message = part.get("text") if isinstance(part, dict) else None
     if (
@@ -116,7 +120,7 @@ def is_items(
 # %% ../../nbs/01_formats/04_openai_responses.ipynb #1c29ac95
 def read_items(
     items: JSON,  # `input` (text or items) or `output` (items)
-    draft: Draft,  # Gets the messages
+    draft: "Draft",  # Gets the messages
     path: str,  # Where the items stand
 ) -> None:
     "Read items of the Responses API, or raise `ConversationError`"

@@ -17,12 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ToolcallError
-from .chain import evaluate_run, run
 from .config import apply_overrides, load_config, make_config
-from .data import make_data
-from .inspecting import inspect, inspect_tokens
 from .options import Config
-from .training import train
 from ..samples import SAMPLE_TOOLS, sample_functions, sample_log
 from ..text import one_line
 
@@ -113,18 +109,24 @@ _DEMO: dict[str, Any] = {
 
 @_command("demo", "sample logs, embedded model, the whole chain", _OVERRIDES)
 def _demo(options: argparse.Namespace) -> int:
+    from toolcall.pipeline.chain import run
+
     run(make_config(apply_overrides(_DEMO, options.overrides), source="demo"))
     return 0
 
 
 @_command("run", "the whole chain", _CONFIG, _OVERRIDES)
 def _run(options: argparse.Namespace) -> int:
+    from toolcall.pipeline.chain import run
+
     run(load_config(options.config, options.overrides))
     return 0
 
 
 @_command("data", "read, curate and split a log", _CONFIG, _OVERRIDES)
 def _data(options: argparse.Namespace) -> int:
+    from toolcall.pipeline.data import make_data
+
     make_data(load_config(options.config, options.overrides))
     return 0
 
@@ -141,12 +143,16 @@ def _data(options: argparse.Namespace) -> int:
     _OVERRIDES,
 )
 def _train(options: argparse.Namespace) -> int:
+    from toolcall.pipeline.training import train
+
     train(load_config(options.config, options.overrides), dry_run=options.dry_run)
     return 0
 
 
 @_command("eval", "evaluate base and tuned model of a run", _CONFIG, _OVERRIDES)
 def _eval(options: argparse.Namespace) -> int:
+    from toolcall.pipeline.chain import evaluate_run
+
     evaluate_run(load_config(options.config, options.overrides))
     return 0
 
@@ -191,6 +197,8 @@ def _compare(options: argparse.Namespace) -> int:
     ),
 )
 def _inspect(options: argparse.Namespace) -> int:
+    from toolcall.pipeline.inspecting import inspect, inspect_tokens
+
     if options.tokens:
         styles = options.style or ["auto"]
         text = inspect_tokens(options.file, model=options.model, styles=styles, page=options.html)

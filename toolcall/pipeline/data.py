@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
-from ..curate.summary import dataset_card
 from ..curate.chain import Curated, curate
 from ..curate.splits import Splits, after, calls_any, split
+from ..curate.summary import dataset_card
 from ..errors import ConfigError, TemplateRefuses
 from ..evaluate.values import Equality
 from ..logs.log import Log, read_logs

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
-from .data import Data, describe, prepare, save_data, write_train_data
 from .options import Config
 from ..text import fingerprint
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, TrainingArguments
 
     from toolcall.chatml.examples import ChatML
+    from toolcall.pipeline.data import Data
     from toolcall.train.estimate import Estimate
     from toolcall.train.finetuning import Run
     from toolcall.train.trainer import ToolTrainer
@@ -93,10 +93,10 @@ def _quantization(config: Config) -> "BitsAndBytesConfig | None":
 
 # %% ../../nbs/10_pipeline/04_training.ipynb #7bf91d21
 def _encode(
-    config: Config, data: Data, chatml: "ChatML", *, report: bool
+    config: Config, data: "Data", chatml: "ChatML", *, report: bool
 ) -> dict[str, list["Example"]]:
     "Examples of each set, kept on disk under `output_dir/encoded`"
-    from toolcall.chatml.encoding import encode_cached
+    from toolcall.chatml.encoding_cache import encode_cached
 
     options = config.chatml
     examples: dict[str, list[Example]] = {}
@@ -162,6 +162,7 @@ def train(
 ) -> "Run | Estimate":  # The finished run, or what it will cost
     "Read the log and fine-tune; continue from the last checkpoint when there is one"
     from toolcall.models import load_model
+    from toolcall.pipeline.data import describe, prepare, save_data, write_train_data
     from toolcall.train.estimate import estimate
     from toolcall.train.finetuning import finetune
 

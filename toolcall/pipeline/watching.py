@@ -9,15 +9,17 @@ __all__ = ['Watch', 'watch']
 
 # %% ../../nbs/10_pipeline/03_watching.ipynb #45976a38
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Trainer, TrainerCallback
 
-from ..chatml.examples import ChatML
 from ..evaluate.evaluation import evaluate
 from ..generate.engine import HFEngine
 from ..turn import Example
+
+if TYPE_CHECKING:
+    from toolcall.chatml.examples import ChatML
 
 # %% ../../nbs/10_pipeline/03_watching.ipynb #69a795db
 _WATCHED = (
@@ -35,7 +37,7 @@ class Watch(TrainerCallback):
     def __init__(
         self,
         trainer: Trainer,  # Gets the metrics in its log
-        chatml: ChatML,  # Made the examples
+        chatml: "ChatML",  # Made the examples
         examples: Sequence[Example],  # Held-out turns
         **engine: Any,  # `batch_size`, `max_new_tokens` and `structured` of `HFEngine`
     ):
@@ -61,7 +63,7 @@ class Watch(TrainerCallback):
 
 def watch(
     trainer: Trainer,  # From `build_trainer`
-    chatml: ChatML,  # Made the examples
+    chatml: "ChatML",  # Made the examples
     examples: Sequence[Example],  # Held-out turns; 16 of them take seconds
     **engine: Any,  # `batch_size`, `max_new_tokens` and `structured` of `HFEngine`
 ) -> Watch:  # Added to the trainer's callbacks
