@@ -1,7 +1,8 @@
-"Records nobody should write, and files nobody should ship: a reject or a clear error, never a crash, never a lost record"
+"Odd records and files: a reject or a clear error, never a crash, never a lost record"
 
 import itertools
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -38,10 +39,8 @@ KEYS = ["role", "content", "tool_calls", "tool_call_id", "name", "function_call"
 
 
 def attempt(record: dict) -> None:
-    try:
+    with suppress(ConversationError):
         find_adapter()(record)
-    except ConversationError:
-        pass
 
 
 @pytest.mark.parametrize(

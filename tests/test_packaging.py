@@ -18,7 +18,11 @@ def python(code: str, **environment) -> str:
 
 
 def test_light_chapters_do_not_import_torch():
-    code = "import sys, toolcall.conversation, toolcall.logs, toolcall.formats, toolcall.curate, toolcall.samples, toolcall.pipeline; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = (
+        "import sys, toolcall.conversation, toolcall.logs, toolcall.formats, toolcall.curate, "
+        "toolcall.samples, toolcall.pipeline; "
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
     assert python(code).split() == ["False", "False"]
 
 
@@ -48,7 +52,9 @@ def test_the_wheel_holds_the_package_and_imports(tmp_path):
         archive.extractall(tmp_path / "site")
     assert "Requires-Dist: torch" in metadata and "Provides-Extra: dev" in metadata
     out = python(
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import toolcall.logs, toolcall.samples; print(toolcall.__file__); print(toolcall.logs.read_logs(toolcall.samples.sample_log()).report.records)"
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); "
+        "import toolcall.logs, toolcall.samples; print(toolcall.__file__); "
+        "print(toolcall.logs.read_logs(toolcall.samples.sample_log()).report.records)"
     )
     assert str(tmp_path / "site") in out and int(out.split()[-1]) > 500
 

@@ -131,6 +131,17 @@ def test_adapters_that_fail_lose_no_record(tmp_path):
     )
 
 
+def test_one_bad_conversation_of_an_adapter_loses_no_other(tmp_path):
+    def adapter(record):
+        ask, answer = ({"role": role, "content": "?"} for role in ("user", "assistant"))
+        return [Conversation("", [ask]), Conversation("", [ask, answer]), None]
+
+    (tmp_path / "log.jsonl").write_bytes(TEXT)
+    report = read_logs(tmp_path / "log.jsonl", adapter=adapter, max_reject=0.9).report
+    assert (report.records, report.conversations) == (15, 5)
+    assert report.rejected == {"no_content": 5, "adapter": 5}
+
+
 def test_with_and_without_msgspec_the_same(tmp_path, monkeypatch):
     (tmp_path / "log.jsonl").write_text(
         "\n".join(json.dumps(record) for _ in range(3) for _, record, _ in GOLDENS.values())

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from toolcall.conversation import Conversation
-from toolcall.errors import ConversationError, PartOfAnother
+from toolcall.errors import ConversationError, MergedRecord
 from toolcall.formats.langfuse import from_langfuse
 from toolcall.formats.langsmith import from_langsmith
 from toolcall.formats.mcp import mcp_tools
@@ -189,7 +189,7 @@ def test_trace_is_not_the_conversation_and_ids_are_not_decoded():
 def test_tool_span_says_whether_its_tool_failed():
     (_, first), (_, second) = read(spans(span("a", **CHAT), RUN))
     assert first.messages[3]["is_error"] is True and first.messages[3]["content"] == '{"t": 12.0}'
-    assert isinstance(second, PartOfAnother) and second.code == "other_span"
+    assert isinstance(second, MergedRecord) and second.code == "other_span"
 
 
 def test_tool_span_gives_the_result_that_the_history_lacks():
@@ -319,7 +319,7 @@ LOGS = {
 
 def test_log_events_of_one_span_are_joined_and_each_record_is_accounted_for():
     outcomes = [outcome for _, outcome in read(LOGS)]
-    assert [isinstance(outcome, PartOfAnother) for outcome in outcomes] == [
+    assert [isinstance(outcome, MergedRecord) for outcome in outcomes] == [
         True,
         True,
         True,
@@ -333,7 +333,7 @@ def test_log_events_of_one_span_are_joined_and_each_record_is_accounted_for():
 
 def test_one_event_alone_is_refused_not_merged():
     error = refused(log("gen_ai.user.message", {"content": "Hi"}))
-    assert error.code == "missing_history" and not isinstance(error, PartOfAnother)
+    assert error.code == "missing_history" and not isinstance(error, MergedRecord)
 
 
 def test_events_without_content_do_not_become_calls_without_arguments():
@@ -520,7 +520,7 @@ def test_mlflow_attributes_are_json_text_each():
         chat.tools == [TOOL]
         and str(chat.calls()[0]) == 'get_weather(city="Paris")'
         and chat.meta["user_id"] == "u1"
-        and isinstance(tool, PartOfAnother)
+        and isinstance(tool, MergedRecord)
     )
 
 

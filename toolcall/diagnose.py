@@ -20,7 +20,8 @@ from .curate.pii import find_private
 from .curate.selection import complete_tools
 from .curate.summary import Stats, conversation_tokens, measure
 from .curate.tool_use import ToolUse, tool_uses, violations
-from .logs.log import Log, LogPath, read_logs
+from .logs.log import LogPath, read_logs
+from .logs.reports import Log
 from .pages import Page, Table
 from .text import count, dumps, fingerprint
 

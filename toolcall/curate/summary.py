@@ -27,7 +27,7 @@ from ..text import dumps, fingerprint
 
 if TYPE_CHECKING:
     from toolcall.curate.chain import Curated
-    from toolcall.logs.log import LogReport
+    from toolcall.logs.reports import LogReport
 
 # %% ../../nbs/03_curate/11_summary.ipynb #0cd9d8bd
 _EAST_ASIAN = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")

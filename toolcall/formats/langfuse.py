@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'from_langfuse']
 
 # %% ../../nbs/01_formats/20_langfuse.ipynb #8b47f767
 from ..conversation import Conversation
-from ..errors import ConversationError, PartOfAnother
+from ..errors import ConversationError, MergedRecord
 from .exchange import read_request, read_response
 from .langchain import langchain_to_openai
 from .normalise import Format
@@ -50,7 +50,7 @@ def from_langfuse(
 ) -> Conversation:  # History and the new turn
     "Read a generation of Langfuse, or raise `ConversationError`"
     if record.get("type") != "GENERATION":
-        raise PartOfAnother(f"not a call of a model: {excerpt(record.get('type'))}", "other_span")
+        raise MergedRecord(f"not a call of a model: {excerpt(record.get('type'))}", "other_span")
     if record.get("level") == "ERROR":
         status = record.get("statusMessage", record.get("status_message"))
         raise ConversationError(

@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'from_langsmith']
 
 # %% ../../nbs/01_formats/21_langsmith.ipynb #2b0cb02c
 from ..conversation import Conversation
-from ..errors import ConversationError, PartOfAnother
+from ..errors import ConversationError, MergedRecord
 from .exchange import read_request, read_response
 from .langchain import langchain_to_openai
 from .normalise import Format
@@ -43,7 +43,7 @@ def _check_run(record: dict) -> None:
             "an update of a run, without the run: read whole batches", "missing_field", "run_type"
         )
     if record["run_type"] != "llm":
-        raise PartOfAnother(f"not a call of a model: {excerpt(record['run_type'])}", "other_span")
+        raise MergedRecord(f"not a call of a model: {excerpt(record['run_type'])}", "other_span")
     if record.get("error"):
         raise ConversationError(
             f"the model call failed: {excerpt(record['error'])}", "failed_call", "error"

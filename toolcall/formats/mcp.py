@@ -11,7 +11,7 @@ __all__ = ['FORMATS', 'mcp_tools']
 from collections.abc import Iterable
 
 from ..conversation import Conversation
-from ..errors import ConversationError, PartOfAnother
+from ..errors import ConversationError, MergedRecord
 from .fields import parse_tools
 from .normalise import Format
 from .spans import branch
@@ -51,7 +51,7 @@ def _is_mcp(record: dict) -> bool:
 
 
 def _refuse(record: dict) -> Conversation:
-    raise PartOfAnother(
+    raise MergedRecord(
         "a message of MCP has no user and no model; its tools can be offered to other records",
         "tool_source",
     )

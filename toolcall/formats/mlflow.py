@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'from_mlflow']
 
 # %% ../../nbs/01_formats/19_mlflow.ipynb #536ef5e8
 from ..conversation import Conversation
-from ..errors import ConversationError, PartOfAnother
+from ..errors import ConversationError, MergedRecord
 from .exchange import read_request, read_response
 from .langchain import langchain_to_openai
 from .normalise import Format
@@ -40,7 +40,7 @@ def from_mlflow(
     attributes = decode_attributes(record.get("attributes"))
     kind = _decode(attributes, "mlflow.spanType")
     if kind not in ("CHAT_MODEL", "LLM"):
-        raise PartOfAnother(f"not a call of a model: {excerpt(kind)}", "other_span")
+        raise MergedRecord(f"not a call of a model: {excerpt(kind)}", "other_span")
     check_span(record, attributes)
     info = record["traceInfo"] if isinstance(record.get("traceInfo"), dict) else {}
     trace_facts = {key: value for key, value in info.items() if isinstance(value, str)}

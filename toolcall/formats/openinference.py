@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'from_openinference']
 
 # %% ../../nbs/01_formats/17_openinference.ipynb #e02153fe
 from ..conversation import Conversation
-from ..errors import ConversationError, PartOfAnother
+from ..errors import ConversationError, MergedRecord
 from .anthropic import read_messages
 from .fields import parse_json_text
 from .normalise import Format
@@ -108,7 +108,7 @@ def from_openinference(
     tree = nest_attributes(attributes, ("llm.", "openinference."))
     kind = branch(tree, "openinference", "span", "kind") or record.get("span_kind")
     if isinstance(kind, str) and kind != "LLM":
-        raise PartOfAnother(f"not a call of a model: {kind}", "other_span")
+        raise MergedRecord(f"not a call of a model: {kind}", "other_span")
     check_span(record, attributes)
     draft = Draft(span_facts(record, attributes))
     options = read_attribute({"o": branch(tree, "llm", "invocation_parameters")}, "o")

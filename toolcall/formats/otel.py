@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'from_otel']
 
 # %% ../../nbs/01_formats/16_otel.ipynb #529919e7
 from ..conversation import Conversation
-from ..errors import ConversationError, PartOfAnother
+from ..errors import ConversationError, MergedRecord
 from .normalise import Format
 from .openai_api import Draft
 from .openllmetry import read_openllmetry
@@ -133,7 +133,7 @@ def from_otel(
     has_content = any(key.startswith((_INPUT, _OUTPUT, *_FLAT)) for key in attributes)
     is_call = has_content or events or operation in _MODEL_OPERATIONS or bool(read_event(record)[0])
     if record.get("joined") is True or operation in _OTHER_OPERATIONS or not is_call:
-        raise PartOfAnother(
+        raise MergedRecord(
             f"not a call of a model: {excerpt(operation or record.get('name'))}", "other_span"
         )
     check_span(record, attributes)

@@ -20,7 +20,8 @@ from ..curate.splits import Splits, after, calls_any, split
 from ..curate.summary import dataset_card
 from ..errors import ConfigError, TemplateRefuses
 from ..evaluate.values import Equality
-from ..logs.log import Log, read_logs
+from ..logs.log import read_logs
+from ..logs.reports import Log
 from .options import Config
 from ..saving import save_conversations
 from ..text import dumps, write_atomic
