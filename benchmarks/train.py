@@ -33,7 +33,7 @@ from toolcall.logs import read_logs
 from toolcall.models import load_model
 from toolcall.train import build_trainer, training_arguments
 from toolcall.train.estimate import StepClock
-from toolcall.train.trainer import peak_memory
+from toolcall.train.throughput import peak_memory
 
 WAYS = ("toolcall", "checkpointed", "trl", "padded")
 

@@ -98,7 +98,7 @@ def test_supervised_tokens_are_the_emitted_text(name, smollm, qwen_by_template):
 def test_the_loss_sees_what_the_mask_says(smollm):
     "Targets are the completions alone, each predicted from the token before it in its example"
     from toolcall.packing import ExampleDataset, TreeCollator
-    from toolcall.packing.loss import PaddedCollator
+    from toolcall.packing.batches import PaddedCollator
 
     examples = list(ChatML(smollm).examples(CONVERSATION))
     turns = ExampleDataset(examples)
@@ -118,7 +118,7 @@ def test_the_loss_sees_what_the_mask_says(smollm):
 def test_pad_is_eos_and_the_stop_token_is_still_supervised(smollm):
     assert smollm.pad_token_id == smollm.eos_token_id
     from toolcall.packing import ExampleDataset
-    from toolcall.packing.loss import PaddedCollator
+    from toolcall.packing.batches import PaddedCollator
 
     turns = ExampleDataset(list(ChatML(smollm).examples(CONVERSATION)))
     labels = PaddedCollator(smollm.pad_token_id)([turns[0], turns[1]])["labels"]

@@ -203,7 +203,7 @@ def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
         "saving",
         "optimizer steps",
         "GiB at the largest batch",
-        "doubt: save_steps is",
+        "warning: save_steps is",
     ):
         assert word in done.stdout, done.stdout
     assert not (tmp_path / "train.jsonl").exists() and not list(

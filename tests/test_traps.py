@@ -590,8 +590,9 @@ def test_trap_24_schemas_can_not_reach_out_or_hang():
             ToolCall("f", {}), [make_tool("f", parameters={"$ref": "http://127.0.0.1:9/x.json"})]
         )[0]
     )
+    # the validator's regular expressions take linear time, so the pattern is checked, not refused
     assert (
-        "forever"
+        "does not match"
         in argument_errors(
             ToolCall("f", {"a": "a" * 50 + "!"}),
             [make_tool("f", parameters={"properties": {"a": {"pattern": "(a+)+$"}}})],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from toolcall.chatml.examples import ChatML
     from toolcall.pipeline.data import Data
     from toolcall.train.estimate import Estimate
-    from toolcall.train.finetuning import Run
+    from toolcall.train.run import Run
     from toolcall.train.trainer import ToolTrainer
     from toolcall.turn import Example
 
