@@ -158,7 +158,7 @@ class _LogReader:
             text = f"the adapter raised {type(error).__name__}: {error}"
             yield place.reject(ConversationError(text, "adapter"))
 
-
+# %% ../../nbs/02_logs/04_log.ipynb #b0a3f049
 def _placed(conversation: object, place: _Place) -> Iterator[Conversation]:
     "The conversation with its place and an id, or `ConversationError`"
     if not isinstance(conversation, Conversation):
@@ -261,7 +261,7 @@ def _count(
         tools=dict(Counter(call.name for c in conversations for call in c.calls()).most_common()),
     )
 
-
+# %% ../../nbs/02_logs/04_log.ipynb #b213acf1
 def read_logs(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
     *,
