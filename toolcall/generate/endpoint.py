@@ -118,7 +118,7 @@ def _ask(engine: "EndpointEngine", prompt: _Prompt, concurrency: int) -> Output:
     )
     return _output_from_completion(completion, time.perf_counter() - started, concurrency)
 
-
+# %% ../../nbs/07_generate/04_endpoint.ipynb #dd7dd7ac
 def _ask_all(
     engine: "EndpointEngine", prompts: Sequence[_Prompt], concurrency: int, progress: bool
 ) -> Iterator[tuple[int, Output]]:
