@@ -11,6 +11,7 @@ from conftest import ROOT
 
 SCRIPT = """
 import os, signal, sys
+
 sys.path.insert(0, sys.argv[1])
 from conftest import make_tiny_model
 from transformers import TrainerCallback
@@ -21,22 +22,38 @@ from toolcall.models import load_tokenizer
 from toolcall.samples import sample_log
 from toolcall.train import finetuning
 
+
 class Kill(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         if state.global_step == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
 
+
 build = finetuning.build_trainer
+
+
 def with_kill(*args, **kwargs):
     trainer = build(*args, **kwargs)
     trainer.add_callback(Kill())
     return trainer
+
+
 finetuning.build_trainer = with_kill
 
 tokenizer = load_tokenizer("SmolLM2-135M-Instruct")
 conversations = curate(read_logs(sample_log()).conversations).conversations[:14]
 examples = encode(ChatML(tokenizer), conversations).examples
-args = finetuning.training_arguments(sys.argv[2], num_train_epochs=3, per_device_train_batch_size=4, save_steps=3, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, learning_rate=1e-2)
+args = finetuning.training_arguments(
+    sys.argv[2],
+    num_train_epochs=3,
+    per_device_train_batch_size=4,
+    save_steps=3,
+    logging_steps=1,
+    bf16=False,
+    use_cpu=True,
+    disable_tqdm=True,
+    learning_rate=1e-2,
+)
 finetuning.finetune(make_tiny_model(tokenizer), tokenizer, examples, args=args)
 """
 

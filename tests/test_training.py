@@ -1,4 +1,4 @@
-"Many processes train as one does, a killed run ends as if it had not been killed, and a dry run leaves nothing behind"
+"Many processes train as one does, a killed run ends as one left alone, a dry run leaves nothing"
 
 import json
 import os
@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 from safetensors.torch import load_file
 
 TRAIN = """
 import sys
+
 sys.path.insert(0, {tests!r})
 import torch
+
 torch.set_num_threads(1)
 from conftest import make_tiny_model
 from toolcall.chatml import ChatML, encode
@@ -26,11 +29,18 @@ from toolcall.samples import sample_log
 from toolcall.train import finetune, training_arguments
 
 tokenizer = load_tokenizer("SmolLM2-135M-Instruct")
-examples = encode(ChatML(tokenizer), curate(read_logs(sample_log()).conversations).conversations[:24]).examples
+conversations = curate(read_logs(sample_log()).conversations).conversations[:24]
+examples = encode(ChatML(tokenizer), conversations).examples
+CPU = dict(bf16=False, use_cpu=True, disable_tqdm=True)
+BATCHES = dict(per_device_train_batch_size=4, logging_steps=1)
+
 
 def train(folder, **settings):
-    args = training_arguments(folder, num_train_epochs=2, per_device_train_batch_size=4, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, learning_rate=1e-2, **settings)
-    return finetune(make_tiny_model(tokenizer), tokenizer, examples, args=args, validation=examples[:6])
+    args = training_arguments(
+        folder, num_train_epochs=2, learning_rate=1e-2, **BATCHES, **CPU, **settings
+    )
+    model = make_tiny_model(tokenizer)
+    return finetune(model, tokenizer, examples, args=args, validation=examples[:6])
 """
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -50,32 +60,42 @@ def curve(folder: Path) -> list[tuple]:
     ]
 
 
-# accelerate shards on accelerators alone: told that the two CPU processes are such, it runs FSDP2 over gloo
+# accelerate shards on accelerators alone:
+# told that the two CPU processes are such, it runs FSDP2 over gloo
 SHARDED = """
 import accelerate.state as state
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
+
 started = state.PartialState.__init__
+
 
 def as_accelerators(self, *args, **options):
     started(self, *args, **options)
     if self.distributed_type == state.DistributedType.MULTI_CPU:
         self.distributed_type = state.DistributedType.MULTI_GPU
 
+
 state.PartialState.__init__ = as_accelerators
 from toolcall.train import finetuning
 
+
 class Sharded(TrainerCallback):
     def on_step_end(self, args, state, control, model, **_):
-        assert all(isinstance(parameter, DTensor) and parameter.to_local().numel() < parameter.numel() for parameter in model.parameters() if parameter.numel() > 1)
+        weights = [weight for weight in model.parameters() if weight.numel() > 1]
+        assert all(isinstance(weight, DTensor) for weight in weights)
+        assert all(weight.to_local().numel() < weight.numel() for weight in weights)
         print("SHARDED", flush=True)
 
+
 build = finetuning.build_trainer
+
 
 def watched(*args, **options):
     trainer = build(*args, **options)
     trainer.add_callback(Sharded())
     return trainer
+
 
 finetuning.build_trainer = watched
 """
@@ -136,6 +156,7 @@ import os, signal, time
 from pathlib import Path
 from safetensors.torch import load_file
 
+
 def forked(folder):
     child = os.fork()
     if not child:
@@ -146,8 +167,10 @@ def forked(folder):
             os._exit(0)
     return child
 
+
 def weights(folder):
     return load_file(Path(folder, "model.safetensors"))
+
 
 started = time.time()
 os.waitpid(forked(sys.argv[1] + "/whole"), 0)
@@ -158,10 +181,11 @@ for number, moment in enumerate(map(float, sys.argv[2:])):
     time.sleep(moment * seconds)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    state = sorted(path.name for path in Path(folder).glob("checkpoint-*")) if Path(folder).exists() else []
+    state = sorted(path.name for path in Path(folder).glob("checkpoint-*"))
     os.waitpid(forked(folder), 0)
     again = weights(folder)
-    print("RESULT", number, state, max((whole[name] - again[name]).abs().max().item() for name in whole), flush=True)
+    difference = max((whole[name] - again[name]).abs().max().item() for name in whole)
+    print("RESULT", number, state, difference, flush=True)
 """
 
 
@@ -179,15 +203,26 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
     assert any("checkpoint" in line for line in results)
 
 
-def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
+CPU = {"bf16": False, "use_cpu": True, "disable_tqdm": True}
+
+
+def write_config(folder: Path, model: Path, **settings) -> Path:
     from toolcall.samples import sample_log
 
-    config = tmp_path / "config.yaml"
-    config.write_text(
-        f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\nsave_steps: 100000\n"
-        "training: {bf16: false, use_cpu: true, disable_tqdm: true}\n",
-        encoding="utf-8",
-    )
+    paths = {
+        "log_path": sample_log(),
+        "model_name_or_path": model,
+        "output_dir": folder / "run",
+        "train_data_path": folder / "train.jsonl",
+    }
+    config = folder / "config.yaml"
+    values = {name: str(path) for name, path in paths.items()} | settings
+    config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return config
+
+
+def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
+    config = write_config(tmp_path, tiny_folder, save_steps=100000, training=CPU)
     command = [
         sys.executable,
         "-c",
@@ -212,18 +247,18 @@ def test_a_dry_run_tells_the_cost_and_trains_nothing(tmp_path, tiny_folder):
 
 
 def test_the_command_trains_with_two_processes(tmp_path, tiny_folder):
-    from toolcall.samples import sample_log
-
     file = tmp_path / "command.py"
     file.write_text(
-        "import torch; torch.set_num_threads(1)\nfrom toolcall.pipeline.commands import main\nraise SystemExit(main())",
+        "import torch; torch.set_num_threads(1)\n"
+        "from toolcall.pipeline.commands import main\nraise SystemExit(main())",
         encoding="utf-8",
     )
-    config = tmp_path / "config.yaml"
-    config.write_text(
-        f"log_path: {sample_log()}\nmodel_name_or_path: {tiny_folder}\noutput_dir: {tmp_path / 'run'}\ntrain_data_path: {tmp_path / 'train.jsonl'}\n"
-        "training: {bf16: false, use_cpu: true, disable_tqdm: true, max_steps: 3, logging_steps: 1}\nevaluation: {watch_turns: 2}\ngeneration: {max_new_tokens: 2}\n",
-        encoding="utf-8",
+    config = write_config(
+        tmp_path,
+        tiny_folder,
+        training={**CPU, "max_steps": 3, "logging_steps": 1},
+        evaluation={"watch_turns": 2},
+        generation={"max_new_tokens": 2},
     )
     done = subprocess.run(
         [*launch("ddp"), file, "train", config], capture_output=True, text=True, env=ENVIRONMENT
@@ -243,25 +278,32 @@ def test_the_command_trains_with_two_processes(tmp_path, tiny_folder):
 
 FLEX = """
 from toolcall.train import build_trainer
-trainer = build_trainer(make_tiny_model(tokenizer), tokenizer, examples, validation=examples[:6], args=training_arguments({folder!r}, bf16=False, use_cpu=True, disable_tqdm=True))
+
+model = make_tiny_model(tokenizer)
+args = training_arguments({folder!r}, **CPU)
+trainer = build_trainer(model, tokenizer, examples, validation=examples[:6], args=args)
 by_segments = trainer.evaluate()["eval_loss"]
 trainer.model.set_attn_implementation("flex_attention")
 with torch.compiler.set_stance("force_eager"):
     by_blocks = trainer.evaluate()["eval_loss"]
-assert type(trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))["attention_mask"]).__name__ == "BlockMask"
+inputs = trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))
+assert type(inputs["attention_mask"]).__name__ == "BlockMask"
 assert abs(by_blocks - by_segments) < 1e-5, (by_blocks, by_segments)
 
 import torch.nn.attention.flex_attention as flex
-flex._validate_device = lambda *tensors: None  # refuses gradients on a CPU, where only the compiled kernel is missing
-batch, found = next(iter(trainer.get_train_dataloader())), []
+
+# refuses gradients on a CPU, where only the compiled kernel is missing
+flex._validate_device = lambda *tensors: None
+batch = next(iter(trainer.get_train_dataloader()))
+gradients = []
 for attention in ("toolcall_tree", "sdpa", "flex_attention"):
     trainer.model.set_attn_implementation(attention)
     trainer.model.zero_grad()
     with torch.compiler.set_stance("force_eager"):
         trainer.compute_loss(trainer.model, trainer._prepare_inputs(dict(batch))).backward()
-    found.append(torch.cat([weight.grad.flatten() for weight in trainer.model.parameters()]))
-for other in found[1:]:
-    assert ((other - found[0]).norm() / found[0].norm()).item() < 1e-5
+    gradients.append(torch.cat([weight.grad.flatten() for weight in trainer.model.parameters()]))
+for other in gradients[1:]:
+    assert ((other - gradients[0]).norm() / gradients[0].norm()).item() < 1e-5
 """
 
 
@@ -278,10 +320,26 @@ def test_a_model_that_attends_by_flex_attention_is_given_blocks(tmp_path):
 
 COMPILED = """
 from toolcall.pipeline.watching import watch
+
 chatml = ChatML(tokenizer)
-for name, settings in {{"plain": {{}}, "compiled": {{"torch_compile": True}}}}.items():
-    args = training_arguments({folder!r} + "/" + name, max_steps=6, per_device_train_batch_size=4, logging_steps=1, bf16=False, use_cpu=True, disable_tqdm=True, gradient_checkpointing=True, gradient_accumulation_steps=2, **settings)
-    finetune(make_tiny_model(tokenizer), tokenizer, examples, args=args, validation=examples[:6], prepare=lambda trainer: watch(trainer, chatml, examples[:3], max_new_tokens=4))
+for name, torch_compile in [("plain", False), ("compiled", True)]:
+    args = training_arguments(
+        {folder!r} + "/" + name,
+        max_steps=6,
+        gradient_checkpointing=True,
+        gradient_accumulation_steps=2,
+        torch_compile=torch_compile,
+        **BATCHES,
+        **CPU,
+    )
+    finetune(
+        make_tiny_model(tokenizer),
+        tokenizer,
+        examples,
+        args=args,
+        validation=examples[:6],
+        prepare=lambda trainer: watch(trainer, chatml, examples[:3], max_new_tokens=4),
+    )
 """
 
 
@@ -305,18 +363,24 @@ from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 from toolcall.models import load_model
 from toolcall.train import build_trainer
+
 for part in (make_tiny_model(tokenizer), tokenizer):
     part.save_pretrained({folder!r})
-model, _ = load_model({folder!r}, quantization=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"))
-args = training_arguments({folder!r} + "/run", bf16=False, use_cpu=True, disable_tqdm=True)
-trainer = build_trainer(model, tokenizer, examples, validation=examples[:6], args=args, lora=LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+model, _ = load_model({folder!r}, quantization=quantization)
+args = training_arguments({folder!r} + "/run", **CPU)
+lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+trainer = build_trainer(model, tokenizer, examples, validation=examples[:6], args=args, lora=lora)
 batch = next(iter(trainer.get_train_dataloader()))
+
 
 def gradients():
     trainer.model.train()
     trainer.model.zero_grad()
     trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch)).backward()
-    return torch.cat([weight.grad.flatten() for weight in trainer.model.parameters() if weight.requires_grad])
+    weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    return torch.cat([weight.grad.flatten() for weight in weights])
+
 
 before = gradients()
 trainer.evaluate()
