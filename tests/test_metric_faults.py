@@ -192,7 +192,7 @@ def test_a_metric_is_found_under_its_other_name():
     ]:
         assert metrics[other] is metrics[name] and other in DEFINITIONS[name]
         assert DEFINITIONS[other] == DEFINITIONS[name] and other not in list(metrics)
-    assert len(metrics) == len(DEFINITIONS) == 27
+    assert len(metrics) == len(DEFINITIONS) >= 27
     with pytest.raises(KeyError, match="rouge"):
         metrics["rouge"]
 

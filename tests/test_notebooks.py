@@ -39,7 +39,8 @@ def test_notebook_is_tidy(notebook):
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output["output_type"] == "error"]
     shown = [cell for cell in cells if cell["cell_type"] == "code" and cell["outputs"]]
-    assert len(shown) >= 3, "outputs are committed, so that the notebook reads without running it"
+    enough = 2 if notebook.stem == "index" else 3
+    assert len(shown) >= enough, "outputs are committed, so that a page reads without running it"
 
 
 @pytest.fixture(scope="module")

@@ -85,23 +85,23 @@ def make_tool(
 _ROLES = ("system", "user", "assistant", "tool")
 
 
-def _broken(path: str, message: str, code: str = "bad_type") -> ConversationError:
+def _message_error(path: str, message: str, code: str = "bad_type") -> ConversationError:
     return ConversationError(f"{path}: {message}", code, path)
 
 
 def _check_calls(calls: list, path: str) -> None:
     if not isinstance(calls, list) or not calls:
-        raise _broken(path, f"a list with a call, or absent; not {excerpt(calls)}")
+        raise _message_error(path, f"a list with a call, or absent; not {excerpt(calls)}")
     for j, call in enumerate(calls):
         place = f"{path}[{j}]"
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not _is_name(function.get("name")):
             text = f"a call needs a function with a name: {excerpt(call)}"
-            raise _broken(place, text, "missing_field")
+            raise _message_error(place, text, "missing_field")
         arguments = function.get("arguments")
         if not isinstance(arguments, dict):
             text = f"arguments is an object, not {excerpt(arguments)}"
-            raise _broken(place, text, "args_not_object")
+            raise _message_error(place, text, "args_not_object")
 
 
 def check_messages(
@@ -112,18 +112,20 @@ def check_messages(
     for i, message in enumerate(messages):
         path = f"messages[{i}]"
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
-            raise _broken(path, f"role is one of {', '.join(_ROLES)}; got {excerpt(message)}")
+            raise _message_error(
+                path, f"role is one of {', '.join(_ROLES)}; got {excerpt(message)}"
+            )
         if not isinstance(message.get("content"), str):
-            raise _broken(path, f"content is text, not {excerpt(message.get('content'))}")
+            raise _message_error(path, f"content is text, not {excerpt(message.get('content'))}")
         if "tool_calls" in message:
             if message["role"] != "assistant":
-                raise _broken(path, f"only the assistant calls tools, not {message['role']}")
+                raise _message_error(path, f"only the assistant calls tools, not {message['role']}")
             _check_calls(message["tool_calls"], f"{path}.tool_calls")
             open_calls |= {str(call.get("id", "")) for call in message["tool_calls"]}
         if message["role"] == "tool" and str(message.get("tool_call_id", "")) not in open_calls:
             call_id = message.get("tool_call_id")
             text = f"result for {call_id!r}, which no earlier call has as its id"
-            raise _broken(path, text, "unpaired_result")
+            raise _message_error(path, text, "unpaired_result")
 
 # %% ../nbs/00_record/02_conversation.ipynb #505cad9e
 _BACKGROUNDS = {
@@ -135,10 +137,10 @@ _BACKGROUNDS = {
 
 
 def _without_ids(message: dict) -> dict:
-    bare = {k: v for k, v in message.items() if k not in ("tool_call_id", "tool_calls")}
+    stripped = {k: v for k, v in message.items() if k not in ("tool_call_id", "tool_calls")}
     if "tool_calls" in message:
-        bare["tool_calls"] = [call["function"] for call in message["tool_calls"]]
-    return bare
+        stripped["tool_calls"] = [call["function"] for call in message["tool_calls"]]
+    return stripped
 
 
 def _bubble(message: dict) -> str:
@@ -218,12 +220,12 @@ class Conversation:
     @classmethod
     def trusted(
         cls,
-        id: str,  # As the fields
+        id: str,  # This and the others: as the fields of the class
         messages: list[dict],
         tools: list[dict],
         meta: dict,
     ) -> "Conversation":  # The conversation
-        "Make a conversation of parts that were checked or made right; they are not checked again"
+        "Make a conversation from parts that are known to be valid, without checking them"
         new = object.__new__(cls)
         new.__dict__.update(id=id, messages=messages, tools=tools, meta=meta)
         return new

@@ -1,4 +1,4 @@
-"""One call that says what is in a log, before a GPU is rented.
+"""Describe a log with one call, before any training.
 
 A log goes in, and a page comes out: which tools there are, how often each is called and fails, which calls break their schema and with what values, what is repeated, private or cut, and what curation leaves out and why. Nothing is trained and no model is loaded."""
 
@@ -42,10 +42,10 @@ def _plot_tools(uses: dict[str, ToolUse], limit: int = 20) -> "Figure":
     axes = figure.subplots()
     rows = range(len(called))
     troubled = [use.troubled for _, use in called]
-    fine = [use.calls - use.troubled for _, use in called]
-    axes.barh(rows, fine, color=_BLUE, label="calls")
+    successful = [use.calls - use.troubled for _, use in called]
+    axes.barh(rows, successful, color=_BLUE, label="calls")
     label = "failed, suspected or breaking the schema"
-    axes.barh(rows, troubled, left=fine, color=_RED, label=label)
+    axes.barh(rows, troubled, left=successful, color=_RED, label=label)
     axes.set_yticks(rows, [_axis_label(name) for name, _ in called], fontsize=8)
     axes.set_xlabel("calls in the log as it is")
     axes.set_title(f"Calls of the {len(called)} most called tools", fontsize=10)
@@ -88,7 +88,7 @@ class Diagnosis:
         "The most important counts, in three sentences"
         report = self.log.report
         rejected = sum(report.rejected.values())
-        left = self.curated.report
+        remaining = self.curated.report
         tools = count(sum(use.calls > 0 for use in self.uses.values()), "tool")
         troubled = sum(use.troubled for use in self.uses.values())
         calls = count(sum(use.calls for use in self.uses.values()), "call")
@@ -96,8 +96,8 @@ class Diagnosis:
             f"{count(report.records, 'record')}: {count(report.conversations, 'conversation')} "
             f"with {count(self.stats.calls, 'call')} of {tools}, {rejected:,} rejected.",
             f"{troubled:,} of {calls} failed, seem to have failed, or break their schema.",
-            f"Curation leaves {count(left['conversations']['out'], 'conversation')} "
-            f"with {count(left['turns']['out'], 'turn')} to learn from.",
+            f"Curation leaves {count(remaining['conversations']['out'], 'conversation')} "
+            f"with {count(remaining['turns']['out'], 'turn')} to learn from.",
         ]
         if rejected > 0.2 * (rejected + report.conversations):
             lines[0] += (
@@ -137,8 +137,8 @@ def _tool_table(uses: dict[str, ToolUse], limit: int = 40) -> Table:
         (name, *(f"{getattr(use, column):,}" for column in _TOOL_COLUMNS.values()))
         for name, use in list(uses.items())[:limit]
     ]
-    never = sum(not use.calls for use in uses.values())
-    note = f"{len(uses):,} tools; {never:,} of them are never called."
+    uncalled = sum(not use.calls for use in uses.values())
+    note = f"{len(uses):,} tools; {uncalled:,} of them are never called."
     if len(uses) > limit:
         note += f" The {limit} most called are shown."
     return Table("Tools", ("tool", *_TOOL_COLUMNS), rows, note)
@@ -168,9 +168,9 @@ def _repetition_table(log: Log, curated: Curated) -> Table:
 
 # %% ../nbs/03_curate/13_diagnose.ipynb #ce980445
 def _record_table(log: Log) -> Table:
-    rows = log.report.rows()
-    shown = [(label, f"{n:,}") for label, n in rows if not label.startswith("calls of")]
-    return Table("Records", ("what", "n"), shown)
+    counts = log.report.rows()
+    rows = [(label, f"{n:,}") for label, n in counts if not label.startswith("calls of")]
+    return Table("Records", ("what", "n"), rows)
 
 
 def _reject_table(log: Log, limit: int = 20) -> Table:
@@ -181,24 +181,24 @@ def _reject_table(log: Log, limit: int = 20) -> Table:
 
 def _violation_table(conversations: Sequence[Conversation], limit: int = 15) -> Table:
     rows = violations(conversations)
-    shown = rows[:limit]
-    note = f"{len(rows):,} kinds; the first {len(shown)} are shown." if rows else ""
+    first_rows = rows[:limit]
+    note = f"{len(rows):,} kinds; the first {len(first_rows)} are shown." if rows else ""
     header = ("tool", "problem", "calls", "values", "first at")
-    return Table("Arguments that break their schema", header, shown, note)
+    return Table("Arguments that break their schema", header, first_rows, note)
 
 
 def _private_table(conversations: Sequence[Conversation]) -> Table:
     places: Counter[str] = Counter()
-    holders: Counter[str] = Counter()
+    conversations_with: Counter[str] = Counter()
     for c in conversations:
         texts = [m["content"] for m in c.messages] + [dumps(call.arguments) for call in c.calls()]
         kinds = [span.kind for text in texts for span in find_private(text)]
         places.update(kinds)
-        holders.update(set(kinds))
+        conversations_with.update(set(kinds))
     return Table(
         "Private data and secrets",
         ("kind", "places", "conversations"),
-        [(kind, f"{n:,}", f"{holders[kind]:,}") for kind, n in places.most_common()],
+        [(kind, f"{n:,}", f"{conversations_with[kind]:,}") for kind, n in places.most_common()],
         "Found by pattern after curation; names and addresses are not looked for. "
         "curate(…, redact=True) replaces them.",
     )

@@ -11,7 +11,7 @@ __all__ = ['ToolcallError', 'ConversationError', 'MergedRecord', 'LogError', 'Cu
 
 # %% ../nbs/00_record/01_errors.ipynb #2892c013
 class ToolcallError(ValueError):
-    "Whatever this package finds wrong with its input, settings or surroundings"
+    "Base class: something is wrong with the input, the settings or the environment"
 
 
 class ConversationError(ToolcallError):

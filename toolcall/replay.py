@@ -1,4 +1,4 @@
-"""Free-running replay of a logged conversation: the model goes on from its own turns, and the log answers its calls.
+"""Replay a logged conversation: the model continues from its own turns, and the log answers its calls.
 
 A logged conversation and an engine go in; the trajectory of the model comes out, and how its calls compare with the logged ones. The user messages are those of the log, turn by turn. A call that the log holds gets the recorded result; any other call gets an error message. Where the tools can be run, the calls are run, and the states of two environments are compared."""
 
@@ -42,7 +42,7 @@ class _LoggedResults:
         self.tools = conversation.tools
         self.logged: list[tuple[ToolCall, dict | None]] = []  # calls and their tool messages
         for turn in range(len(conversation.messages)):
-            # a later turn may use an id again, so a call's result stands right behind its turn
+            # a later turn may use an id again, so only the results right after a turn are its own
             following = conversation.messages[turn + 1 :]
             results = takewhile(lambda message: message["role"] == "tool", following)
             by_id = {message.get("tool_call_id"): message for message in results}
@@ -51,7 +51,7 @@ class _LoggedResults:
 
     def __call__(
         self,
-        call: ToolCall,  # What the model wants
+        call: ToolCall,  # The model's call
     ) -> dict:  # A tool message
         "Answer a call from the log, or say that the log does not hold it"
         answer = {"role": "tool", "tool_call_id": call.id, "name": call.name}
@@ -77,14 +77,14 @@ class _LoggedResults:
 # %% ../nbs/08_evaluate/09_replay.ipynb #147de845
 @dataclass(frozen=True)
 class Trajectory:
-    "A free run beside the logged conversation"
+    "A free run of a logged conversation"
 
     conversation: Conversation  # As it was logged
     messages: list[dict]  # Of the free run, the logged beginning included
     steps: list[list[ToolCall]]  # Calls of each turn of the model that made any
     outputs: list[Output]  # Of each turn of the model
     ended: str  # answer, malformed, cut or max_steps
-    reached: int  # User messages that were said
+    reached: int  # User messages that were sent
 
 
 def replay_one(
@@ -95,7 +95,7 @@ def replay_one(
     mode: str = "normalized",  # How values compare
     rules: Mapping[str, Rule] | None = None,  # See `Equality`
 ) -> Trajectory:
-    "Let a model go on from its own turns, or raise `EvaluateError` without an assistant turn"
+    "Let a model continue its own turns, or raise `EvaluateError` without an assistant turn"
     roles = [message["role"] for message in conversation.messages]
     if "assistant" not in roles:
         raise EvaluateError(f"conversation {conversation.id} has no assistant turn to replay")
@@ -125,8 +125,8 @@ def replay_one(
 
 
 def _calls_by_step(messages: Sequence[dict]) -> list[list[ToolCall]]:
-    made = [message["tool_calls"] for message in messages if message.get("tool_calls")]
-    return [[ToolCall.from_message(call) for call in calls] for calls in made]
+    tool_calls = [message["tool_calls"] for message in messages if message.get("tool_calls")]
+    return [[ToolCall.from_message(call) for call in calls] for calls in tool_calls]
 
 
 def _count_users(messages: Sequence[dict]) -> int:
@@ -153,17 +153,17 @@ def _trajectory_counts(
     expected = [call for step in logged_steps for call in step]
     predicted = [call for step in run.steps for call in step]
 
-    def exact(logged: Sequence[ToolCall], made: Sequence[ToolCall]) -> int:
-        pairs = match_calls(logged, made, tools=run.conversation.tools, **comparison)
+    def exact(logged: Sequence[ToolCall], called: Sequence[ToolCall]) -> int:
+        pairs = match_calls(logged, called, tools=run.conversation.tools, **comparison)
         return sum(pair.exact for pair in pairs)
 
     right = exact(expected, predicted)
     names = Counter(call.name for call in expected) & Counter(call.name for call in predicted)
     same_steps = len(logged_steps) == len(run.steps) and all(
-        exact(logged, made) == len(logged) == len(made)
-        for logged, made in zip(logged_steps, run.steps)
+        exact(logged, called) == len(logged) == len(called)
+        for logged, called in zip(logged_steps, run.steps)
     )
-    heard_all = run.reached == _count_users(run.conversation.messages)
+    all_sent = run.reached == _count_users(run.conversation.messages)
     return {
         "trajectory_strict": (float(same_steps), 1.0),
         "trajectory_unordered": (float(right == len(expected) == len(predicted)), 1.0),
@@ -171,7 +171,7 @@ def _trajectory_counts(
         "trajectory_superset": (float(right == len(expected)), 1.0),
         "trajectory_tool_recall": (names.total(), len(expected)),
         "trajectory_call_recall": (right, len(expected)),
-        "final_answer": (float(run.ended == "answer" and heard_all), 1.0),
+        "final_answer": (float(run.ended == "answer" and all_sent), 1.0),
     }
 
 # %% ../nbs/08_evaluate/09_replay.ipynb #a9cf5d54

@@ -1,4 +1,4 @@
-"""JSON Lines, datasets and exports that give back what was put in.
+"""Conversations as JSON Lines and datasets, which give them back unchanged, and as training files.
 
 Conversations go in and come back equal, to the last digit and the last absent key: as JSON Lines, or as a Hugging Face `DatasetDict` whose columns hold JSON text. For training elsewhere there are TRL's prompt and completion, and OpenAI's fine-tuning file."""
 
@@ -53,7 +53,7 @@ _JSON_COLUMNS = ("messages", "tools", "meta")
 def to_datasets(
     sets: Mapping[str, Sequence[Conversation]],  # Name to conversations, such as `Splits.parts`
 ) -> "DatasetDict":  # Columns id, messages, tools, meta; the last three are JSON text
-    "Make a `DatasetDict` that gives back exactly what went in"
+    "Make a `DatasetDict` from which `from_datasets` reads equal conversations"
     from datasets import Dataset, DatasetDict, Features, Value
 
     features = Features({key: Value("string") for key in ("id", *_JSON_COLUMNS)})
@@ -127,8 +127,8 @@ def _openai_row(conversation: Conversation) -> dict:
     turns = set(conversation.turns)
     messages = []
     for i, message in enumerate(conversation.messages):
-        dropped = ("is_error", "reasoning_content", "name")
-        row = {key: value for key, value in message.items() if key not in dropped}
+        dropped_keys = ("is_error", "reasoning_content", "name")
+        row = {key: value for key, value in message.items() if key not in dropped_keys}
         if "tool_calls" in message:
             row["tool_calls"] = [_openai_call(call) for call in message["tool_calls"]]
         if message["role"] == "assistant" and i not in turns:

@@ -1,4 +1,4 @@
-"""Strict JSON, text that is safe to show, and files that are written whole.
+"""Strict JSON, text that is safe to show, and atomic file writes.
 
 The functions for text that every chapter uses: decode and encode JSON without changing a value, shorten a value for a message, escape text that comes from a log, and write a file in one step."""
 
@@ -60,7 +60,7 @@ def decode_at(
     *,
     unique: bool = False,  # Also refuse an object that has a key twice
 ) -> tuple[JSON, int]:  # The value, and where it ends
-    "Decode the JSON value at a place: finite numbers, whole characters; else raise `ValueError`"
+    "Decode the JSON value at a position: finite numbers, whole characters; else raise `ValueError`"
     value, end = (_UNIQUE if unique else _DECODER).raw_decode(text, start)
     if text.find("\\ud", start, end) >= 0 or text.find("\\uD", start, end) >= 0:
         try:
@@ -93,7 +93,7 @@ def fingerprint(
 # %% ../nbs/00_record/00_text.ipynb #340a51b5
 def excerpt(
     value: JSON,  # A JSON value, or anything with a repr
-    limit: int = 80,  # Most characters
+    limit: int = 80,  # Maximum number of characters
 ) -> str:  # One line, safe to print and to encode
     "Shorten a value for an error message"
     try:
@@ -134,7 +134,7 @@ def write_atomic(
     path: str | Path,  # The file; missing folders are made
     content: str | bytes | Iterable[str],  # All of it, or lines without line ends
 ) -> None:
-    "Write a file that appears when it is whole"
+    "Write a file atomically: it gets its name when all of it is written"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")

@@ -1,4 +1,4 @@
-"""Probe a chat template for what it writes, before a row is trained on what it drops.
+"""Probe what a chat template writes and what it drops, before training on it.
 
 A tokenizer's chat template goes in; what it does with tools, calls, results and reasoning comes out as `TemplateCapabilities`. The probe renders made-up words and looks for them in the text. A template that drops calls or results in silence is refused with the reason."""
 
@@ -36,7 +36,7 @@ class TemplateCapabilities:
 
     tools: bool  # Lists them
     syntax: Syntax | None  # How it writes calls; None: drops them, or in no known way
-    arguments: str  # What it wants: object or text
+    arguments: str  # The type it expects: object or text
     parallel_calls: str  # Two calls in a turn: both, first only, or refused
     call_ids: bool  # Writes them
     content_with_calls: str  # Words beside a call: kept, as reasoning, or dropped
@@ -55,7 +55,7 @@ class TemplateCapabilities:
         self,
         message: dict,  # An assistant message as it was logged
     ) -> dict:  # Without its reasoning where the generation prompt leaves no room for it
-        "The turn as the model is to emit it"
+        "Return the turn as the model has to emit it"
         message = split_reasoning(message)
         if self.reasoning_after_prompt:
             return message
@@ -65,7 +65,7 @@ class TemplateCapabilities:
         self,
         message: dict,  # An assistant message
     ) -> str:  # Empty where the template ends the turn itself
-        "The token that ends a turn, where the template leaves it to the next message"
+        "Return the token that ends a turn, where the template leaves it to the next message"
         return self.stops["tool_calls" not in message] if self.stop_in_next_message else ""
 
 # %% ../../nbs/04_chatml/05_capabilities.ipynb #070233b0
@@ -106,24 +106,24 @@ class _Probe:
             return ""
 
     def stop(self, turn: dict, follower: dict) -> tuple[str, bool]:
-        "The token that ends a turn, and whether it belongs to the next message"
+        "Find the token that ends a turn, and whether it belongs to the next message"
         prompt = self.text(_QUESTION, prompt=True)
-        whole = self.text(_QUESTION, turn)
-        if not whole.startswith(prompt):
+        text = self.text(_QUESTION, turn)
+        if not text.startswith(prompt):
             return "", False
         try:
-            return completion_text(prompt, whole, self.control)[1], False
+            return completion_text(prompt, text, self.control)[1], False
         except TemplateRefuses:
             followed = self.text(_QUESTION, turn, follower)
-        match = self.control.match(followed, len(whole)) if followed.startswith(whole) else None
+        match = self.control.match(followed, len(text)) if followed.startswith(text) else None
         return (match.group(), True) if match else ("", False)
 
     def turn(self, turn: dict, next_stop: str = "") -> str:
-        "What the model must emit for a turn"
+        "Return what the model must emit for a turn"
         prompt = self.text(_QUESTION, prompt=True)
-        whole = self.text(_QUESTION, turn)
+        text = self.text(_QUESTION, turn)
         try:
-            return completion_text(prompt, whole, self.control, next_stop)[0]
+            return completion_text(prompt, text, self.control, next_stop)[0]
         except TemplateRefuses:
             return ""
 
@@ -136,7 +136,7 @@ def _reads(syntax: Syntax, text: str, count: int) -> bool:
 def _probe_syntax(
     tokenizer: PreTrainedTokenizerBase, known: Sequence[Syntax], template_kwargs: dict
 ) -> tuple[_Probe, Syntax | None]:
-    "Try arguments as object, then as text: the first way in which a syntax reads the call back"
+    "Try arguments as object, then as text; return the first probe whose call a syntax reads back"
     probes = [_Probe(tokenizer, as_text, template_kwargs) for as_text in (False, True)]
     for probe in probes:
         stop, in_next_message = probe.stop(_calling(), _RESULT)
@@ -178,7 +178,7 @@ def _problems(capabilities: TemplateCapabilities, probe: _Probe) -> tuple[str, .
     writes_calls = "zzvalue" in probe.text(_QUESTION, _calling())
     continues = probe.text(_QUESTION, _ANSWER).startswith(probe.text(_QUESTION, prompt=True))
     ended = all(capabilities.stops) or not continues
-    holds = {
+    checks = {
         "its template doesn't list tools": capabilities.tools,
         "its template drops calls": writes_calls,
         "its template drops what tools return": capabilities.tool_results,
@@ -188,7 +188,7 @@ def _problems(capabilities: TemplateCapabilities, probe: _Probe) -> tuple[str, .
             capabilities.syntax is not None or not writes_calls
         ),
     }
-    return tuple(problem for problem, fine in holds.items() if not fine)
+    return tuple(problem for problem, passed in checks.items() if not passed)
 
 # %% ../../nbs/04_chatml/05_capabilities.ipynb #3ce63d4a
 def probe_template(
@@ -205,7 +205,7 @@ def probe_template(
     call_stop, call_stop_is_next = probe.stop(_calling(), _RESULT)
     answer_stop, answer_stop_is_next = probe.stop(_ANSWER, _NEXT)
     two_calls = probe.turn(_calling(2), call_stop * call_stop_is_next)
-    beside = probe.turn(_calling(content="zzbeside"), call_stop * call_stop_is_next)
+    words_and_call = probe.turn(_calling(content="zzbeside"), call_stop * call_stop_is_next)
     thinking = probe.turn(_THINKING, answer_stop * answer_stop_is_next)
     prompt = probe.text(_QUESTION, prompt=True)
     followed = probe.text(_QUESTION, _calling(), _RESULT, prompt=True)
@@ -215,7 +215,7 @@ def probe_template(
         arguments="text" if probe.as_text else "object",
         parallel_calls=_parallel_calls(syntax, two_calls),
         call_ids="zzid0" in followed,
-        content_with_calls=_content_with_calls(syntax, beside),
+        content_with_calls=_content_with_calls(syntax, words_and_call),
         tool_results="zzresult" in followed,
         reasoning=_reasoning(probe),
         stops=(call_stop, answer_stop),
@@ -223,7 +223,7 @@ def probe_template(
         prompt_opens_thinking=prompt.rstrip().endswith("<think>"),
         reasoning_after_prompt="zzthought" in thinking,
         generation_prompt=prompt.removeprefix(probe.text(_QUESTION)),
-        inner=tuple(dict.fromkeys(probe.control.findall(two_calls + beside + thinking))),
+        inner=tuple(dict.fromkeys(probe.control.findall(two_calls + words_and_call + thinking))),
         writes_date=_writes_date(str(tokenizer.chat_template), prompt),
         problems=(),
     )
@@ -231,7 +231,7 @@ def probe_template(
 
 
 def _checked_kwargs(tokenizer: PreTrainedTokenizerBase, template_kwargs: dict | None) -> dict:
-    "The arguments, once the template writes a single question with them"
+    "Check the arguments, and that the template renders a single question with them"
     if not tokenizer.chat_template:
         raise ChatMLError("the tokenizer has no chat template")
     checked = check_template_kwargs(tokenizer, template_kwargs)

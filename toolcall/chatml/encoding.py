@@ -1,4 +1,4 @@
-"""Encode every turn of every conversation, in batches and processes, and count what comes out.
+"""Encode every turn of every conversation, in batches and processes, and count the results.
 
 Conversations go in; examples, rejects and a report come out. Every trainable turn is either an example or a reject, so the counts add up. The work is done in batches, in several processes where that pays, with a progress bar."""
 
@@ -78,7 +78,7 @@ def _start_worker(chatml: "ChatML", batches: list[list[Conversation]], options: 
     _WORK.update(chatml=chatml, batches=batches, options=options)
 
 
-_NO_CONVERSATION = Conversation("", [])  # in place of one that needn't be sent back
+_NO_CONVERSATION = Conversation("", [])  # stands for one that the parent process has
 
 
 def _encode_in_worker(number: int) -> list[tuple[int | None, Example | TurnReject]]:

@@ -34,7 +34,7 @@ from ..turn import Parsed, Span
 
 # %% ../../nbs/04_chatml/08_renderer.ipynb #f3dee636
 def _all_text(message: dict) -> str:
-    "Content, reasoning, names and arguments of an assistant message"
+    "Join content, reasoning, names and arguments of an assistant message"
     calls = [call["function"] for call in message.get("tool_calls", ())]
     texts = [message["content"], message.get("reasoning_content", "")]
     return "\n".join(texts + [call["name"] + dumps(call["arguments"]) for call in calls])
@@ -67,7 +67,7 @@ def _render_or_refuse(
     *,
     add_generation_prompt: bool = False,
 ) -> list[str | TemplateRefuses]:
-    "Render lists of messages; where the template refuses one, its error stands in its place"
+    "Render lists of messages; return the error of each one that the template refuses"
     options = {"add_generation_prompt": add_generation_prompt}
     try:
         return [*renderer.render_sanitized(conversations, tools, **options)]
@@ -82,21 +82,23 @@ def _cut_completion(
     turn: RenderedTurn,
     message: dict,
     prompt: str | TemplateRefuses,
-    whole: str | TemplateRefuses,
+    full_text: str | TemplateRefuses,
 ) -> None:
     "Fill in what the model must emit, from the renders without and with the turn"
     try:
         if isinstance(prompt, TemplateRefuses):
             raise prompt
-        if isinstance(whole, TemplateRefuses):
-            raise whole
-        before = prompt
-        if not whole.startswith(prompt):
-            [before] = renderer.render_sanitized([SHORT_PROMPT], (), add_generation_prompt=True)
-            [whole] = renderer.render_sanitized([[*SHORT_PROMPT, message]], ())
+        if isinstance(full_text, TemplateRefuses):
+            raise full_text
+        prefix = prompt
+        if not full_text.startswith(prompt):
+            [prefix] = renderer.render_sanitized([SHORT_PROMPT], (), add_generation_prompt=True)
+            [full_text] = renderer.render_sanitized([[*SHORT_PROMPT, message]], ())
             turn.notes = (*turn.notes, "rewritten")
         next_stop = renderer.capabilities.next_stop(message)
-        turn.text, turn.stop = completion_text(before, whole, renderer.control_pattern, next_stop)
+        turn.text, turn.stop = completion_text(
+            prefix, full_text, renderer.control_pattern, next_stop
+        )
         turn.prompt = renderer.segments.split(prompt)
     except TemplateRefuses as error:
         turn.refuse("template_refuses", str(error))
@@ -154,7 +156,7 @@ class Renderer:
         messages = logged
         if self.sanitizer.may_contain_control(logged):
             messages = [self.cleaned(message) for message in logged]
-        changed = {m["role"] for m, before in zip(messages, logged) if m != before}
+        changed = {m["role"] for m, original in zip(messages, logged) if m != original}
         return SanitizedConversation(
             conversation,
             messages,
@@ -185,7 +187,7 @@ class Renderer:
         *,
         add_generation_prompt: bool = False,  # End with the opening of an assistant message
     ) -> list[str]:  # One text a list
-        "Render what is sanitized already, or raise `TemplateRefuses`"
+        "Render sanitized messages, or raise `TemplateRefuses`"
         if self.tokenizer.chat_template != self.template:
             raise ChatMLError(
                 f"the tokenizer's chat template was changed after style {self.style.name} was set "
@@ -217,13 +219,13 @@ class Renderer:
             if control := self.sanitizer.find_control(_all_text(target)):
                 turn.refuse("control_token", f"the assistant's own text holds {control}")
         pairs = [(turn, target) for turn, target in zip(turns, targets) if not turn.code]
-        befores = [sanitized.messages[: turn.index] for turn, _ in pairs]
-        afters = [[*before, target] for before, (_, target) in zip(befores, pairs)]
+        histories = [sanitized.messages[: turn.index] for turn, _ in pairs]
+        continued = [[*history, target] for history, (_, target) in zip(histories, pairs)]
         tools = sanitized.tools
-        prompts = _render_or_refuse(self, befores, tools, add_generation_prompt=True)
-        wholes = _render_or_refuse(self, afters, tools)
-        for (turn, target), prompt, whole in zip(pairs, prompts, wholes):
-            _cut_completion(self, turn, target, prompt, whole)
+        prompts = _render_or_refuse(self, histories, tools, add_generation_prompt=True)
+        full_texts = _render_or_refuse(self, continued, tools)
+        for (turn, target), prompt, full_text in zip(pairs, prompts, full_texts):
+            _cut_completion(self, turn, target, prompt, full_text)
         return turns
 
     def prompt_ids(

@@ -80,8 +80,8 @@ class Syntax:
     "How calls are written"
 
     name: str
-    parse: Parser  # Text and tools to what the text says
-    tags: tuple[str, ...]  # What no content may hold unbroken
+    parse: Parser  # Reads an output, given the tools
+    tags: tuple[str, ...]  # Escaped in content
 
 
 def tagged_json(

@@ -1,4 +1,4 @@
-"""From logged conversations to those worth learning, step by step, each step with its account.
+"""From logged conversations to those worth learning, with counts for each step.
 
 Conversations go in; those worth learning from come out, with the turns marked that carry loss, and a report of every conversation and turn that is left out. Each step is a pure function of an earlier page: steps, selection, history, privacy, similar. `curate` runs them in order."""
 
@@ -66,7 +66,7 @@ class Curated:
 
     @property
     def table(self) -> Table:
-        "One line a step"
+        "One row per step"
         return Table("Curation", _TABLE_HEADER, [_table_row(step) for step in self.steps])
 
     def __repr__(self) -> str:
@@ -128,8 +128,8 @@ def curate(
     keep: str = "all",  # `all`, or `solved`: only runs whose reward or score is at least 1
     guess_errors: bool = False,  # Whether a tool's result that reads like an error counts as one
     redact: bool | str | Finder = False,  # True, a secret seed, or your own finder
-    max_similar: int | None = None,  # Most conversations of one cluster of nearly equal requests
-    max_per_tool: int | None = None,  # Most conversations that call one tool
+    max_similar: int | None = None,  # Maximum conversations of a cluster of nearly equal requests
+    max_per_tool: int | None = None,  # Maximum conversations that call one tool
 ) -> Curated:  # Clean conversations and the account of every step
     "Run all steps in their order, or raise `CurateError`"
     for name, cap in (("max_similar", max_similar), ("max_per_tool", max_per_tool)):

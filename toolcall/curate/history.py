@@ -49,7 +49,7 @@ class _TurnIndex:
     seen: set[str] = field(default_factory=set)  # keys of turns that an earlier history has
 
     def add(self, conversation: Conversation, keys: list[str], *, merged: bool) -> None:
-        "Enter the responses of a record"
+        "Add the responses of a record"
         if not keys:
             return
         if not merged:
@@ -77,23 +77,23 @@ def collapse_prefixes(
 ) -> Step:  # Merged as `prefix_of`; turns of a history masked as `repeated_turn` or `cut`
     "Count each assistant turn of a request log once"
     keys = [prefix_keys(c) for c in conversations]
-    continued = {key for own in keys for key in own[:-1]}
+    continued = {key for record_keys in keys for key in record_keys[:-1]}
     index = _TurnIndex()
     dialogues: list[list[str]] = []
     scores: dict[str, dict[str, float]] = {}  # of merged records, by their last key
-    for c, own in zip(conversations, keys):
-        merged = own[-1] in continued
+    for c, record_keys in zip(conversations, keys):
+        merged = record_keys[-1] in continued
         dialogues.append(prefix_keys(c, dialogue_only=True) if "response_at" in c.meta else [])
         index.add(c, dialogues[-1], merged=merged)
         if merged and "scores" in c.meta:
-            scores[own[-1]] = c.meta["scores"]
+            scores[record_keys[-1]] = c.meta["scores"]
     after: list[tuple[Conversation | None, str]] = []
-    for c, own, dialogue in zip(conversations, keys, dialogues):
-        if own[-1] in continued:
+    for c, record_keys, dialogue in zip(conversations, keys, dialogues):
+        if record_keys[-1] in continued:
             after.append((None, "prefix_of"))
             continue
         reasons = index.repeated(c, dialogue)
-        facts = _dialogue_keys(c, dialogue) | _inherited_scores(c, own, scores)
+        facts = _dialogue_keys(c, dialogue) | _inherited_scores(c, record_keys, scores)
         after.append((mask_turns(c.relabel(c.id, **facts) if facts else c, reasons), ""))
     return make_step("repeated history", conversations, after, merged=True)
 
@@ -106,17 +106,17 @@ def _inherited_scores(conversation: Conversation, keys: list[str], scores: dict)
     return {"scores": inherited} if inherited else {}
 
 
-_GREETING_BYTES = 24  # a user who has said less has said no more than a greeting
+_GREETING_BYTES = 24  # a shorter text of the user counts as a greeting
 
 
 def _dialogue_keys(conversation: Conversation, keys: list[str]) -> dict[str, str]:
     facts: dict[str, str] = {}
-    said = 0
+    user_bytes = 0
     for message, key in zip(conversation.messages, keys):
         if message["role"] == "user":
-            said += len(message["content"].encode())
+            user_bytes += len(message["content"].encode())
         elif message["role"] == "assistant":
             facts.setdefault("opening", key[:16])
-            if said >= _GREETING_BYTES:
+            if user_bytes >= _GREETING_BYTES:
                 return facts | {"history": key[:16]}
     return facts

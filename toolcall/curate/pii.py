@@ -44,7 +44,7 @@ _BEFORE_HINT = 45  # characters before a hint in which its value begins
 _HINT_WORDS = sorted({hint for detector in DETECTORS for hint in detector.hints} - {*HINT_PATTERNS})
 
 
-@lru_cache(maxsize=4096)  # system prompts, argument names and the history in request logs repeat
+@lru_cache(maxsize=4096)  # request logs repeat system prompts, argument names and the history
 def _find_spans(text: str) -> tuple[PrivateSpan, ...]:
     if len(text) < _SHORTEST:
         return ()

@@ -33,7 +33,7 @@ _NUMBER_REACH = 75  # characters after a hint in which any number ends
 
 # characters of words in scripts that put blanks between words; Chinese and Japanese do not
 WORD = "0-9A-Za-z_À-ɏͰ-ӿ"
-GAP = r"[ .()/\u00a0\u202f\u2010-\u2015-]{0,2}"  # what people put between digits
+GAP = r"[ .()/\u00a0\u202f\u2010-\u2015-]{0,2}"  # separators between digits
 _LEFT = rf"(?<![{WORD}])(?<![0-9A-Za-z]-)(?<![0-9]\.)"
 _RIGHT = rf"(?![{WORD}])(?![.-][0-9])"
 _KEY = r"[A-Za-z0-9_-]"

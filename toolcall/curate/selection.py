@@ -30,7 +30,7 @@ _INCOMPLETE = {  # finish reasons of answers that were cut, filtered or malforme
 def failed_turns(
     conversation: Conversation,
     *,
-    guess_errors: bool = False,  # Whether to judge a result by its words
+    guess_errors: bool = False,  # Whether to guess from the text of a result that it is an error
 ) -> dict[int, str]:  # Assistant turn to `failed_call` or `cut`
     "Find the turns whose call failed, and a last answer that is incomplete"
     reasons: dict[int, str] = {}
@@ -115,10 +115,10 @@ def tool_versions(
     versions: dict[str, dict[str, dict]] = {}
     for c in sorted(conversations, key=lambda c: c.meta.get("timestamp", 0)):
         for tool in c.tools:
-            known = versions.setdefault(tool["function"]["name"], {})
+            schemas = versions.setdefault(tool["function"]["name"], {})
             key = fingerprint(tool)
-            known.pop(key, None)  # a schema seen again moves to the end
-            known[key] = tool
+            schemas.pop(key, None)  # a schema seen again moves to the end
+            schemas[key] = tool
     return versions
 
 # %% ../../nbs/03_curate/01_selection.ipynb #065b1cb4
@@ -126,10 +126,12 @@ def complete_tools(
     conversations: Sequence[Conversation],  # Of one log
 ) -> Step:  # The same; each has a catalogue when the log has any call
     "Give every conversation a catalogue of tools"
-    bare = [c for c in conversations if not c.tools]
-    versions = tool_versions(conversations) if bare else {}
-    newest = [list(known.values())[-1] for known in versions.values()]
-    inferred = infer_tools(call for c in bare for call in c.calls() if call.name not in versions)
+    without_tools = [c for c in conversations if not c.tools]
+    versions = tool_versions(conversations) if without_tools else {}
+    newest = [list(schemas.values())[-1] for schemas in versions.values()]
+    inferred = infer_tools(
+        call for c in without_tools for call in c.calls() if call.name not in versions
+    )
     catalogue = newest + inferred
     origin = "mixed" if newest else "inferred"
     after = [
@@ -139,7 +141,7 @@ def complete_tools(
     completed = sum(new is not old for new, old in zip(after, conversations))
     notes = {
         f"conversations with {origin} tools": completed,
-        "tools with several versions": sum(len(known) > 1 for known in versions.values()),
+        "tools with several versions": sum(len(schemas) > 1 for schemas in versions.values()),
     }
     return make_step(
         "tools",

@@ -62,8 +62,8 @@ class Splits:
     def __repr__(self) -> str:
         lines = []
         for name, counts in self.report.items():
-            listed = ", ".join(f"{n:,} {label}" for label, n in counts.items())
-            lines.append(f"{name:>10}: {listed}")
+            text = ", ".join(f"{n:,} {label}" for label, n in counts.items())
+            lines.append(f"{name:>10}: {text}")
         if self.bridges:
             lines.append(f"{'left out':>10}: {len(self.bridges):,} conversations tied to two sets")
         return "\n".join(lines)
@@ -83,9 +83,9 @@ class _Placement:
 
     def __init__(self, by_user: bool):
         self.by_user = by_user
-        self.near = NearDuplicates()
+        self.index = NearDuplicates()
         self.set_of_tie: dict[str, str] = {}
-        self.set_of_entry: dict[int, str] = {}  # by the number of the entry in `near`
+        self.set_of_entry: dict[int, str] = {}  # by the number of the entry in `index`
         self.groups: Counter[str] = Counter()
 
     def place(self, conversation: Conversation, choose: Callable[[], str]) -> str | None:
@@ -93,7 +93,7 @@ class _Placement:
         text = user_text(conversation)
         ties = _ties(conversation, self.by_user)
         names = {self.set_of_tie[tie] for tie in ties if tie in self.set_of_tie}
-        names |= {self.set_of_entry[i] for i in self.near.find(text)}
+        names |= {self.set_of_entry[i] for i in self.index.find(text)}
         if len(names) > 1:
             return None
         if not names:
@@ -101,12 +101,12 @@ class _Placement:
             self.groups.update(names)
         [name] = names
         self.set_of_tie |= dict.fromkeys(ties, name)
-        self.set_of_entry[self.near.add(text)] = name
+        self.set_of_entry[self.index.add(text)] = name
         return name
 
 
 def _chance(conversation: Conversation, seed: int) -> float:
-    "A number from 0 to 1 that stays when the conversation goes on or its tools change"
+    "A number from 0 to 1 that doesn't change when the conversation goes on or its tools change"
     keys = ("conversation_id", "task_id", "opening")
     known = [conversation.meta[key] for key in keys if conversation.meta.get(key)]
     return int(fingerprint([seed, known[0] if known else conversation.id]), 16) / 2**64
@@ -124,25 +124,25 @@ def _fill_empty_sets(
 ) -> None:
     placed = [i for i, name in places.items() if name]
     order = sorted(placed, key=lambda i: _chance(conversations[i], seed))
-    for name, chosen in (("test", order[:1]), ("train", order[-1:])):
-        if chosen and name not in places.values():
-            group = _group_of(conversations, chosen[0], by_user)
+    for name, candidates in (("test", order[:1]), ("train", order[-1:])):
+        if candidates and name not in places.values():
+            group = _group_of(conversations, candidates[0], by_user)
             if len(group) < len(conversations):
                 places.update(dict.fromkeys(group, name))
 
 
 def _group_of(conversations: Sequence[Conversation], start: int, by_user: bool) -> list[int]:
-    "Every record that ties lead to from one; used for logs of a few records"
-    near = NearDuplicates()
+    "All records that are tied to one, directly or through others; for logs of a few records"
+    index = NearDuplicates()
     ties = [set(_ties(c, by_user)) for c in conversations]
     texts = [user_text(c) for c in conversations]
     for text in texts:
-        near.add(text)
+        index.add(text)
     reached = {start}
     queue = [start]
     while queue:
         i = queue.pop()
-        linked = set(near.find(texts[i]))
+        linked = set(index.find(texts[i]))
         linked |= {j for j in range(len(conversations)) if ties[i] & ties[j]}
         queue += linked - reached
         reached |= linked
@@ -225,16 +225,16 @@ def find_leaks(
     by_user: bool = True,  # Whether a shared `user_id` is a leak
 ) -> list[tuple[str, str, str]]:  # Held-out id, training id, and what ties them
     "List what ties the held-out sets to the training set"
-    near = NearDuplicates()
+    index = NearDuplicates()
     id_of_tie: dict[str, str] = {}
     id_of_entry: dict[int, str] = {}
     for c in splits.train:
-        id_of_entry.setdefault(near.add(user_text(c)), c.id)
+        id_of_entry.setdefault(index.add(user_text(c)), c.id)
         id_of_tie |= {tie: c.id for tie in _ties(c, by_user)}
     leaks = []
     for c in splits.validation + splits.test:
         leaks += [(c.id, id_of_tie[tie], tie) for tie in _ties(c, by_user) if tie in id_of_tie]
-        similar = near.find(user_text(c))[:1]
+        similar = index.find(user_text(c))[:1]
         leaks += [(c.id, id_of_entry[i], "nearly equal request") for i in similar]
     return leaks
 

@@ -1,4 +1,4 @@
-"""A step of curation and its account of every conversation and turn.
+"""A step of curation, which counts what becomes of every conversation and turn.
 
 Conversations go into a step of curation, and a `Step` comes out: the conversations that are left, and a count of every conversation and turn that is not. A turn that must not be learned is masked: it stays as context and carries no loss. `check_structure` is the first step."""
 
@@ -84,14 +84,14 @@ def make_step(
     before: Sequence[Conversation],  # What went in
     after: Sequence[tuple[Conversation | None, str]],  # What is left of each, or None and a reason
     *,
-    merged: bool = False,  # Whether another conversation contains what is not left
+    merged: bool = False,  # Whether the conversations that are not left are part of others
     notes: dict[str, int] | None = None,  # Other observations and actions, counted
 ) -> Step:  # The step; a conversation with no turn left is removed as `no_turns`
     "Account for a step, or raise `CurateError`"
-    kept: list[Conversation] = []
-    removed_for: Counter[str] = Counter()
-    merged_for: Counter[str] = Counter()
-    masked_for: Counter[str] = Counter()
+    remaining: list[Conversation] = []
+    removed: Counter[str] = Counter()
+    merged_into: Counter[str] = Counter()
+    masked: Counter[str] = Counter()
     dropped: list[tuple[str, str, str]] = []
     dropped_turns = 0
     for old, (new, reason) in zip(before, after, strict=True):
@@ -99,22 +99,22 @@ def make_step(
             dropped_turns += len(old.turns)
         else:
             newly_masked = _masked(new).items() - _masked(old).items()
-            masked_for.update(code for _, code in newly_masked)
+            masked.update(code for _, code in newly_masked)
             if new.turns:
-                kept.append(new)
+                remaining.append(new)
                 continue
             reason = "no_turns"
             dropped_turns += len(old.turns) - len(newly_masked)
-        counts = merged_for if merged and reason != "no_turns" else removed_for
+        counts = merged_into if merged and reason != "no_turns" else removed
         counts[reason] += 1
         dropped.append((old.id, str(old.meta.get("source", "")), reason))
     return Step(
         name,
         (len(before), sum(len(c.turns) for c in before)),
-        kept,
-        removed=dict(removed_for),
-        merged=dict(merged_for),
-        masked=dict(masked_for.most_common()),
+        remaining,
+        removed=dict(removed),
+        merged=dict(merged_into),
+        masked=dict(masked.most_common()),
         dropped_turns=dropped_turns,
         notes=notes or {},
         dropped=dropped,
@@ -128,7 +128,7 @@ def _masked(conversation: Conversation) -> dict[str, str]:
 def check_structure(
     conversations: Sequence[Conversation],  # From `read_logs`
 ) -> Step:  # Turns masked as `missing_result` or `no_user`
-    "Mask the turns that their place in the conversation makes unlearnable"
+    "Mask the turns that must not be learned because of the order of messages"
     after = [(mask_turns(c, _misplaced_turns(c)), "") for c in conversations]
     return make_step("structure", conversations, after)
 

@@ -1,4 +1,4 @@
-"""What a set of conversations holds, in numbers, and the card that describes a dataset.
+"""Counts of a set of conversations, and the card that describes a dataset.
 
 Conversations go in; counts come out: turns, calls, tools, outcomes, languages, and an estimate of tokens that needs no tokenizer. `dataset_card` writes them into the `README.md` of a dataset, with the report of the log, of its curation and of its splits."""
 
@@ -99,7 +99,7 @@ class Stats:
     calls: int  # Of all assistant turns
     parallel_turns: int  # Turns with several calls
     silent_turns: int  # Turns without a call
-    longest: int  # Most messages in a conversation
+    longest: int  # Messages of the longest conversation
     failed_calls: int  # Turns whose call failed, by what the log says
     tokens: tuple[int, int, int]  # Estimated, of a conversation: median, 95th percentile, maximum
     total_tokens: int  # Estimated tokens of all
@@ -218,7 +218,7 @@ def dataset_card(
 
 
 def _set_rows(stats: dict[str, Stats], splits: Splits) -> list[tuple[str, ...]]:
-    "One column a set"
+    "Rows with one column per set"
     columns = [dict(counts.rows()) for counts in stats.values()]
     rows = [(label, *(column[label] for column in columns)) for label in columns[0]]
     groups = [f"{splits.groups.get(name, 0):,}" for name in stats]

@@ -1,4 +1,4 @@
-"""The verdict of the Berkeley Function-Calling Leaderboard.
+"""Reproduce the verdict of the Berkeley Function-Calling Leaderboard.
 
 A call and the leaderboard's ground truth go in; the name of the first error comes out, or "". The rules are those of `ast_checker` in `bfcl-eval` 2026.3.23 for Python, with all their oddities. They serve to reproduce that leaderboard; only the mode `bfcl` uses them."""
 
@@ -46,7 +46,7 @@ _TYPES = {
 
 
 def _schema_types(schema: JSON, value: JSON) -> tuple[type, type | None]:
-    "Types that a parameter's schema asks of its value and of the members of a list"
+    "Return the types that a parameter's schema asks of its value and of a list's members"
     if not isinstance(schema, Mapping):
         return type(value), None
     kind = schema.get("type")
@@ -61,7 +61,7 @@ def _schema_types(schema: JSON, value: JSON) -> tuple[type, type | None]:
 def _type_error(
     value: JSON, allowed: Sequence, value_type: type, item_type: type | None
 ) -> tuple[str, bool]:
-    "The error, and whether the value stands for a variable"
+    "Return the error, and whether the value stands for a variable"
     truth_type = next((type(one) for one in allowed if one != ""), None)
     if type(value) is not value_type:
         is_variable = truth_type is not None and type(value) is truth_type
@@ -84,7 +84,7 @@ def _standardize(value: JSON) -> JSON:
 
 
 def _key_error(value: Mapping, allowed: Mapping[str, list]) -> str:
-    "The error of one object against one allowed object"
+    "Compare an object with an allowed one, and return the error"
     if any(key not in value and "" not in choices for key, choices in allowed.items()):
         return "value_error:dict_key"
     for key, inner in value.items():
@@ -96,7 +96,7 @@ def _key_error(value: Mapping, allowed: Mapping[str, list]) -> str:
 
 
 def _dict_error(value: Mapping, allowed: Sequence) -> str:
-    "The last error, as the leaderboard reports it"
+    "Return the last error, as the leaderboard reports it"
     error = "dict_checker:unclear"
     for one in allowed:
         if one != "" and not (error := _key_error(value, one)):

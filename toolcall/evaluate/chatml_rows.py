@@ -1,4 +1,4 @@
-"""Accuracy, partial match and failures of a model on rows of ChatML text.
+"""Evaluate a model on rows of ChatML text: accuracy, partial match and failures.
 
 Rows `{"input", "expected_tool", "expected_args"}` and a model go in; counts and failures come out. The model is never given the answer of a row in its prompt. This is the smallest evaluation; the other pages score whole conversations, with more metrics and with intervals."""
 
@@ -28,7 +28,7 @@ _USER = "<|im_start|>user\n"
 
 
 def _prompt(text: str, expects_call: bool) -> str:
-    "Cut the turn that is due, a call or words, from ChatML text"
+    "Cut the expected turn, a call or an answer, from ChatML text"
     if "<|im_start|>" not in text:
         text = f"{_USER}{text}<|im_end|>"
     if text.endswith(_ASSISTANT):
@@ -36,7 +36,7 @@ def _prompt(text: str, expects_call: bool) -> str:
     start = text.rfind("<|im_start|>")
     if not text.startswith(_ASSISTANT, start):
         return text.rstrip("\n") + "\n" + _ASSISTANT
-    if expects_call:  # a call is due before its result and the words about it
+    if expects_call:  # the call comes before its result and the answer
         start = text.find(_ASSISTANT, max(text.rfind(_USER), 0))
     return text[:start] + _ASSISTANT
 
@@ -92,16 +92,16 @@ def _answers(
 
     chatml = ChatML(copy(tokenizer), "function_call")  # the copy gets the style's template
     ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
-    rooms = [max_length - len(prompt_ids) for prompt_ids in ids]
-    fitting = [number for number, room in enumerate(rooms) if room > 0]
+    budgets = [max_length - len(prompt_ids) for prompt_ids in ids]
+    fitting = [number for number, budget in enumerate(budgets) if budget > 0]
     texts: list[str | None] = [None] * len(prompts)
     if not fitting:
         return texts
-    engine = HFEngine(model, chatml, max_new_tokens=max(rooms))
+    engine = HFEngine(model, chatml, max_new_tokens=max(budgets))
     for number, output in zip(fitting, engine.generate([ids[number] for number in fitting])):
         texts[number] = output.text
-        if output.new_tokens > rooms[number]:
-            texts[number] = str(tokenizer.decode(list(output.ids[: rooms[number]])))
+        if output.new_tokens > budgets[number]:
+            texts[number] = str(tokenizer.decode(list(output.ids[: budgets[number]])))
     return texts
 
 # %% ../../nbs/08_evaluate/08_chatml_rows.ipynb #df057010

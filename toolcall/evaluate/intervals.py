@@ -1,4 +1,4 @@
-"""Every metric has an n and a 95 % confidence interval.
+"""Give every metric an n and a 95 % confidence interval.
 
 Counts of turns go in; a ratio with its n and its 95 % interval comes out. The turns of one conversation are not independent, so the bootstrap resamples whole conversations. For two models on the same turns the resampling is paired."""
 
@@ -22,7 +22,7 @@ class Metric:
     "A ratio, what it counts, and its 95 % interval"
 
     value: float | None  # Between 0 and 1; None when there was nothing to count
-    n: int  # What the ratio is of: turns, calls, arguments or conversations
+    n: int  # Number of turns, calls, arguments or conversations
     low: float | None
     high: float | None
 

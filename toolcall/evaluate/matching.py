@@ -1,4 +1,4 @@
-"""Pair expected and predicted calls so that as much as possible is right.
+"""Pair expected and predicted calls so that as many arguments as possible are right.
 
 Expected and predicted calls of one turn go in; pairs come out. Each call is in one pair at most, so a prediction can't answer two expected calls, and an extra call stays unpaired. The order of the calls doesn't matter."""
 
@@ -36,7 +36,7 @@ class Pair:
 
 # %% ../../nbs/08_evaluate/02_matching.ipynb #e1a2c5cd
 def _defaults(tool: Mapping | None) -> dict[str, JSON]:
-    "Defaults of optional arguments"
+    "Return the defaults of optional arguments"
     schema = (tool or {}).get("parameters") or {}
     properties = schema.get("properties")
     required = schema.get("required")
@@ -92,11 +92,11 @@ def _best_pairing(table: list[list[Pair]]) -> list[Pair]:
     sizes = {_size(pair) for row in table for pair in row}
     # totals that differ do so by 1 / lcm at least; the bonus of all pairs together is less
     step = 1 / min(math.lcm(*sizes), 10**9)
-    most = 1 + sum(len(pair.predicted.arguments) for pair in table[0])
+    bound = 1 + sum(len(pair.predicted.arguments) for pair in table[0])
 
     def weight(pair: Pair) -> float:
         worth = 2.0 if pair.exact else 1 + len(pair.right) / _size(pair)
-        return worth + step * (pair.named - len(pair.extra) / most) / most
+        return worth + step * (pair.named - len(pair.extra) / bound) / bound
 
     rows, columns = linear_sum_assignment(
         [[weight(pair) for pair in row] for row in table], maximize=True
@@ -112,19 +112,19 @@ def _first_exact(table: list[list[Pair]]) -> list[Pair]:
     "Let each expected call take the first unused prediction that passes; pair the rest by worth"
     pairs: list[Pair] = []
     unused = list(range(len(table[0])))
-    rest = []
+    remaining = []
     for row in table:
         column = next((column for column in unused if row[column].exact), None)
         if column is None:
-            rest.append(row)
+            remaining.append(row)
         else:
             unused.remove(column)
             pairs.append(row[column])
-    return pairs + _best_pairing([[row[column] for column in unused] for row in rest])
+    return pairs + _best_pairing([[row[column] for column in unused] for row in remaining])
 
 # %% ../../nbs/08_evaluate/02_matching.ipynb #1002c2d0
 def match_calls(
-    expected: Sequence[ToolCall],  # Calls that are due; arguments may be `OneOf`
+    expected: Sequence[ToolCall],  # Expected calls; arguments may be `OneOf`
     predicted: Sequence[ToolCall],  # Calls that the model made
     *,
     mode: str = "normalized",  # How values compare: strict, normalized or bfcl

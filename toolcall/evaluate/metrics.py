@@ -1,4 +1,4 @@
-"""27 metrics, each with its definition, its n and a 95 % interval.
+"""Compute 27 metrics, each with its definition, its n and a 95 % interval.
 
 Scores of turns go in; metrics come out, each with its n and a 95 % interval. Most metrics are ratios of counts summed over turns. The others are means over tools and shares of conversations, made of the same counts."""
 
@@ -22,8 +22,8 @@ from ..turn import Output
 class _Ratio(NamedTuple):
     "A ratio over turns"
 
-    hits: Callable[[TurnScore], float]  # What is counted in a turn
-    of: Callable[[TurnScore], float]  # Of how many
+    hits: Callable[[TurnScore], float]  # Numerator, counted in a turn
+    of: Callable[[TurnScore], float]  # Denominator, counted in a turn
     meaning: str  # The share in words
 
 
@@ -192,7 +192,7 @@ def _macro_metrics(scores: Sequence[TurnScore]) -> dict[str, Metric]:
             continue
         value = float(_macro(name)(total[None])[0])
         low, high = bootstrap(sums, _macro(name))
-        if low == high:  # no spread is no certainty
+        if low == high:  # resampling shows no spread
             low, high = wilson(value * n, n)
         metrics[name] = Metric(value, n, low, high)
     return metrics

@@ -1,4 +1,4 @@
-"""What a metric counts in one turn.
+"""Count what is right and wrong in one turn.
 
 A logged turn and what the model wrote go in; a `TurnScore` comes out: the outcome, the pairs of calls, and the counts that metrics are made of. The outcome is *call*, *no call* or *malformed*, so that unreadable output is not taken for a decision not to call. `error_kind` names the first thing that is wrong with a turn."""
 
@@ -60,7 +60,7 @@ class TurnScore:
 
     @property
     def right(self) -> int:
-        "Expected arguments that are right, by being given or by being left out rightly"
+        "Expected arguments that are right, whether given or rightly left out"
         return sum(len(pair.right) for pair in self.pairs)
 
     @property
@@ -75,7 +75,7 @@ class TurnScore:
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #208155c2
 def _plain(call: ToolCall) -> ToolCall:
-    "The call with allowed values as plain JSON, for reports and files"
+    "Write the allowed values of a call as plain JSON, for reports and files"
     values = {
         key: value.to_json() if isinstance(value, OneOf) else value
         for key, value in call.arguments.items()
@@ -84,12 +84,12 @@ def _plain(call: ToolCall) -> ToolCall:
 
 
 def _counted(call: ToolCall, equality: Equality) -> int:
-    "Arguments of a call that has no partner"
+    "Count the arguments of a call that has no partner"
     return sum(equality.rule(call.name, key) != "ignore" for key in call.arguments)
 
 
 def _predicted_arguments(calls: list[ToolCall], pairs: list[Pair], equality: Equality) -> int:
-    "Predicted arguments; in a pair an argument that equals its default isn't counted"
+    "Count predicted arguments; in a pair one that equals its default isn't counted"
     paired = {id(pair.predicted): pair for pair in pairs}
     return sum(
         paired[id(call)].named + len(paired[id(call)].extra)
@@ -104,7 +104,7 @@ _NORMALIZED = Equality()
 
 def score_turn(
     example: Example,  # What was expected, and with which tools on offer
-    parsed: Parsed,  # What the model's output says
+    parsed: Parsed,  # The model's output, parsed
     *,
     equality: Equality = _NORMALIZED,  # How arguments compare
     cut: bool = False,  # Whether the output was cut

@@ -1,4 +1,4 @@
-"""When is an argument right?
+"""Compare an expected and a predicted argument.
 
 An expected and a predicted value go in; whether they are equal comes out. The comparison has a mode and, for single parameters, rules. Several values may be right. A value is right or wrong: there is no similarity score between the two."""
 
@@ -71,7 +71,7 @@ class OneOf:
             )
 
     def to_json(self) -> dict:
-        "As a JSON value, for reports"
+        "Write the values as a JSON object, for reports"
         return {"one_of": list(self.values), "optional": self.optional}
 
 # %% ../../nbs/08_evaluate/00_values.ipynb #47eb7c9a

@@ -1,4 +1,4 @@
-"""Blocks and tools of Amazon Bedrock's Converse API in Anthropic's words.
+"""Blocks and tools of Amazon Bedrock's Converse API in Anthropic's format.
 
 Bedrock's Converse API writes Anthropic's messages with keys of its own: `toolUse`, `toolResult` and `toolSpec`. Each function here rewrites one of them, so that the reader of Anthropic's messages reads Bedrock's as well."""
 
@@ -14,7 +14,7 @@ from ..text import JSON
 def read_converse_block(
     part: dict,  # A part of a message's content
 ) -> dict | None:  # Anthropic's block; None for a part that is no call and no result
-    "Bring a call or a result of the Converse API to Anthropic's words"
+    "Convert a call or a result of the Converse API to Anthropic's format"
     call = part.get("toolUse")
     if isinstance(call, dict):
         return {

@@ -69,9 +69,9 @@ REDACTED = ("redacted-by-litellm", "<REDACTED>", "__REDACTED__", "[REDACTED]", "
 def parse_content(
     content: JSON,  # Text, parts of text, null; for a tool's result anything
     *,
-    structured: bool = False,  # Whether JSON is welcome, as in a tool's result
+    structured: bool = False,  # Whether any JSON value is allowed, as in a tool's result
 ) -> str:  # Text; empty for null
-    "Bring a message's content to text, or raise `ConversationError`"
+    "Return a message's content as text, or raise `ConversationError`"
     if isinstance(content, str):
         if content in REDACTED:
             raise ConversationError(

@@ -78,8 +78,8 @@ def _add_results(dialogue: Dialogue, message: dict, place: str) -> None:
     has_name = message.get("name") or message.get("tool_call_id")
     for part in inside:
         name = None if has_name else _result_name(part)
-        named = {"name": name} if name and name in called else {}
-        dialogue.add(place, message | {"content": part} | named)
+        name_field = {"name": name} if name and name in called else {}
+        dialogue.add(place, message | {"content": part} | name_field)
 
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #0e36c809
 def add_message(
@@ -110,13 +110,13 @@ def add_message(
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #4b6f50bb
 def _tool_values(dialogue: Dialogue, text: str, place: str) -> list:
     tools: list = []
-    at = 0
+    pos = 0
     try:
-        while at < len(text):
-            value, at = decode_at(text, at)
+        while pos < len(text):
+            value, pos = decode_at(text, pos)
             tools += value if isinstance(value, list) else [value]
-            blank = _BLANK.match(text, at)
-            at = blank.end() if blank else at
+            blank = _BLANK.match(text, pos)
+            pos = blank.end() if blank else pos
     except (ValueError, RecursionError):
         value = dialogue.decode(text, place, "tools")
         return value if isinstance(value, list) else [value]

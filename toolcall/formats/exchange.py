@@ -104,7 +104,7 @@ def read_request(
         read_messages(request, draft, path)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #bc892500
-def _repeated(messages: list, history: list) -> int:
+def _count_repeated(messages: list, history: list) -> int:
     "How many of a response's messages repeat the request's, with or without system messages"
     if messages[: len(history)] == history:
         return len(history)
@@ -117,7 +117,7 @@ def _read_new_messages(messages: list, draft: Draft, path: str) -> None:
     response = Draft()
     read = read_contents if is_contents(messages) else read_messages
     read(messages, response, path)
-    start = _repeated(response.messages, draft.messages)
+    start = _count_repeated(response.messages, draft.messages)
     for message, place in zip(response.messages[start:], response.places[start:]):
         if isinstance(message, dict) and message.get("role") in ("user", "system", "human"):
             raise ConversationError(

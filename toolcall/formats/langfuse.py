@@ -19,7 +19,7 @@ from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/20_langfuse.ipynb #b30975b4
 def _split_tools(messages: list) -> tuple[list, list]:
-    "Messages, and the definitions of tools that stood among them"
+    "Messages, and the definitions of tools that were among them"
     others = []
     tools = []
     for message in messages:

@@ -44,7 +44,7 @@ class Draft:
             self.tools_path = path
 
     def finish(self, reason: JSON) -> None:
-        "Note why the model stopped, when the log tells"
+        "Note why the model stopped, when the log says so"
         if isinstance(reason, str):
             self.meta["finish_reason"] = reason
 
@@ -78,7 +78,7 @@ _RANKED = {key: (rank, fact) for fact, keys in _FACTS.items() for rank, key in e
 
 
 def read_facts(
-    *records: JSON,  # Objects that may hold facts, the most telling first
+    *records: JSON,  # Objects that may hold facts, in order of precedence
 ) -> dict:  # conversation_id, user_id, timestamp, model, scores, …; unknown ones are absent
     "Collect what a record knows besides its messages"
     facts: dict[str, JSON] = {}
@@ -144,9 +144,9 @@ def _merge_call(calls: dict[int, dict], piece: JSON, path: str) -> None:
         )
     id = piece.get("id") or ""
     last = max(calls, default=0)
-    begins = id and calls and calls[last]["id"] not in ("", id)
+    is_new_call = id and calls and calls[last]["id"] not in ("", id)
     call = calls.setdefault(
-        piece.get("index", last + bool(begins)),
+        piece.get("index", last + bool(is_new_call)),
         {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
     )
     call["id"] = call["id"] or id

@@ -77,7 +77,7 @@ class _ItemReader:
 
 # %% ../../nbs/01_formats/04_openai_responses.ipynb #22138f79
 def _reasoning_texts(item: dict) -> list[str]:
-    "Texts of a reasoning item; none where it is encrypted or only summed up"
+    "Texts of a reasoning item; none where it is encrypted or only summarised"
     parts = item["content"] if isinstance(item.get("content"), list) else []
     return [
         part["text"]

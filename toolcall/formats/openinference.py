@@ -32,7 +32,7 @@ def _unwrap(value: JSON, key: str) -> JSON:
 
 
 def _openai_message(entry: JSON, is_answer: bool) -> JSON:
-    "The message in OpenAI's words"
+    "The message with OpenAI's keys"
     source = _unwrap(entry, "message")
     if not isinstance(source, dict):
         return source
@@ -77,7 +77,7 @@ def _one_answer(messages: list, choices: JSON, draft: Draft) -> list:
 
 # %% ../../nbs/01_formats/17_openinference.ipynb #21dc1892
 def _messages(tree: dict, side: str) -> list:
-    "The input or the output messages of a span in OpenAI's words"
+    "The input or the output messages of a span with OpenAI's keys"
     path = f"attributes.llm.{side}_messages"
     entries = branch(tree, "llm", f"{side}_messages")
     if not entries or '"__REDACTED__"' in excerpt(entries, 10**9):

@@ -71,15 +71,15 @@ def _calls_in(message: JSON) -> list:
     return calls if isinstance(calls, list) else []
 
 
-def _insert_result(draft: Draft, at: int, call_id: str, outcome: dict) -> None:
+def _insert_result(draft: Draft, index: int, call_id: str, outcome: dict) -> None:
     result = {
         "role": "tool",
         "tool_call_id": call_id,
         "content": outcome["result"],
         "is_error": outcome.get("is_error"),
     }
-    draft.messages.insert(at, result)
-    draft.places.insert(at, f"toolOutcomes.{call_id.strip()}")
+    draft.messages.insert(index, result)
+    draft.places.insert(index, f"toolOutcomes.{call_id.strip()}")
     draft.meta["response_at"] += 1
     draft.warn("result_from_span")
 
@@ -98,12 +98,12 @@ def _join_outcomes(draft: Draft, outcomes: JSON) -> None:
             message.setdefault("is_error", is_error)
         if isinstance(call_id, str):
             answered.add(call_id.strip())
-    for at in reversed(range(draft.meta["response_at"])):
-        for call in reversed(_calls_in(draft.messages[at])):
+    for i in reversed(range(draft.meta["response_at"])):
+        for call in reversed(_calls_in(draft.messages[i])):
             call_id = branch(call, "id")
             outcome = _outcome(outcomes, trace_id, call_id)
             if "result" in outcome and call_id.strip() not in answered:
-                _insert_result(draft, at + 1, call_id, outcome)
+                _insert_result(draft, i + 1, call_id, outcome)
 
 # %% ../../nbs/01_formats/16_otel.ipynb #7da6bc2b
 _MODEL_OPERATIONS = ("chat", "text_completion", "generate_content", "completion")

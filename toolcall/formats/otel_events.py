@@ -32,7 +32,7 @@ def _decode_message(value: JSON, place: str) -> JSON:
     try:
         return parse_json_text(value, place)
     except ConversationError:
-        return value  # text that only begins like it
+        return value  # text that only begins like JSON
 
 
 def _choice(body: dict, place: str) -> dict:

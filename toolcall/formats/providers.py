@@ -1,4 +1,4 @@
-"""Records that hold a model call or a conversation in a provider's words: gateways, batch files, fine-tuning files.
+"""Records that hold a model call or a conversation in a provider's format: gateways, batch files, fine-tuning files.
 
 A record goes in, a conversation comes out. The record has a request and a response under keys that depend on the product, or it holds the messages themselves. The provider is recognised by the shape of the parts."""
 
@@ -47,24 +47,24 @@ def _is_request(value: dict | list | str) -> bool:
 
 
 def _from_exchange(record: dict) -> Conversation:
-    ask, answer = next((pair for pair in _PAIRS if pair[0] in record), _PAIRS[0])
-    request = decode_field(record.get(ask), ask)
-    response = record.get(answer)
+    request_key, response_key = next((pair for pair in _PAIRS if pair[0] in record), _PAIRS[0])
+    request = decode_field(record.get(request_key), request_key)
+    response = record.get(response_key)
     metadata = record.get("metadata")
     draft = Draft(read_facts(record, metadata, request, response))
-    read_request(request, draft, ask)
+    read_request(request, draft, request_key)
     if draft.tools is None:  # tools may stand beside the request
         draft.offer(read_tools(record.get("tools"), "tools"), "tools")
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     if isinstance(response, dict) and "status_code" in response and "body" in response:
-        read_response(response["body"], draft, f"{answer}.body")  # OpenAI Batch
+        read_response(response["body"], draft, f"{response_key}.body")  # OpenAI Batch
     else:
-        read_response(response, draft, answer)
+        read_response(response, draft, response_key)
     return draft.build("requests")
 
 # %% ../../nbs/01_formats/09_providers.ipynb #e54f740f
-def _from_whole(record: dict, *, format: str = "messages") -> Conversation:
+def _from_conversation(record: dict, *, format: str = "messages") -> Conversation:
     draft = Draft(read_facts(record, record.get("metadata")))
     read_request(record, draft, "")
     keys = ("response", "output", "completion")
@@ -105,7 +105,7 @@ FORMATS = (
     Format(
         "responses",
         _is_responses,
-        lambda record: _from_whole(record, format="responses"),
+        lambda record: _from_conversation(record, format="responses"),
         "input and output items (and instructions, tools)",
         starts=("object", "input", "output"),
     ),
@@ -119,21 +119,21 @@ FORMATS = (
     Format(
         "gemini",
         lambda record: "contents" in record,
-        lambda record: _from_whole(record, format="gemini"),
+        lambda record: _from_conversation(record, format="gemini"),
         "contents (and tools, candidates)",
         starts=("contents",),
     ),
     Format(
         "anthropic",
         is_anthropic,
-        lambda record: _from_whole(record, format="anthropic"),
+        lambda record: _from_conversation(record, format="anthropic"),
         "messages with tool_use blocks, or tools with input_schema",
         starts=("messages",),
     ),
     Format(
         "messages",
         lambda record: isinstance(record.get("messages"), (list, str)),
-        _from_whole,
+        _from_conversation,
         "messages (and tools)",
         starts=("messages",),
     ),

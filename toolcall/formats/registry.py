@@ -126,7 +126,7 @@ def _expand_wrapper(key: str, values: list) -> list[tuple[str, JSON]]:
 
 
 def _open_envelope(record: dict, envelope: str) -> dict:
-    "Put the plain values beside an envelope, such as a time, before what it holds"
+    "Add the plain values beside an envelope, such as a time, to the record inside it"
     inner = record[envelope]
     outer = {
         key: value

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/01_formats/10_spans.ipynb #bc5e18a6
 def branch(
     tree: JSON,  # Nested objects
-    *names: str,  # The keys on the way down
+    *names: str,  # The keys to follow
 ) -> JSON:  # The value there, or None
     "Follow keys down nested objects"
     for name in names:
@@ -57,7 +57,7 @@ def span_facts(
     record: dict,  # A span or a log record
     attributes: dict,  # Its attributes, decoded
 ) -> dict:  # id, trace_id, timestamp, conversation_id, user_id, model; None where unknown
-    "Collect what a span knows besides its messages"
+    "Collect the facts of a span besides its messages"
     context = record["context"] if isinstance(record.get("context"), dict) else record
     session_id = branch(attributes, "session", "id")
     user_id = branch(attributes, "user", "id")

@@ -1,4 +1,4 @@
-"""Prompts in, outputs out, with their times.
+"""Generate outputs for prompts, with their times.
 
 Prompts go in; one output a prompt comes out: its text, whether the model stopped by itself, and the time. `HFEngine` runs a model on this machine and computes a shared prefix once; `EndpointEngine` asks any OpenAI-compatible server; `predict` keeps outputs on disk; `ToolCaller` lets a model call Python functions until it answers. The names are loaded when they are used, so that the endpoint and the tool loop need no torch."""
 

@@ -1,4 +1,4 @@
-"""Decode a batch of prompts over a token tree, so that a shared prefix is computed once and read once a step.
+"""Decode a batch of prompts over a token tree: a shared prefix is computed once, and read once per step.
 
 Prompts as token ids go in; the ids that a model emits come out, with their times. The prompts are put into a token tree, as in training, so that a catalogue or a history is prefilled once for all of them. The keys and values of the prefix that all prompts share are stored once, and each decoding step reads them once. Rows that have ended leave the batch."""
 
@@ -50,9 +50,9 @@ class _PrefixSharingLayer(CacheLayerMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         "Add one token to each row"
         if self.length == self.keys.shape[2]:
-            room = self.keys.new_zeros((*self.keys.shape[:2], 64, self.keys.shape[3]))
-            self.keys = torch.cat([self.keys, room], 2)
-            self.values = torch.cat([self.values, room], 2)
+            zeros = self.keys.new_zeros((*self.keys.shape[:2], 64, self.keys.shape[3]))
+            self.keys = torch.cat([self.keys, zeros], 2)
+            self.values = torch.cat([self.values, zeros], 2)
         self.keys[:, :, self.length] = key_states[:, :, 0]
         self.values[:, :, self.length] = value_states[:, :, 0]
         self.length += 1
@@ -116,13 +116,13 @@ AttentionMaskInterface.register(_DECODE_ATTENTION, sdpa_mask)
 # %% ../../nbs/07_generate/01_decoding.ipynb #48c9a55c
 @contextmanager
 def _attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None]:
-    "Exchange a model's attention for a while"
-    before = model.config._attn_implementation
+    "Set a model's attention function inside a `with` block"
+    original = model.config._attn_implementation
     model.set_attn_implementation(name)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation(original)
 
 # %% ../../nbs/07_generate/01_decoding.ipynb #b6730eaf
 def _prefill_chunks(
@@ -211,7 +211,7 @@ Chooser = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]  # (B, V), row n
 
 def greedy(
     logits: torch.Tensor,  # (B, V)
-    rows: Sequence[int] = (),  # Numbers of the rows, which don't matter here
+    rows: Sequence[int] = (),  # Numbers of the rows, unused here
 ) -> torch.Tensor:  # (B,)
     "Choose the likeliest token"
     return logits.argmax(-1)

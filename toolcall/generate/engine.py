@@ -65,7 +65,7 @@ class Sampler:
     def __call__(
         self,
         logits: torch.Tensor,  # (B, V)
-        rows: Sequence[int] = (),  # Numbers of the rows, which don't matter here
+        rows: Sequence[int] = (),  # Numbers of the rows, unused here
     ) -> torch.Tensor:  # (B,)
         "Draw a token for each row"
         scores = logits.float()
@@ -102,7 +102,7 @@ def _batches(
     previous = np.empty(0)
     for number in sorted(range(len(prompts)), key=lambda number: prompts[number]):
         ids = np.asarray(prompts[number])
-        # prompts come sorted, so what all share is the least that neighbours share
+        # prompts come sorted, so their common prefix is the shortest one of two neighbours
         new_width = max(width, len(ids))
         new_shared = min(shared, common_prefix_len(previous, ids)) if batch else len(ids)
         own_tokens = (len(batch) + 1) * (new_width - new_shared + max_new_tokens)

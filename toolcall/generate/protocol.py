@@ -31,7 +31,7 @@ class Engine(Protocol):
         batch_size: int | None = None,  # Prompts that are answered together; 1 to measure latency
         progress: bool = True,  # Show a bar
     ) -> Iterator[tuple[int, Output]]:  # Number of the prompt and its output
-        "Yield each output as soon as it is there, in any order"
+        "Yield each output as soon as it is complete, in any order"
 
     def identity(self) -> str:  # The same for an engine that would give the same outputs
         "Name the weights and settings that decide the outputs"

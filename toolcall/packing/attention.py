@@ -1,4 +1,4 @@
-"""Each token attends to the path that leads to it, and nothing else is computed.
+"""Compute the attention of each token to the path that leads to it, and nothing else.
 
 Queries, keys and values of a token tree go in; the attention of each path by itself comes out. A mask gives the same result, but with a mask every token is multiplied with every other. Here the work follows the tree: each stretch without a branch attends to itself, and all its descendants attend to it in one block."""
 
@@ -20,7 +20,7 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def _blocks(nodes: list[list[int]]) -> list[tuple[slice, slice, bool]]:
-    "Rows of queries, rows of keys, whether causal"
+    "List the blocks: rows of queries, rows of keys, whether causal"
     within = [(slice(start, end), slice(start, end), True) for start, end, _ in nodes]
     return within + [
         (slice(end, stop), slice(start, end), False) for start, end, stop in nodes if stop > end
@@ -28,13 +28,13 @@ def _blocks(nodes: list[list[int]]) -> list[tuple[slice, slice, bool]]:
 
 
 def _fold(tensor: torch.Tensor, rows: slice, groups: int) -> torch.Tensor:
-    "(1, H, T, …) to (1, H / groups, groups · rows, …)"
+    "Fold (1, H, T, …) to (1, H / groups, groups · rows, …)"
     part = tensor[:, :, rows]
     return part.reshape(1, part.shape[1] // groups, -1, *part.shape[3:])
 
 
 def _repeat(tensor: torch.Tensor, rows: slice, repeats: int) -> torch.Tensor:
-    "(1, K, T, D) to (1, K · repeats, rows, D)"
+    "Repeat (1, K, T, D) to (1, K · repeats, rows, D)"
     return tensor[:, :, rows].repeat_interleave(repeats, dim=1)
 
 # %% ../../nbs/05_packing/03_attention.ipynb #e7811b3b
@@ -48,7 +48,7 @@ class _TreeAttention(torch.autograd.Function):
         out = torch.zeros_like(query)
         lse = query.new_full(query.shape[:3], -torch.inf, dtype=torch.float32)
         for rows, keys, causal in blocks:
-            folds = 1 if causal else groups  # a causal block needs its heads apart
+            folds = 1 if causal else groups  # a causal block can't fold heads into rows
             q = _fold(query, rows, folds)
             k = _repeat(key, keys, groups // folds)
             v = _repeat(value, keys, groups // folds)

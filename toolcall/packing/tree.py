@@ -90,7 +90,7 @@ def shared_length(
 ) -> int:  # Number of first tokens that all have in common, without the last token of each
     "Measure the common prefix of several prompts; a prompt's last token is never shared"
     smallest = np.asarray(min(prompts))
-    largest = np.asarray(max(prompts))  # what the smallest and the largest share, all share
+    largest = np.asarray(max(prompts))  # all prompts share what these two share
     return min(common_prefix_len(smallest, largest), min(map(len, prompts)) - 1)
 
 # %% ../../nbs/05_packing/00_tree.ipynb #c01653b2

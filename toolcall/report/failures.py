@@ -1,4 +1,4 @@
-"""Each failed turn, its arguments compared in colour.
+"""Show each failed turn, with its arguments compared in colour.
 
 Scores go in; a section of a page comes out that shows failed turns: the last message before the turn, the expected and the predicted calls, and each argument marked as right, wrong, missing or extra. Everything from logs and models is escaped."""
 
@@ -32,7 +32,7 @@ def _mark(pair: Pair, name: str) -> str:
 
 
 def _argument_marks(pair: Pair) -> list[tuple[str, str, str, str]]:
-    "Parameter, mark, expected and predicted value as text"
+    "List parameter, mark, expected and predicted value as text"
     expected = pair.expected.arguments
     predicted = pair.predicted.arguments
     return [
@@ -56,7 +56,7 @@ _CLASSES = {"right": "ok", "wrong": "bad", "missing": "bad", "extra": "odd", "ig
 
 
 def _argument(name: str, mark: str, expected: str, predicted: str) -> tuple[str, str]:
-    "CSS class and text of an argument"
+    "Return the CSS class and text of an argument"
     values = {
         "wrong": f"{predicted}, not {expected}",
         "missing": f"missing, should be {expected}",
@@ -66,7 +66,7 @@ def _argument(name: str, mark: str, expected: str, predicted: str) -> tuple[str,
 
 
 def _case(score: TurnScore, prompt: str) -> dict[str, JSON]:
-    "What the page shows of a failed turn"
+    "Collect what the page shows of a failed turn"
     kind = error_kind(score)
     paired = {id(call) for pair in score.pairs for call in (pair.expected, pair.predicted)}
     return {
@@ -134,15 +134,15 @@ class Failures:
         return Table(self.title, header, rows, self.note)
 
     def to_markdown(self) -> str:
-        "The failures as a table"
+        "Write the failures as a table"
         return self._table().to_markdown()
 
     def to_text(self) -> str:
-        "The failures as a table for a terminal"
+        "Write the failures as a table for a terminal"
         return self._table().to_text()
 
     def to_html(self) -> str:
-        "The failures with their arguments in colour"
+        "Write the failures with their arguments in colour"
         cases = [_case(score, self._prompt(score)) for score in self.scores]
         return _TEMPLATE.render(title=self.title, note=self.note, cases=cases)
 

@@ -1,4 +1,4 @@
-"""Base against tuned on one page: verdict, failures, breakdowns, numbers.
+"""Report base against tuned on one page: verdict, failures, breakdowns, numbers.
 
 Two evaluations of the same turns go in; a report comes out that displays itself in a notebook and saves itself as HTML, Markdown and JSON. It begins with the verdict, and with the turns that got worse. The HTML is one file without external requests; everything that comes from a log or a model is escaped."""
 
@@ -35,7 +35,7 @@ from ..text import count, write_atomic
 from ..turn import Example
 
 # %% ../../nbs/09_report/03_page.ipynb #6b87d5c9
-def _shown(total: int, limit: int) -> str:
+def _limit_note(total: int, limit: int) -> str:
     return f"; {limit} are shown, and all are in report.json" if total > limit else ""
 
 
@@ -49,14 +49,14 @@ def _failures(report: "Report", comparison: Comparison) -> list[Failures]:
             worst(lost, report.limit),
             report.prompts,
             f"{count(len(lost), 'turn')} that base had right and tuned has wrong"
-            f"{_shown(len(lost), report.limit)}.",
+            f"{_limit_note(len(lost), report.limit)}.",
         ),
         Failures(
             "Other failures of the tuned model",
             worst(others, report.limit),
             report.prompts,
             f"{count(len(others), 'further turn')} that tuned has wrong"
-            f"{_shown(len(others), report.limit)}.",
+            f"{_limit_note(len(others), report.limit)}.",
         ),
     ]
 
@@ -152,7 +152,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        "One sentence, only as strong as the numbers allow"
+        "Sum up the comparison in one sentence"
         return str(self.comparison)
 
     @property
@@ -194,7 +194,7 @@ class Report:
 def last_messages(
     examples: Sequence[Example],  # The scored turns
 ) -> dict[tuple[str, int], str]:  # (conversation id, turn) to the last message before it
-    "Find what the model was told last, for each turn"
+    "Find the last message before each turn"
     messages = {}
     for example in examples:
         before = example.conversation.messages[: example.turn]

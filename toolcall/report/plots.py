@@ -1,4 +1,4 @@
-"""Two models side by side, with 95 % intervals.
+"""Plot two models side by side, with 95 % intervals.
 
 Two evaluations of the same turns go in; figures come out: metrics side by side, exact match by the size of the problem, errors by kind, the confusion of tools, and latency. Grey is the first model and blue the second. The figures can be read without colour, on light and on dark pages."""
 
@@ -32,7 +32,7 @@ _HEADLINES = (
 )
 _BASE = "#9ca3af"
 _TUNED = "#2563eb"
-_WIDTH = 0.36  # of a bar; two stand beside each other
+_WIDTH = 0.36  # of a bar; two are drawn side by side
 _OFFSET = 0.19
 
 
@@ -76,7 +76,7 @@ def plot_metrics(
 
 # %% ../../nbs/09_report/00_plots.ipynb #e51fe38b
 def _size_groups(scores: Sequence[TurnScore]) -> dict[str, Callable[[TurnScore], JSON]]:
-    "Title to the group of a turn; the turns of a conversation stand in their order"
+    "Map titles to functions that group turns; a conversation's turns must be in order"
     positions: dict[tuple[str, int], int] = {}
     counts: dict[str, int] = {}
     for score in scores:
@@ -167,13 +167,13 @@ def _label(name: str) -> str:
 def _confusion_table(
     scores: Sequence[TurnScore], most: int
 ) -> tuple[list[str], list[str], np.ndarray]:
-    "Rows, columns and counts; of the tools those with the most confusions"
+    "Return rows, columns and counts, for the tools with the most confusions"
     counts = confusion(scores)
     tools = {name for pair in counts for name in pair} - {NONE, MALFORMED}
     wrong: Counter[str] = Counter()
-    for (due, came), count in counts.items():
-        if due != came:
-            wrong.update({due: count, came: count})
+    for (expected, predicted), count in counts.items():
+        if expected != predicted:
+            wrong.update({expected: count, predicted: count})
     drawn = sorted(sorted(tools, key=lambda tool: (-wrong[tool], tool))[:most])
     rows = [*drawn, NONE]
     columns = [*drawn, NONE, MALFORMED]
@@ -184,7 +184,7 @@ def plot_confusion(
     scores: Sequence[TurnScore],  # Turns
     most: int = 15,  # Tools to draw
 ) -> plt.Figure:
-    "Draw which tool was taken for which"
+    "Draw which tool was called in place of which"
     rows, columns, table = _confusion_table(scores, most)
     figure, axes = plt.subplots(figsize=(2.2 + 0.42 * len(columns), 1.6 + 0.34 * len(rows)))
     shares = table / np.maximum(1, table.sum(1, keepdims=True))

@@ -1,4 +1,4 @@
-"""A dry run says what a run will cost, and warns of unusual settings.
+"""Estimate the time and memory of a run by a dry run, and warn of unusual settings.
 
 A model, examples and settings go in; rows, tokens, steps, an estimate of time and memory, and warnings about the settings come out. The largest batch is trained on first, so a run that doesn't fit into memory fails here and not after an hour. Nothing is written, but the model in memory has learned a little: load it again for the run."""
 

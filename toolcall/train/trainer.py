@@ -98,7 +98,7 @@ class ToolTrainer(Trainer):
         if self.args.torch_compile:  # rows have many lengths: compile once for all
             self.accelerator.state.dynamo_plugin.dynamic = True
         self._samplers: dict[int, TreeSampler] = {}
-        self._scored: ExampleDataset | None = None  # dataset of the validation loss
+        self._validation_set: ExampleDataset | None = None  # dataset of the validation loss
 
     def sampler(self, dataset: ExampleDataset, max_examples: int) -> TreeSampler:
         "Plan the rows of a dataset, once"
@@ -114,7 +114,7 @@ class ToolTrainer(Trainer):
         return self._samplers[id(dataset)]
 
     def get_train_dataloader(self) -> DataLoader:
-        "Load token trees, with another plan each epoch"
+        "Load token trees, with a new plan each epoch"
         if self.batches:
             return _make_loader(self, self.train_dataset, self.batches)
         if not self.trees:
@@ -125,7 +125,7 @@ class ToolTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         "Load token trees of the held-out examples"
         held_out = self.eval_dataset if eval_dataset is None else eval_dataset
-        self._scored = dataset = cast(ExampleDataset, held_out)
+        self._validation_set = dataset = cast(ExampleDataset, held_out)
         if not self.trees:
             return super().get_eval_dataloader(eval_dataset)
         rows = self.sampler(dataset, self.args.per_device_eval_batch_size)
@@ -155,8 +155,8 @@ class ToolTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         "Average over the supervised tokens of the global batch"
         count = num_items_in_batch
-        if self._scored and not model.training:
-            count = self._validation_count(self._scored) * len(inputs["input_ids"])
+        if self._validation_set and not model.training:
+            count = self._validation_count(self._validation_set) * len(inputs["input_ids"])
         loss = completion_loss(model, inputs, count=count)
         if model.training and not torch.isfinite(loss):
             raise _not_a_number(self, loss, inputs["label_examples"].tolist())
@@ -172,7 +172,7 @@ class ToolTrainer(Trainer):
         return tokens / self.sampler(dataset, self.args.per_device_eval_batch_size).count
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        "Log tokens, speed and memory beside the loss"
+        "Log tokens, speed and memory with the loss"
         of_validation = any(name.startswith("eval_") for name in logs)
         if self.throughput and ("loss" in logs or of_validation):
             step = self.state.global_step
