@@ -87,17 +87,17 @@ def _answers(
     max_length: int,
 ) -> list[str | None]:
     "Generate an answer to each prompt; None where the prompt leaves no room"
-    from toolcall.chatml.examples import ChatML
+    from toolcall.chatml.renderer import Renderer
     from toolcall.generate.engine import HFEngine
 
-    chatml = ChatML(copy(tokenizer), "function_call")  # the copy gets the style's template
+    renderer = Renderer(copy(tokenizer), "function_call")  # the copy gets the style's template
     ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     budgets = [max_length - len(prompt_ids) for prompt_ids in ids]
     fitting = [number for number, budget in enumerate(budgets) if budget > 0]
     texts: list[str | None] = [None] * len(prompts)
     if not fitting:
         return texts
-    engine = HFEngine(model, chatml, max_new_tokens=max(budgets))
+    engine = HFEngine(model, renderer, max_new_tokens=max(budgets))
     for number, output in zip(fitting, engine.generate([ids[number] for number in fitting])):
         texts[number] = output.text
         if output.new_tokens > budgets[number]:

@@ -214,13 +214,13 @@ def _inspect(options: argparse.Namespace) -> int:
     _argument("checkpoint", help="a folder, the embedded model's name, or a Hub id"),
 )
 def _chat(options: argparse.Namespace) -> int:
-    from toolcall.chatml.examples import ChatML
+    from toolcall.chatml.renderer import Renderer
     from toolcall.generate.engine import HFEngine
     from toolcall.generate.tools import ToolCaller
     from toolcall.models import fast_dtype, load_model
 
     model, tokenizer = load_model(options.checkpoint, dtype=fast_dtype())
-    engine = HFEngine(model, ChatML(tokenizer))
+    engine = HFEngine(model, Renderer(tokenizer))
     caller = ToolCaller(engine, sample_functions(), schemas=SAMPLE_TOOLS)
     print("Tools:", ", ".join(caller.functions), "- an empty end (Ctrl-D) leaves")
     chat(caller, sys.stdin)
