@@ -136,7 +136,7 @@ def encode(
     conversations: Iterable[Conversation],  # What to encode
     *,
     max_length: int | None = None,  # Most tokens of an example
-    too_long: str | Sequence[str] = "reject",  # May lose: prune_tools, drop_oldest, or nothing
+    too_long: str | Sequence[str] = "reject",  # reject, prune_tools, drop_oldest, or a list
     seed: int = 0,  # Decides which tools go first
     workers: int = 1,  # Processes; more than one pays from some ten thousand turns on
 ) -> Encoded:  # Examples, rejects and counts

@@ -241,7 +241,7 @@ class ChatML(Renderer):
         conversation: Conversation,  # Every trainable turn becomes an example
         *,
         max_length: int | None = None,  # Most tokens of prompt and completion together
-        too_long: str | Sequence[str] = "reject",  # May lose: prune_tools, drop_oldest, or nothing
+        too_long: str | Sequence[str] = "reject",  # reject, prune_tools, drop_oldest, or a list
         seed: int = 0,  # Decides which tools go first
     ) -> Iterator[Example | TurnReject]:  # One item a turn
         "Encode the turns of a conversation, each proven or refused"
@@ -260,7 +260,7 @@ class ChatML(Renderer):
         batches: Iterable[Sequence[Conversation]],  # Every trainable turn becomes an example
         *,
         max_length: int | None = None,  # Most tokens of prompt and completion together
-        too_long: str | Sequence[str] = "reject",  # May lose: prune_tools, drop_oldest, or nothing
+        too_long: str | Sequence[str] = "reject",  # reject, prune_tools, drop_oldest, or a list
         seed: int = 0,  # Decides which tools go first
     ) -> Iterator[list[Example | TurnReject]]:  # One list a batch, one item a turn, in order
         "Encode batch after batch; while one is tokenised, the next is rendered"
