@@ -13,6 +13,14 @@ __all__ = ['ToolcallError', 'ConversationError', 'MergedRecord', 'LogError', 'Cu
 class ToolcallError(ValueError):
     "Base class: something is wrong with the input, the settings or the environment"
 
+    def __init__(
+        self,
+        message: str,  # What is wrong, with the value and what would be right
+    ):
+        from toolcall.text import printable
+
+        super().__init__(printable(message))
+
 
 class ConversationError(ToolcallError):
     "A record, message, tool or call that can't be part of a conversation"
