@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from collections import Counter
 from copy import copy
 from functools import cache
 from importlib.metadata import distribution
@@ -19,6 +20,27 @@ settings.register_profile(
 settings.load_profile("fixed")
 
 ROOT = Path(__file__).resolve().parent.parent
+ATTEMPTED: Counter[str] = Counter()  # cases of each kind of attack
+FAILED: Counter[str] = Counter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    "Count the cases that are marked `attack(kind)`"
+    report = yield
+    marker = item.get_closest_marker("attack")
+    if marker and (report.when == "call" or report.failed):
+        ATTEMPTED[marker.args[0]] += report.when == "call"
+        FAILED[marker.args[0]] += report.failed
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    "Print what was attempted and what failed; SECURITY.md holds the same table"
+    if ATTEMPTED:
+        terminalreporter.section("attacks: attempted, failed")
+    for kind, attempted in sorted(ATTEMPTED.items()):
+        terminalreporter.write_line(f"{kind:24} {attempted:5} {FAILED[kind]:5}")
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,7 @@ def uninterrupted(tmp_path_factory):
     return losses(folder)
 
 
+@pytest.mark.attack("kill")
 @pytest.mark.parametrize("kill_at", [5, 9])
 def test_kill_and_go_on(kill_at, uninterrupted, tmp_path):
     assert start(tmp_path, kill_at) == -signal.SIGKILL

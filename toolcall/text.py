@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,12 @@ def _finite(text: str) -> float:
 def _unique_keys(pairs: list[tuple[str, JSON]]) -> dict:
     result = dict(pairs)
     if len(result) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"key {counts.most_common(1)[0][0]!r} twice")
     return result
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-_UNIQUE = json.JSONDecoder(
+_DECODER = json.JSONDecoder(
     parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys
 )
 
@@ -57,11 +57,9 @@ _UNIQUE = json.JSONDecoder(
 def decode_at(
     text: str,  # Text that holds JSON
     start: int = 0,  # Where the value begins
-    *,
-    unique: bool = False,  # Also refuse an object that has a key twice
 ) -> tuple[JSON, int]:  # The value, and where it ends
-    "Decode the JSON value at a position: finite numbers, whole characters; else raise `ValueError`"
-    value, end = (_UNIQUE if unique else _DECODER).raw_decode(text, start)
+    "Decode a JSON value: finite numbers, whole characters, each key once; else raise `ValueError`"
+    value, end = _DECODER.raw_decode(text, start)
     if text.find("\\ud", start, end) >= 0 or text.find("\\uD", start, end) >= 0:
         try:
             dumps(value).encode("utf-8")
@@ -103,7 +101,7 @@ def excerpt(
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
-# %% ../nbs/00_record/00_text.ipynb #7f6bbafd
+# %% ../nbs/00_record/00_text.ipynb #5322b573
 # control characters, and the marks that change the direction of writing
 _ACTS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069"
 _TERMINAL = re.compile(rf"[{_ACTS}]+")

@@ -118,7 +118,7 @@ def _read_call(
             return "cut before the call's end"
         return f"no JSON object where a call should be: {text[body : body + 20]!r}"
     try:
-        value, end = decode_at(text, body, unique=True)
+        value, end = decode_at(text, body)
     except (ValueError, RecursionError) as error:
         complete = closing in text[body:] if closing else text.rstrip().endswith(("}", "]"))
         return f"not JSON: {error}" if complete else "cut before the call's end"
@@ -197,7 +197,7 @@ def _read_named_call(reader: OutputReader, head: re.Match) -> str:
     "Read the arguments after `name[ARGS]`; return what is wrong, or ''"
     text = reader.text
     try:
-        value, end = decode_at(text, head.end(), unique=True)
+        value, end = decode_at(text, head.end())
     except (ValueError, RecursionError) as error:
         complete = text.rstrip().endswith("}")
         return f"not JSON: {error}" if complete else "cut before the call's end"
