@@ -10,10 +10,17 @@ __all__ = ['collapse_prefixes']
 # %% ../../nbs/03_curate/02_history.ipynb #1c869134
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ..conversation import Conversation
+from toolcall.curate.context import (
+    condensed_records,
+    dialogue_keys,
+    few_shot_ends,
+    message_key,
+    session_id,
+)
 from .selection import failed_turns
 from .steps import Step, make_step, mask_turns
 
@@ -40,60 +47,87 @@ def prefix_keys(
     return keys
 
 # %% ../../nbs/03_curate/02_history.ipynb #6e1e57c4
-@dataclass
+def _turn_keys(conversation: Conversation) -> dict[int, tuple[str, str]]:
+    "Session and content of each turn that carries loss"
+    session = session_id(conversation)
+    if not session:
+        keys = dialogue_keys(conversation)
+        return {turn: (session, keys[turn]) for turn in conversation.turns}
+    messages = conversation.messages
+    return {turn: (session, message_key(messages[turn])) for turn in conversation.turns}
+
+
 class _TurnIndex:
-    "Where the turns of the remaining records count"
+    "How often each turn of a session counts"
 
-    responses: set[str] = field(default_factory=set)  # keys of turns that are a response
-    cut: set[str] = field(default_factory=set)  # keys of responses that are incomplete
-    seen: set[str] = field(default_factory=set)  # keys of turns that an earlier history has
+    def __init__(self) -> None:
+        self.counted: Counter[tuple[str, str]] = Counter()
+        self.responses: set[tuple[str, str]] = set()  # of merged records as well
+        self.failed: dict[tuple[str, str], str] = {}  # reasons, from any record
+        self.succeeded: set[tuple[str, str]] = set()  # calls that have a result in some record
 
-    def add(self, conversation: Conversation, keys: list[str], *, merged: bool) -> None:
-        "Add the responses of a record"
-        if not keys:
-            return
+    def add_responses(self, conversation: Conversation, *, merged: bool) -> None:
+        "Count the responses of a record, unless it is merged into another"
+        keys = _turn_keys(conversation)
+        start = conversation.meta["response_at"]
+        responses = [key for turn, key in keys.items() if turn >= start]
+        self.responses.update(responses)
         if not merged:
-            self.responses.update(keys[conversation.meta["response_at"] :])
+            self.counted.update(responses)
         failed = failed_turns(conversation)
-        self.cut.update(keys[turn] for turn, reason in failed.items() if reason == "cut")
+        for turn, key in keys.items():
+            following = conversation.messages[turn + 1 : turn + 2]
+            if turn in failed:
+                self.failed[key] = failed[turn]
+            elif following and following[0]["role"] == "tool":
+                self.succeeded.add(key)
 
-    def repeated(self, conversation: Conversation, keys: list[str]) -> dict[int, str]:
-        "The turns of a record's history that count elsewhere, with the reason"
+    def repeated(self, conversation: Conversation, *, condensed: bool = False) -> dict[int, str]:
+        "The turns of a record that count elsewhere or nowhere, with the reason"
+        here: Counter[tuple[str, str]] = Counter()
         reasons: dict[int, str] = {}
-        for turn in conversation.turns if keys else ():
-            if turn >= conversation.meta["response_at"]:
-                break
-            key = keys[turn]
-            if key in self.cut:
-                reasons[turn] = "cut"
-            elif key in self.responses or key in self.seen:
+        for turn, key in _turn_keys(conversation).items():
+            here[key] += turn < conversation.meta["response_at"]
+            if key in self.failed and key not in self.succeeded:
+                reasons[turn] = self.failed[key]
+            elif turn >= conversation.meta["response_at"]:
+                continue
+            elif here[key] <= self.counted[key]:
                 reasons[turn] = "repeated_turn"
-            self.seen.add(key)
+            elif condensed and key not in self.responses:
+                reasons[turn] = "condensed_history"
+        for key, times in here.items():
+            self.counted[key] = max(self.counted[key], times)
         return reasons
 
 # %% ../../nbs/03_curate/02_history.ipynb #185700a8
 def collapse_prefixes(
     conversations: Sequence[Conversation],  # Of one log
-) -> Step:  # Merged as `prefix_of`; turns of a history masked as `repeated_turn` or `cut`
-    "Count each assistant turn of a request log once"
+) -> Step:  # Merged as `prefix_of`; turns of a history masked as `repeated_turn`, `cut`, …
+    "Count each assistant turn of a request log once, and no turn that is context alone"
     keys = [prefix_keys(c) for c in conversations]
     continued = {key for record_keys in keys for key in record_keys[:-1]}
+    merged = [record_keys[-1] in continued for record_keys in keys]
     index = _TurnIndex()
-    dialogues: list[list[str]] = []
     scores: dict[str, dict[str, float]] = {}  # of merged records, by their last key
-    for c, record_keys in zip(conversations, keys):
-        merged = record_keys[-1] in continued
-        dialogues.append(prefix_keys(c, dialogue_only=True) if "response_at" in c.meta else [])
-        index.add(c, dialogues[-1], merged=merged)
-        if merged and "scores" in c.meta:
+    for c, record_keys, is_merged in zip(conversations, keys, merged):
+        if "response_at" in c.meta:
+            index.add_responses(c, merged=is_merged)
+        if is_merged and "scores" in c.meta:
             scores[record_keys[-1]] = c.meta["scores"]
+    examples = few_shot_ends(conversations)
+    condensed = condensed_records(conversations)
     after: list[tuple[Conversation | None, str]] = []
-    for c, record_keys, dialogue in zip(conversations, keys, dialogues):
-        if record_keys[-1] in continued:
+    for number, (c, record_keys) in enumerate(zip(conversations, keys)):
+        if merged[number]:
             after.append((None, "prefix_of"))
             continue
-        reasons = index.repeated(c, dialogue)
-        facts = _dialogue_keys(c, dialogue) | _inherited_scores(c, record_keys, scores)
+        facts = _inherited_scores(c, record_keys, scores)
+        reasons: dict[int, str] = {}
+        if "response_at" in c.meta:
+            reasons = index.repeated(c, condensed=number in condensed)
+            reasons |= {turn: "few_shot" for turn in c.turns if turn <= examples[number]}
+            facts |= _dialogue_keys(c, examples[number] + 1)
         after.append((mask_turns(c.relabel(c.id, **facts) if facts else c, reasons), ""))
     return make_step("repeated history", conversations, after, merged=True)
 
@@ -109,10 +143,12 @@ def _inherited_scores(conversation: Conversation, keys: list[str], scores: dict)
 _GREETING_BYTES = 24  # a shorter text of the user counts as a greeting
 
 
-def _dialogue_keys(conversation: Conversation, keys: list[str]) -> dict[str, str]:
+def _dialogue_keys(conversation: Conversation, start: int) -> dict[str, str]:
+    "Keys of the first exchange and of the first turn that answers more than a greeting"
     facts: dict[str, str] = {}
     user_bytes = 0
-    for message, key in zip(conversation.messages, keys):
+    keys = prefix_keys(conversation, dialogue_only=True)
+    for message, key in list(zip(conversation.messages, keys))[start:]:
         if message["role"] == "user":
             user_bytes += len(message["content"].encode())
         elif message["role"] == "assistant":
