@@ -120,3 +120,21 @@ def test_small_logs_have_something_to_train_on_and_to_test(size):
     for seed in range(6):
         splits = split(log, seed=seed)
         assert splits.train and splits.test and find_leaks(splits) == []
+
+
+def test_an_id_that_stands_for_all_ties_nothing_and_is_named():
+    def record(n: int, **meta) -> Conversation:
+        messages = [
+            {"role": "user", "content": f"Please find item {n * 7919} for desk {n}"},
+            {"role": "assistant", "content": f"Found {n}."},
+        ]
+        return Conversation(str(n), messages, [], meta)
+
+    records = [record(n, conversation_id="default", user_id=f"u{n}") for n in range(60)]
+    sets = split(records)
+    assert min(map(len, (sets.train, sets.test))) > 0 and find_leaks(sets) == []
+    assert 'conversation_id "default" stands in 60 conversations' in repr(sets)
+    one_user = split([record(n, user_id="service") for n in range(60)])
+    assert one_user.test and 'user_id "service"' in repr(one_user)
+    with pytest.raises(CurateError, match="can't be split"):
+        split([record(n, conversation_id="c") for n in range(10)])  # may be one conversation

@@ -7,15 +7,15 @@ The requests of a log go in. Two kinds of history come out: examples that a prom
 # %% auto #0
 __all__ = ['few_shot_ends', 'condensed_records']
 
-# %% ../../nbs/03_curate/02_context.ipynb #f73cf78e
+# %% ../../nbs/03_curate/02_context.ipynb #1bcb9f27
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Sequence
 
 from ..conversation import Conversation
 
-# %% ../../nbs/03_curate/02_context.ipynb #583281b0
+# %% ../../nbs/03_curate/02_context.ipynb #e94f1998
 def message_key(
     message: dict,  # Of a conversation
 ) -> str:  # Text of its calls, else its words
@@ -25,16 +25,39 @@ def message_key(
         return json.dumps(functions, sort_keys=True)
     return " ".join(message["content"].split())
 
-# %% ../../nbs/03_curate/02_context.ipynb #26d4f7c5
+# %% ../../nbs/03_curate/02_context.ipynb #3efac71b
+_MANY = 20  # different first questions
+
+
+def constant_ids(
+    conversations: Sequence[Conversation],  # Of one log
+) -> dict[tuple[str, str], int]:  # Key and value of each such id → conversations that have it
+    "Find ids that stand for all"
+    numbers: Counter[tuple[str, str]] = Counter()
+    questions: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for c in conversations:
+        first = next((message_key(m) for m in c.messages if m["role"] == "user"), "")
+        for key in ("conversation_id", "user_id"):
+            if key in c.meta:
+                id = (key, str(c.meta[key]))
+                numbers[id] += 1
+                questions[id].add(first)
+    half = len(conversations) / 2
+    return {id: n for id, n in numbers.items() if n > half and len(questions[id]) >= _MANY}
+
+# %% ../../nbs/03_curate/02_context.ipynb #8d115b34
 def session_id(
     conversation: Conversation,  # Of a log
+    constant: Container[tuple[str, str]] = (),  # From `constant_ids`
 ) -> str:  # Empty where the log knows neither conversation nor user
     "Name the session of a request"
-    meta = conversation.meta
-    ids = (meta[key] for key in ("conversation_id", "user_id") if key in meta)
-    return str(next(ids, ""))
+    for key in ("conversation_id", "user_id"):
+        value = str(conversation.meta.get(key, ""))
+        if value and (key, value) not in constant:
+            return value
+    return ""
 
-# %% ../../nbs/03_curate/02_context.ipynb #1ce91e67
+# %% ../../nbs/03_curate/02_context.ipynb #e47b5d55
 def dialogue_keys(
     conversation: Conversation,  # Of a log
 ) -> dict[int, str]:  # Place of each assistant turn → hash of the dialogue up to it
@@ -48,7 +71,7 @@ def dialogue_keys(
             keys[i] = running.hexdigest()
     return keys
 
-# %% ../../nbs/03_curate/02_context.ipynb #ab871d12
+# %% ../../nbs/03_curate/02_context.ipynb #3f4f67a2
 _SESSIONS = 3  # sessions with different questions after the same beginning
 
 
@@ -68,6 +91,7 @@ class _Beginning:
 
 def few_shot_ends(
     conversations: Sequence[Conversation],  # Of one log
+    constant: Container[tuple[str, str]] = (),  # Ids that name no session
 ) -> list[int]:  # One each: the place of its last example turn; -1 without examples
     "Find the examples in the prompts of requests"
     beginnings: dict[str, _Beginning] = defaultdict(_Beginning)
@@ -80,7 +104,7 @@ def few_shot_ends(
             if place + 1 < len(messages) and messages[place + 1]["role"] == "user":
                 beginning.requests += 1
                 beginning.questions.add(message_key(messages[place + 1]))
-                if session := session_id(conversation):
+                if session := session_id(conversation, constant):
                     beginning.sessions.add(session)
     requests = sum(map(bool, keys))
     examples = {key for key, beginning in beginnings.items() if beginning.is_example(requests)}
@@ -89,12 +113,14 @@ def few_shot_ends(
         for by_place in keys
     ]
 
-# %% ../../nbs/03_curate/02_context.ipynb #5a1069be
-def _by_session(conversations: Sequence[Conversation]) -> dict[str, list[int]]:
+# %% ../../nbs/03_curate/02_context.ipynb #305c31ec
+def _by_session(
+    conversations: Sequence[Conversation], constant: Container[tuple[str, str]]
+) -> dict[str, list[int]]:
     "Numbers of the requests of each known session, in the order of their times"
     sessions: dict[str, list[int]] = defaultdict(list)
     for number, c in enumerate(conversations):
-        if "response_at" in c.meta and (id := session_id(c)):
+        if "response_at" in c.meta and (id := session_id(c, constant)):
             sessions[id].append(number)
 
     def time(number: int) -> float:
@@ -105,10 +131,11 @@ def _by_session(conversations: Sequence[Conversation]) -> dict[str, list[int]]:
 
 def condensed_records(
     conversations: Sequence[Conversation],  # Of one log
+    constant: Container[tuple[str, str]] = (),  # Ids that name no session
 ) -> set[int]:  # Numbers of the requests
     "Find the requests whose history was replaced by a summary"
     condensed: set[int] = set()
-    for numbers in _by_session(conversations).values():
+    for numbers in _by_session(conversations, constant).values():
         known: set[str] = set()
         for number in numbers:
             c = conversations[number]

@@ -11,11 +11,12 @@ __all__ = ['collapse_prefixes']
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from ..conversation import Conversation
 from toolcall.curate.context import (
     condensed_records,
+    constant_ids,
     dialogue_keys,
     few_shot_ends,
     message_key,
@@ -47,9 +48,11 @@ def prefix_keys(
     return keys
 
 # %% ../../nbs/03_curate/02_history.ipynb #6e1e57c4
-def _turn_keys(conversation: Conversation) -> dict[int, tuple[str, str]]:
+def _turn_keys(
+    conversation: Conversation, constant: Container[tuple[str, str]]
+) -> dict[int, tuple[str, str]]:
     "Session and content of each turn that carries loss"
-    session = session_id(conversation)
+    session = session_id(conversation, constant)
     if not session:
         keys = dialogue_keys(conversation)
         return {turn: (session, keys[turn]) for turn in conversation.turns}
@@ -60,7 +63,8 @@ def _turn_keys(conversation: Conversation) -> dict[int, tuple[str, str]]:
 class _TurnIndex:
     "How often each turn of a session counts"
 
-    def __init__(self) -> None:
+    def __init__(self, constant: Container[tuple[str, str]] = ()) -> None:
+        self.constant = constant  # ids that name no session
         self.counted: Counter[tuple[str, str]] = Counter()
         self.responses: set[tuple[str, str]] = set()  # of merged records as well
         self.failed: dict[tuple[str, str], str] = {}  # reasons, from any record
@@ -68,7 +72,7 @@ class _TurnIndex:
 
     def add_responses(self, conversation: Conversation, *, merged: bool) -> None:
         "Count the responses of a record, unless it is merged into another"
-        keys = _turn_keys(conversation)
+        keys = _turn_keys(conversation, self.constant)
         start = conversation.meta["response_at"]
         responses = [key for turn, key in keys.items() if turn >= start]
         self.responses.update(responses)
@@ -86,7 +90,7 @@ class _TurnIndex:
         "The turns of a record that count elsewhere or nowhere, with the reason"
         here: Counter[tuple[str, str]] = Counter()
         reasons: dict[int, str] = {}
-        for turn, key in _turn_keys(conversation).items():
+        for turn, key in _turn_keys(conversation, self.constant).items():
             here[key] += turn < conversation.meta["response_at"]
             if key in self.failed and key not in self.succeeded:
                 reasons[turn] = self.failed[key]
@@ -108,15 +112,16 @@ def collapse_prefixes(
     keys = [prefix_keys(c) for c in conversations]
     continued = {key for record_keys in keys for key in record_keys[:-1]}
     merged = [record_keys[-1] in continued for record_keys in keys]
-    index = _TurnIndex()
+    constant = constant_ids(conversations)
+    index = _TurnIndex(constant)
     scores: dict[str, dict[str, float]] = {}  # of merged records, by their last key
     for c, record_keys, is_merged in zip(conversations, keys, merged):
         if "response_at" in c.meta:
             index.add_responses(c, merged=is_merged)
         if is_merged and "scores" in c.meta:
             scores[record_keys[-1]] = c.meta["scores"]
-    examples = few_shot_ends(conversations)
-    condensed = condensed_records(conversations)
+    examples = few_shot_ends(conversations, constant)
+    condensed = condensed_records(conversations, constant)
     after: list[tuple[Conversation | None, str]] = []
     for number, (c, record_keys) in enumerate(zip(conversations, keys)):
         if merged[number]:
@@ -129,7 +134,10 @@ def collapse_prefixes(
             reasons |= {turn: "few_shot" for turn in c.turns if turn <= examples[number]}
             facts |= _dialogue_keys(c, examples[number] + 1)
         after.append((mask_turns(c.relabel(c.id, **facts) if facts else c, reasons), ""))
-    return make_step("repeated history", conversations, after, merged=True)
+    notes = {
+        f"conversations with {key} {id!r}, which names none": n for (key, id), n in constant.items()
+    }
+    return make_step("repeated history", conversations, after, merged=True, notes=notes)
 
 
 def _inherited_scores(conversation: Conversation, keys: list[str], scores: dict) -> dict:

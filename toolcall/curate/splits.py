@@ -14,17 +14,35 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..conversation import Conversation
+from .context import constant_ids
 from .similar import NearDuplicates, user_text
 from ..errors import CurateError
 from ..formats.fields import parse_time
-from ..text import fingerprint
+from ..text import count, escape_markdown, excerpt, fingerprint
 
 # %% ../../nbs/03_curate/08_splits.ipynb #21ff55b6
-def _ties(conversation: Conversation, by_user: bool) -> list[str]:
-    meta = conversation.meta
-    ties = [] if "conversation_id" in meta else [f"conversation_id {conversation.id}"]
-    keys = ["conversation_id", *(["user_id"] if by_user else []), "task_id", "history"]
-    return ties + [f"{key} {meta[key]}" for key in keys if meta.get(key) is not None]
+@dataclass(frozen=True)
+class _Ties:
+    "What ties conversations together"
+
+    by_user: bool
+    constant: dict[tuple[str, str], int] = field(default_factory=dict)  # Ids that stand for all
+
+    def _known(self, conversation: Conversation, keys: Sequence[str]) -> list[tuple[str, str]]:
+        facts = [(key, str(conversation.meta.get(key) or "")) for key in keys]
+        return [fact for fact in facts if fact[1] and fact not in self.constant]
+
+    def of(self, conversation: Conversation) -> list[str]:
+        "Each tie of a conversation as text"
+        has_id = "conversation_id" in conversation.meta
+        ties = [] if has_id else [f"conversation_id {conversation.id}"]
+        keys = ["conversation_id", *(["user_id"] if self.by_user else []), "task_id", "history"]
+        return ties + [" ".join(fact) for fact in self._known(conversation, keys)]
+
+    def chance(self, conversation: Conversation, seed: int) -> float:
+        "A number from 0 to 1 that doesn't change when the conversation goes on"
+        known = self._known(conversation, ("conversation_id", "task_id", "opening"))
+        return int(fingerprint([seed, known[0][1] if known else conversation.id]), 16) / 2**64
 
 # %% ../../nbs/03_curate/08_splits.ipynb #0fd76a4f
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class Splits:
     test: list[Conversation]
     bridges: list[Conversation] = field(default_factory=list)  # Left out: tied to two sets
     groups: dict[str, int] = field(default_factory=dict)  # Set → groups of tied conversations
+    constant: dict[tuple[str, str], int] = field(default_factory=dict)  # Ids that tie nothing
 
     def items(self) -> Iterable[tuple[str, list[Conversation]]]:
         "Name and conversations of each set"
@@ -59,6 +78,12 @@ class Splits:
             for name, part in self.parts.items()
         }
 
+    def _constant_notes(self) -> list[str]:
+        return [
+            f"{key} {excerpt(value)} stands in {count(n, 'conversation')} with different questions"
+            for (key, value), n in self.constant.items()
+        ]
+
     def __repr__(self) -> str:
         lines = []
         for name, counts in self.report.items():
@@ -66,6 +91,7 @@ class Splits:
             lines.append(f"{name:>10}: {text}")
         if self.bridges:
             lines.append(f"{'left out':>10}: {len(self.bridges):,} conversations tied to two sets")
+        lines += [f"{'no tie':>10}: {note}" for note in self._constant_notes()]
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:
@@ -75,14 +101,16 @@ class Splits:
             lines.append(f"| {name} | " + " | ".join(f"{n:,}" for n in counts.values()) + " |")
         if self.bridges:
             lines.append(f"| left out, tied to two sets | {len(self.bridges):,} | | | |")
+        notes = map(escape_markdown, self._constant_notes())
+        lines += [f"| no tie: {note} | | | | |" for note in notes]
         return "\n".join(lines)
 
 # %% ../../nbs/03_curate/08_splits.ipynb #8d31346f
 class _Placement:
     "Places records one after the other"
 
-    def __init__(self, by_user: bool):
-        self.by_user = by_user
+    def __init__(self, ties: _Ties):
+        self.ties = ties
         self.index = NearDuplicates()
         self.set_of_tie: dict[str, str] = {}
         self.set_of_entry: dict[int, str] = {}  # by the number of the entry in `index`
@@ -91,7 +119,7 @@ class _Placement:
     def place(self, conversation: Conversation, choose: Callable[[], str]) -> str | None:
         "The set of a record, or None for a bridge; `choose` decides for a new group"
         text = user_text(conversation)
-        ties = _ties(conversation, self.by_user)
+        ties = self.ties.of(conversation)
         names = {self.set_of_tie[tie] for tie in ties if tie in self.set_of_tie}
         names |= {self.set_of_entry[i] for i in self.index.find(text)}
         if len(names) > 1:
@@ -105,36 +133,28 @@ class _Placement:
         return name
 
 
-def _chance(conversation: Conversation, seed: int) -> float:
-    "A number from 0 to 1 that doesn't change when the conversation goes on or its tools change"
-    keys = ("conversation_id", "task_id", "opening")
-    known = [conversation.meta[key] for key in keys if conversation.meta.get(key)]
-    return int(fingerprint([seed, known[0] if known else conversation.id]), 16) / 2**64
-
-
-def _choose_set(conversation: Conversation, seed: int, test: float, validation: float) -> str:
-    chance = _chance(conversation, seed)
+def _choose_set(chance: float, test: float, validation: float) -> str:
     if chance < test:
         return "test"
     return "validation" if chance < test + validation else "train"
 
 # %% ../../nbs/03_curate/08_splits.ipynb #b90b3c87
 def _fill_empty_sets(
-    conversations: Sequence[Conversation], places: dict[int, str | None], seed: int, by_user: bool
+    conversations: Sequence[Conversation], places: dict[int, str | None], seed: int, ties: _Ties
 ) -> None:
     placed = [i for i, name in places.items() if name]
-    order = sorted(placed, key=lambda i: _chance(conversations[i], seed))
+    order = sorted(placed, key=lambda i: ties.chance(conversations[i], seed))
     for name, candidates in (("test", order[:1]), ("train", order[-1:])):
         if candidates and name not in places.values():
-            group = _group_of(conversations, candidates[0], by_user)
+            group = _group_of(conversations, candidates[0], ties)
             if len(group) < len(conversations):
                 places.update(dict.fromkeys(group, name))
 
 
-def _group_of(conversations: Sequence[Conversation], start: int, by_user: bool) -> list[int]:
+def _group_of(conversations: Sequence[Conversation], start: int, ties: _Ties) -> list[int]:
     "All records that are tied to one, directly or through others; for logs of a few records"
     index = NearDuplicates()
-    ties = [set(_ties(c, by_user)) for c in conversations]
+    ties_of = [set(ties.of(c)) for c in conversations]
     texts = [user_text(c) for c in conversations]
     for text in texts:
         index.add(text)
@@ -143,7 +163,7 @@ def _group_of(conversations: Sequence[Conversation], start: int, by_user: bool) 
     while queue:
         i = queue.pop()
         linked = set(index.find(texts[i]))
-        linked |= {j for j in range(len(conversations)) if ties[i] & ties[j]}
+        linked |= {j for j in range(len(conversations)) if ties_of[i] & ties_of[j]}
         queue += linked - reached
         reached |= linked
     return sorted(reached)
@@ -193,7 +213,8 @@ def split(
     "Split into sets without ties between them, or raise `CurateError`"
     _check_shares(validation, test)
     conversations = list(conversations)
-    placement = _Placement(by_user)
+    ties = _Ties(by_user, constant_ids(conversations))
+    placement = _Placement(ties)
     places: dict[int, str | None] = {}
     if hold_out:
         for i in [i for i, c in enumerate(conversations) if hold_out(c)]:
@@ -201,11 +222,13 @@ def split(
     test_share = 0 if hold_out else test
     for i, c in enumerate(conversations):
         if i not in places:
-            place = placement.place(c, partial(_choose_set, c, seed, test_share, validation))
+            place = placement.place(
+                c, partial(_choose_set, ties.chance(c, seed), test_share, validation)
+            )
             tied_to_held_out = hold_out and place == "test"
             places[i] = None if tied_to_held_out else place
     if not hold_out:
-        _fill_empty_sets(conversations, places, seed, by_user)
+        _fill_empty_sets(conversations, places, seed, ties)
     parts: dict[str, list[Conversation]] = {"train": [], "validation": [], "test": []}
     bridges = []
     for i, c in enumerate(conversations):
@@ -216,7 +239,8 @@ def split(
             parts[place].append(c)
     if not parts["train"] or not parts["test"]:
         raise CurateError(_why_empty(parts, placement, hold_out is not None))
-    return Splits(**parts, bridges=bridges, groups=dict(placement.groups))
+    groups = dict(placement.groups)
+    return Splits(**parts, bridges=bridges, groups=groups, constant=ties.constant)
 
 # %% ../../nbs/03_curate/08_splits.ipynb #3334136c
 def find_leaks(
@@ -226,14 +250,15 @@ def find_leaks(
 ) -> list[tuple[str, str, str]]:  # Held-out id, training id, and what ties them
     "List what ties the held-out sets to the training set"
     index = NearDuplicates()
+    ties = _Ties(by_user, splits.constant)
     id_of_tie: dict[str, str] = {}
     id_of_entry: dict[int, str] = {}
     for c in splits.train:
         id_of_entry.setdefault(index.add(user_text(c)), c.id)
-        id_of_tie |= {tie: c.id for tie in _ties(c, by_user)}
+        id_of_tie |= {tie: c.id for tie in ties.of(c)}
     leaks = []
     for c in splits.validation + splits.test:
-        leaks += [(c.id, id_of_tie[tie], tie) for tie in _ties(c, by_user) if tie in id_of_tie]
+        leaks += [(c.id, id_of_tie[tie], tie) for tie in ties.of(c) if tie in id_of_tie]
         similar = index.find(user_text(c))[:1]
         leaks += [(c.id, id_of_entry[i], "nearly equal request") for i in similar]
     return leaks
