@@ -10,6 +10,7 @@ from toolcall.conversation import Conversation, ToolCall
 from toolcall.curate import curate, split
 from toolcall.curate.similar import shingles, user_text
 from toolcall.curate.splits import find_leaks
+from toolcall.errors import CurateError
 
 WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey", "lime", "teal"]
 WORDS += ["navy", "plum", "rose", "sand", "mint", "ruby", "jade", "onyx", "opal", "pearl"]
