@@ -7,13 +7,13 @@ An answer's text goes in. Where it holds the markup with which a family of model
 # %% auto #0
 __all__ = ['find_markup', 'read_text_calls']
 
-# %% ../../nbs/01_formats/01_text_calls.ipynb #6788cc48
+# %% ../../nbs/01_formats/01_text_calls.ipynb #da225180
 import re
 from collections.abc import Sequence
 
 from ..text import JSON
 
-# %% ../../nbs/01_formats/01_text_calls.ipynb #8cf442ec
+# %% ../../nbs/01_formats/01_text_calls.ipynb #37e4c6b1
 _OPENINGS = {
     "function_xml": r"<function=\w",
     "glm": r"<arg_key>",
@@ -42,7 +42,7 @@ def find_markup(
     families = {match.lastgroup for match in _MARKUP.finditer(text)}
     return next((name for name in _OPENINGS if name in families), "")
 
-# %% ../../nbs/01_formats/01_text_calls.ipynb #e2030ac5
+# %% ../../nbs/01_formats/01_text_calls.ipynb #b60e9870
 def read_text_calls(
     text: str,  # An assistant's text
     family: str,  # From `find_markup`
