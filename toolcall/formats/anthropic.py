@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #35ba5e36
-_HOSTED = (
-    "server_tool_use",
-    "mcp_tool_use",
-    "mcp_tool_result",
-    "web_search_tool_result",
-    "web_fetch_tool_result",
-    "code_execution_tool_result",
+_BLOCKS = (
+    "tool_use",
+    "tool_result",
+    "thinking",
+    "redacted_thinking",
+    "compaction",
+    "cache_point",
 )
-_BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking", *_HOSTED)
+
+
+def _is_hosted(kind: JSON) -> bool:
+    "Whether a block is the trace of a tool that the provider runs"
+    return isinstance(kind, str) and kind.endswith(("_tool_use", "_tool_result"))
 
 
 def _read_block(part: JSON) -> JSON:
@@ -62,18 +66,38 @@ def _is_block(part: JSON) -> bool:
     if not isinstance(part, dict):
         return False
     kind = part.get("type")
-    return (isinstance(kind, str) and kind in _BLOCKS) or _read_block(part) is not part
+    if isinstance(kind, str) and (kind in _BLOCKS or _is_hosted(kind)):
+        return True
+    return _read_block(part) is not part
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #653d056c
+def _read_call(block: dict, extra: dict, draft: "Draft") -> None:
+    function = {"name": block.get("name"), "arguments": block.get("input")}
+    if not function["arguments"] and isinstance(block.get("partial_json"), str):
+        function["arguments"] = block["partial_json"]
+    call = {"id": block.get("id"), "function": function}
+    extra["tool_calls"] = [*extra.get("tool_calls", []), call]
+    caller = block["caller"] if isinstance(block.get("caller"), dict) else {}
+    if caller.get("type", "direct") != "direct":
+        draft.warn("called_by_code")
+        extra |= {"weight": 0, "hosted": True}
+
+
+def _read_hosted(block: dict, extra: dict, draft: "Draft") -> None:
+    if "tool_search" in f"{block['type']} {block.get('name')}":
+        draft.warn("tool_search")
+    else:
+        draft.warn("hosted_tool")
+        extra |= {"weight": 0, "hosted": True}
+
+# %% ../../nbs/01_formats/06_anthropic.ipynb #ac2a82da
 def _read_blocks(message: dict, draft: "Draft", place: str) -> None:
     content = []
     extra: dict[str, JSON] = {}
     for j, block in enumerate(map(_read_block, message["content"])):
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "tool_use":
-            function = {"name": block.get("name"), "arguments": block.get("input")}
-            call = {"id": block.get("id"), "function": function}
-            extra["tool_calls"] = [*extra.get("tool_calls", []), call]
+            _read_call(block, extra, draft)
         elif kind == "tool_result":
             result = {
                 "role": "tool",
@@ -87,13 +111,26 @@ def _read_blocks(message: dict, draft: "Draft", place: str) -> None:
             extra["reasoning_content"] = "\n".join(text for text in texts if isinstance(text, str))
         elif kind == "redacted_thinking":
             draft.warn("reasoning_left_out")
-        elif isinstance(kind, str) and kind in _HOSTED:
-            draft.warn("hosted_tool")
-            extra["weight"] = 0
-        else:
+        elif kind == "compaction":
+            raise ConversationError(
+                "the provider condensed the history; what the model saw is not in the log",
+                "missing_history",
+                f"{place}.content[{j}]",
+            )
+        elif _is_hosted(kind):
+            _read_hosted(block, extra, draft)
+        elif kind != "cache_point":
             content.append(block)
     if content or extra or message.get("role") == "assistant":
-        draft.add(message | {"content": content} | extra, place)
+        _add(message | {"content": content} | extra, draft, place)
+
+
+def _add(message: JSON, draft: "Draft", place: str) -> None:
+    "Add a message; one that rests on a tool of the provider carries no loss"
+    is_turn = isinstance(message, dict) and message.get("role") == "assistant"
+    if is_turn and "weight" not in message and draft.rests_on_hosted():
+        message = message | {"weight": 0}
+    draft.add(message, place)
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #06db8490
 def read_messages(
@@ -110,7 +147,7 @@ def read_messages(
             "missing_field" if messages is None else "bad_type",
             path,
         )
-    if not any(map(_has_blocks, messages)):
+    if not any(map(_has_blocks, messages)) and not draft.rests_on_hosted():
         draft.messages += messages
         draft.places += [f"{path}[{i}]" for i in range(len(messages))]
         return
@@ -118,7 +155,7 @@ def read_messages(
         if _has_blocks(message):
             _read_blocks(message, draft, f"{path}[{i}]")
         else:
-            draft.add(message, f"{path}[{i}]")
+            _add(message, draft, f"{path}[{i}]")
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #afc92a25
 def is_anthropic(

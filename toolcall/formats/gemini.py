@@ -42,6 +42,8 @@ def _read_result(result: dict) -> dict:
     message = {"role": "tool", "tool_call_id": result.get("id"), "name": result.get("name")}
     response = result.get("response")
     message["content"] = response
+    if result.get("parts"):  # images and files beside the response
+        return message | {"content": [{"type": "file", "data": result["parts"]}]}
     if not isinstance(response, dict):
         return message
     keys = [key for key in ("error", "output", "result") if response.get(key) is not None]
@@ -51,9 +53,14 @@ def _read_result(result: dict) -> dict:
         message["is_error"] = True
     return message
 
+# %% ../../nbs/01_formats/07_gemini.ipynb #967d99ff
+_HOSTED_PARTS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+_SIGNATURE = {"thought_signature", "thought", "part_metadata"}  # alone, they hold no content
+
 
 def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
-    fields = part if isinstance(part, dict) else {}
+    fields = part if isinstance(part, dict) else {"part": part}
+    fields = {key: value for key, value in fields.items() if value is not None}
     call = _get(fields, "functionCall")
     result = _get(fields, "functionResponse")
     if isinstance(call, dict):
@@ -63,10 +70,10 @@ def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
     elif isinstance(fields.get("text"), str):
         key = "reasoning_content" if fields.get("thought") is True else "content"
         turn[key] = turn.get(key, "") + fields["text"]
-    elif _get(fields, "executableCode") or _get(fields, "codeExecutionResult"):
+    elif any(_get(fields, key) for key in _HOSTED_PARTS):
         draft.warn("hosted_tool")
         turn["weight"] = 0
-    else:
+    elif not set(map(_snake, fields)) <= _SIGNATURE:
         raise ConversationError(
             f"a part is text, a function call or its response, not {excerpt(part)}",
             "multimodal",
@@ -129,6 +136,11 @@ def _read_hosted(tool: JSON) -> JSON:
     return {"type": next(iter(tool))}
 
 # %% ../../nbs/01_formats/07_gemini.ipynb #3ed19b92
+_FINISH_NUMBERS = dict(
+    enumerate(["UNSPECIFIED", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "BLOCKLIST"])
+)
+
+
 def read_candidates(
     candidates: JSON,  # `candidates` of a response
     draft: "Draft",  # Gets the new turn
@@ -136,15 +148,66 @@ def read_candidates(
 ) -> None:
     "Read the candidates of a response, or raise `ConversationError`"
     candidate: JSON = candidates[0] if isinstance(candidates, list) and candidates else None
-    if not isinstance(candidate, dict) or not candidate.get("content"):
+    content: JSON = candidate.get("content") if isinstance(candidate, dict) else None
+    if not isinstance(candidate, dict) or content in (None, "", {}, {"role": "model"}):
         reason = _get(candidate, "finishReason") if isinstance(candidate, dict) else None
         raise ConversationError(
             f"the model gave no content; finish reason {excerpt(reason)}", "failed_call", path
         )
     if len(candidates) > 1:
         draft.warn("extra_choices")
-    draft.finish(_get(candidate, "finishReason"))
-    content = candidate["content"]
+    reason = _get(candidate, "finishReason")
+    draft.finish(_FINISH_NUMBERS.get(reason) if isinstance(reason, int) else reason)
     if isinstance(content, dict):
         content = content | {"role": "model"}
     read_contents([content], draft, path)
+    if _is_grounded(candidate) and isinstance(draft.messages[-1], dict):
+        draft.warn("hosted_tool")
+        draft.messages[-1] |= {"weight": 0, "hosted": True}
+
+
+def _is_grounded(candidate: dict) -> bool:
+    "Whether Gemini searched for the answer itself"
+    grounding = _get(candidate, "groundingMetadata")
+    if _get(candidate, "urlContextMetadata"):
+        return True
+    keys = ("webSearchQueries", "groundingChunks", "retrievalQueries")
+    return isinstance(grounding, dict) and any(_get(grounding, key) for key in keys)
+
+# %% ../../nbs/01_formats/07_gemini.ipynb #8f009de8
+def block_reason(
+    response: dict,  # A response, or a chunk of one
+) -> JSON:  # Why Gemini did not read the prompt, or None
+    "Find out whether the prompt was blocked"
+    feedback = _get(response, "promptFeedback")
+    return _get(feedback, "blockReason") if isinstance(feedback, dict) else None
+
+
+def join_candidates(
+    chunks: list[dict],  # Responses of a stream
+    path: str,  # Where they stand, for errors
+) -> dict:  # One response
+    "Join the chunks of a stream of Gemini, or raise `ConversationError`"
+    parts: list = []
+    whole: dict[str, JSON] = {}
+    others: list[dict] = []
+    for i, chunk in enumerate(chunks):
+        if failure := chunk.get("error") or block_reason(chunk):
+            return {"error": failure}
+        for candidate in chunk.get("candidates") or []:
+            if not isinstance(candidate, dict):
+                raise ConversationError(
+                    f"a candidate is an object, not {excerpt(candidate)}",
+                    "bad_type",
+                    f"{path}[{i}]",
+                )
+            if candidate.get("index") not in (0, None):
+                others.append(candidate)
+                continue
+            content = candidate["content"] if isinstance(candidate.get("content"), dict) else {}
+            parts += content["parts"] if isinstance(content.get("parts"), list) else []
+            whole |= {key: value for key, value in candidate.items() if value is not None}
+    whole["content"] = {"role": "model", "parts": parts} if parts else None
+    if _get(whole, "finishReason") is None:
+        whole["finishReason"] = "incomplete"
+    return {"candidates": [whole, *others[:1]]}

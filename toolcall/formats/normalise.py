@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
-from .content import REDACTED, parse_content
+from .content import REDACTED, parse_content, read_reasoning, split_thoughts
 from .fields import parse_arguments, parse_json_text, parse_time, parse_tools
 from ..text import JSON, excerpt
 
@@ -108,7 +108,8 @@ def _parse_result(message: dict, pairing: _CallPairing) -> dict | None:
         raise ConversationError(
             f"tool_call_id is text, not {excerpt(logged)}", "bad_type", "tool_call_id"
         )
-    call = pairing.add_result(_parse_id(logged), message.get("name"), content)
+    name = message.get("name") or message.get("tool_name")  # Ollama
+    call = pairing.add_result(_parse_id(logged), name, content)
     if call is None:
         return None
     result = {"role": "tool", "tool_call_id": call[0], "name": call[1], "content": content}
@@ -136,7 +137,11 @@ def _parse_text(content: JSON) -> str:
 
 
 def _parse_assistant(message: dict, i: int, pairing: _CallPairing) -> dict:
-    content = _parse_text(message.get("content") or message.get("refusal"))
+    logged = message.get("content")
+    thoughts = None
+    if isinstance(logged, list):
+        logged, thoughts = split_thoughts(logged)
+    content = _parse_text(logged or message.get("refusal"))
     parsed: dict = {"role": "assistant", "content": content}
     if "refusal" in message and message["refusal"]:
         pairing.warn("refusal")
@@ -147,13 +152,14 @@ def _parse_assistant(message: dict, i: int, pairing: _CallPairing) -> dict:
         parsed["tool_calls"] = _parse_calls(calls, i, "function_call", pairing)
     elif not content.strip():
         raise ConversationError("an assistant message has text or calls a tool", "no_content")
-    if "reasoning_content" in message:
-        reasoning = message["reasoning_content"]
-        if isinstance(reasoning, str) and reasoning:
-            parsed["reasoning_content"] = reasoning
+    reasoning, is_hidden = read_reasoning(message, thoughts)
+    if reasoning:
+        parsed["reasoning_content"] = reasoning
+    if is_hidden:
+        pairing.warn("reasoning_left_out")
     return parsed
 
-
+# %% ../../nbs/01_formats/02_normalise.ipynb #3cb8acd6
 def _parse_message(message: JSON, i: int, pairing: _CallPairing) -> dict | None:
     if not isinstance(message, dict):
         raise ConversationError(f"a message is an object, not {excerpt(message)}")

@@ -16,7 +16,57 @@ from ..text import JSON, excerpt
 if TYPE_CHECKING:
     from toolcall.formats.openai_api import Draft
 
+# %% ../../nbs/01_formats/04_openai_responses.ipynb #b601b619
+def qualify(
+    namespace: JSON,  # The name of a namespace, or nothing
+    name: JSON,  # The name of a tool in it
+) -> JSON:  # Both names in one
+    "Write the name of a tool with its namespace"
+    if not isinstance(namespace, str) or not namespace or not isinstance(name, str):
+        return name
+    separator = "" if namespace.endswith("__") else "__"
+    return name if name.startswith(namespace + separator) else f"{namespace}{separator}{name}"
+
+
+def flatten_namespaces(
+    tools: list,  # Tools of a request
+) -> list:  # The same, without namespaces
+    "Take the tools out of their namespaces"
+    flat = []
+    for tool in tools:
+        is_namespace = isinstance(tool, dict) and tool.get("type") == "namespace"
+        if is_namespace and isinstance(tool.get("tools"), list):
+            inner = [item if isinstance(item, dict) else {"name": item} for item in tool["tools"]]
+            flat += [
+                item | {"name": qualify(tool.get("name"), item.get("name"))}
+                for item in flatten_namespaces(inner)
+            ]
+        else:
+            flat.append(tool)
+    return flat
+
+
+def add_tools(
+    tools: JSON,  # Tools that are declared inside the history
+    draft: "Draft",  # Gets those that it hasn't
+    path: str,  # Where they stand
+) -> None:
+    "Add tools to those of the request"
+    declared = draft.tools if isinstance(draft.tools, list) else []
+    names = [tool.get("name") for tool in declared if isinstance(tool, dict)]
+    new = [
+        tool
+        for tool in flatten_namespaces(tools if isinstance(tools, list) else [])
+        if not isinstance(tool, dict) or tool.get("name") not in names
+    ]
+    draft.offer([*declared, *new] if new else None, path)
+
 # %% ../../nbs/01_formats/04_openai_responses.ipynb #6b9f430c
+_TOOL_ITEMS = ("tool_search_output", "additional_tools")
+_SETTINGS = ("tool_search_call", "configuration_update", "compaction_trigger")
+_UNFINISHED = ("incomplete", "in_progress")
+
+
 class _ItemReader:
     "One pass over the items of the Responses API"
 
@@ -24,9 +74,11 @@ class _ItemReader:
         self.draft = draft
         self.turn: dict | None = None  # Assistant message that takes the next call
         self.next_turn: dict = {}  # Further keys of the next assistant message
+        if draft.rests_on_hosted():
+            self.next_turn["weight"] = 0
 
     def read(self, item: dict, place: str) -> None:
-        kind = item.get("type", "message")
+        kind = item.get("type") or "message"
         if kind == "message":
             self.add_message(item, place)
         elif kind == "function_call":
@@ -37,9 +89,17 @@ class _ItemReader:
             self.turn = None
         elif kind == "reasoning":
             self.add_reasoning(item)
-        else:  # a tool that the provider runs
-            self.draft.warn("hosted_tool")
-            self.next_turn["weight"] = 0
+        elif kind in _TOOL_ITEMS:
+            add_tools(item.get("tools"), self.draft, f"{place}.tools")
+        elif kind not in _SETTINGS:
+            self.add_hosted("custom_tool" if kind == "custom_tool_call" else "hosted_tool")
+
+    def add_hosted(self, warning: str) -> None:
+        "Mask the turn that uses a tool of the provider, and the turns that rest on it"
+        self.draft.warn(warning)
+        self.next_turn |= {"weight": 0, "hosted": True}
+        if self.turn is not None:
+            self.turn |= {"weight": 0, "hosted": True}
 
     def start_turn(self, content: JSON, place: str) -> dict:
         turn = {"role": "assistant", "content": content} | self.next_turn
@@ -52,7 +112,7 @@ class _ItemReader:
         content = _unwrap_texts(item.get("content"), self.draft)
         if item.get("role") == "assistant":
             turn = self.start_turn(content, place)
-            if item.get("status") == "incomplete":
+            if item.get("status") in _UNFINISHED:
                 turn["weight"] = 0
         else:
             self.draft.add({"role": item.get("role"), "content": content}, place)
@@ -61,10 +121,14 @@ class _ItemReader:
 
     def add_call(self, item: dict, place: str) -> None:
         turn = self.turn or self.start_turn("", place)
-        function = {"name": item.get("name"), "arguments": item.get("arguments")}
+        name = qualify(item.get("namespace"), item.get("name"))
+        function = {"name": name, "arguments": item.get("arguments")}
+        caller = item["caller"] if isinstance(item.get("caller"), dict) else {}
+        if caller.get("type", "direct") != "direct":
+            self.add_hosted("called_by_code")
         call = {"id": item.get("call_id"), "function": function}
         turn["tool_calls"] = [*turn.get("tool_calls", []), call]
-        if item.get("status") == "incomplete" or "weight" in self.next_turn:
+        if item.get("status") in _UNFINISHED or "weight" in self.next_turn:
             turn["weight"] = 0
 
     def add_reasoning(self, item: dict) -> None:
@@ -105,7 +169,8 @@ def _unwrap_text(part: JSON, draft: "Draft") -> JSON:
     return part
 
 # %% ../../nbs/01_formats/04_openai_responses.ipynb #d33ff306
-_ITEM_TYPES = ("function_call", "function_call_output", "message", "reasoning", "item_reference")
+_ITEM_TYPES = ("message", "reasoning", "item_reference", "compaction", *_TOOL_ITEMS)
+_ITEM_ENDS = ("_call", "_call_output")  # function_call, web_search_call, …
 
 
 def is_items(
@@ -113,7 +178,10 @@ def is_items(
 ) -> bool:  # Whether it is a list of items of the Responses API
     "Recognise items by their types"
     return isinstance(value, list) and any(
-        isinstance(item, dict) and isinstance(item.get("type"), str) and item["type"] in _ITEM_TYPES
+        isinstance(item, dict)
+        and isinstance(item.get("type"), str)
+        and (item["type"] in _ITEM_TYPES or item["type"].endswith(_ITEM_ENDS))
+        and item["type"] != "tool_call"  # a part of other products
         for item in value
     )
 
@@ -138,9 +206,15 @@ def read_items(
         place = f"{path}[{i}]"
         if not isinstance(item, dict):
             raise ConversationError(f"an item is an object, not {excerpt(item)}", "bad_type", place)
-        if item.get("type") == "item_reference":
+        if item.get("type") == "item_reference" or item.keys() == {"id"}:
             raise ConversationError(
                 "the history is referred to, not logged; log the whole input",
+                "missing_history",
+                place,
+            )
+        if item.get("type") == "compaction":
+            raise ConversationError(
+                "the provider condensed the history; what the model saw is not in the log",
                 "missing_history",
                 place,
             )

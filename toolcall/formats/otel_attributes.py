@@ -123,22 +123,34 @@ def read_attribute(
 ) -> JSON:  # Its value; JSON text of an object or a list is decoded
     "Read an attribute that may be JSON text, or raise `ConversationError` when it was cut"
     value = attributes.get(key)
-    path = f"attributes.{key}"
-    if isinstance(value, str) and (text := value.strip())[:1] in ("[", "{"):
-        try:
-            value = loads(text)
-        except (ValueError, RecursionError) as error:
-            at_end = isinstance(error, JSONDecodeError) and error.pos >= len(text)
-            if at_end or text[-1] != {"[": "]", "{": "}"}[text[0]]:
-                raise ConversationError(
-                    f"{key} was cut after {len(value)} characters:"
-                    " raise OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
-                    "truncated",
-                    path,
-                ) from None
-            raise ConversationError(f"{key} is not JSON: {error}", "bad_type", path) from None
-    check_depth(value, path, 128)
+    if isinstance(value, list) and value and all(map(_is_object_text, value)):
+        return [read_attribute({key: item}, key) for item in value]
+    while isinstance(value, str) and (start := value.strip()[:2]):
+        if start[0] not in "[{" and start not in ('"[', '"{'):
+            break
+        value = _decode_text(value.strip(), key)
+    check_depth(value, f"attributes.{key}", 128)
     return value
+
+
+def _is_object_text(item: JSON) -> bool:
+    return isinstance(item, str) and item.strip()[:1] == "{"
+
+
+def _decode_text(text: str, key: str) -> JSON:
+    try:
+        return loads(text)
+    except (ValueError, RecursionError) as error:
+        path = f"attributes.{key}"
+        at_end = isinstance(error, JSONDecodeError) and error.pos >= len(text)
+        if at_end or text[-1] != {"[": "]", "{": "}"}.get(text[0], text[0]):
+            raise ConversationError(
+                f"{key} was cut after {len(text)} characters:"
+                " raise OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+                "truncated",
+                path,
+            ) from None
+        raise ConversationError(f"{key} is not JSON: {error}", "bad_type", path) from None
 
 # %% ../../nbs/01_formats/11_otel_attributes.ipynb #d78c1a7d
 _OPAQUE_KEYS = ("arguments", "content", "json_schema", "parameters")

@@ -11,11 +11,13 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .anthropic import is_anthropic
+from .bodies import holds_request
 from .exchange import read_request, read_response, read_tools
 from .fields import decode_field
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .openai_responses import is_items
+from ..text import JSON
 
 # %% ../../nbs/01_formats/09_providers.ipynb #c2886548
 _PAIRS = (
@@ -25,29 +27,34 @@ _PAIRS = (
     ("input", "output"),
     ("inputs", "outputs"),
     ("request_body", "response_body"),
+    ("requestBody", "responseBody"),
+    ("RequestBody", "ResponseBody"),
+    ("request_payload", "response_payload"),
+    ("raw_request", "raw_response"),
+    ("req", "res"),
     ("body", "response"),
 )
 
 
 def _is_exchange(record: dict) -> bool:
-    return any(
-        isinstance(record.get(request), (dict, list, str))
-        and response in record
-        and _is_request(record[request])
-        for request, response in _PAIRS
-    )
+    return any(_is_pair(record, *pair) for pair in _PAIRS)
 
 
-def _is_request(value: dict | list | str) -> bool:
+def _is_pair(record: dict, request: str, response: str) -> bool:
+    return response in record and _is_request(record.get(request))
+
+
+def _is_request(value: JSON) -> bool:
     if isinstance(value, str):
-        return value.lstrip()[:1] in ("{", "[") and '"role"' in value
-    if isinstance(value, dict):
-        return any(key in value for key in ("messages", "contents", "input"))
-    return any(isinstance(m, dict) and "role" in m for m in value) and not is_items(value)
+        return value.lstrip()[:1] in ("{", "[") and ('"role"' in value or holds_request(value))
+    if isinstance(value, list):
+        return any(isinstance(m, dict) and "role" in m for m in value) and not is_items(value)
+    return holds_request(value)
 
 
 def _from_exchange(record: dict) -> Conversation:
-    request_key, response_key = next((pair for pair in _PAIRS if pair[0] in record), _PAIRS[0])
+    pairs = [pair for pair in _PAIRS if _is_pair(record, *pair)]
+    request_key, response_key = [*pairs, *_PAIRS][0]
     request = decode_field(record.get(request_key), request_key)
     response = record.get(response_key)
     metadata = record.get("metadata")
@@ -57,10 +64,7 @@ def _from_exchange(record: dict) -> Conversation:
         draft.offer(read_tools(record.get("tools"), "tools"), "tools")
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
-    if isinstance(response, dict) and "status_code" in response and "body" in response:
-        read_response(response["body"], draft, f"{response_key}.body")  # OpenAI Batch
-    else:
-        read_response(response, draft, response_key)
+    read_response(response, draft, response_key)
     return draft.build("requests")
 
 # %% ../../nbs/01_formats/09_providers.ipynb #e54f740f

@@ -28,6 +28,7 @@ CODES = {
     "missing_history": "the messages before are not in the log",
     "missing_result": "half of a record: its other half is not in the log",
     "failed_call": "the model call itself failed",
+    "one_message": "the record is a part of a conversation, which is spread over several records",
     "adapter": "an adapter of yours could not read it",
 }
 
@@ -71,4 +72,8 @@ WARNINGS = {
     "parts_as_text": "parts that were logged as JSON text are read as parts",
     "joined_answer": "an answer in several messages is joined to one turn",
     "invalid_tool_call": "a call whose arguments are not JSON; the turn carries no loss",
+    "called_by_code": "code made the call, not the model; turns that rest on it carry no loss",
+    "custom_tool": "a call of a tool that takes free text; turns that rest on it carry no loss",
+    "tool_search": "the provider's search for tools is left out; the tools are declared",
+    "prefill": "the request begins the answer; both parts are one turn",
 }
