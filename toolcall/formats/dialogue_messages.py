@@ -35,6 +35,11 @@ def _split_tags(text: str, tag: str) -> tuple[list[str], list[str]]:
     return outside, inside
 
 
+def _has_json_calls(text: str) -> bool:
+    "Whether a text holds calls between tags; those of Qwen3-Coder hold XML and are read later"
+    return _CALL_TAG.search(text) is not None and "<function=" not in text
+
+
 def _add_tagged_calls(dialogue: Dialogue, message: dict, place: str) -> None:
     outside, inside = _split_tags(message["content"], "tool_call")
     if any(map(_CALL_TAG.search, outside)):
@@ -100,7 +105,7 @@ def add_message(
     if role == "tool_call":
         calls = parse_calls(dialogue, text, place)
         dialogue.add_calls(place, calls, message.get("weight", 1))
-    elif role == "assistant" and is_text and _CALL_TAG.search(text) and not has_calls:
+    elif role == "assistant" and is_text and _has_json_calls(text) and not has_calls:
         _add_tagged_calls(dialogue, message, place)
     elif role == "tool" and is_text:
         _add_results(dialogue, message, place)

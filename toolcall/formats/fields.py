@@ -116,7 +116,11 @@ def _to_json_schema(schema: JSON) -> JSON:
         return [_to_json_schema(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    converted = {key: _convert_keyword(key, value) for key, value in schema.items()}
+    converted = {
+        key: _convert_keyword(key, value)
+        for key, value in schema.items()
+        if value is not None or key in ("default", "const")  # Arrow fills absent keys with null
+    }
     if converted.get("type") == "any":
         del converted["type"]
     return converted
@@ -126,7 +130,7 @@ def _convert_keyword(key: str, value: JSON) -> JSON:
     if key == "type":
         return _convert_type(value)
     if key in _SCHEMA_MAPS and isinstance(value, dict):
-        return {name: _to_json_schema(part) for name, part in value.items()}
+        return {name: _to_json_schema(part) for name, part in value.items() if part is not None}
     return value if key in _VALUE_KEYWORDS else _to_json_schema(value)
 
 

@@ -13,109 +13,17 @@ from dataclasses import dataclass
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
-from .content import REDACTED, parse_content, read_reasoning, split_thoughts
-from .fields import parse_arguments, parse_json_text, parse_time, parse_tools
+from .calls import RESULT_KEYS, CallPairing, parse_calls, parse_result
+from toolcall.formats.content import (
+    REASONING_KEYS,
+    REDACTED,
+    parse_content,
+    read_reasoning,
+    split_thoughts,
+)
+from .fields import parse_json_text, parse_time, parse_tools
+from .text_calls import find_markup, read_text_calls
 from ..text import JSON, excerpt
-
-# %% ../../nbs/01_formats/02_normalise.ipynb #e3e05dc9
-class _CallPairing:
-    "The calls of one conversation, and which of them have no result yet"
-
-    def __init__(self) -> None:
-        self.open: list[tuple[str, str, str]] = []  # logged id, own id, tool; oldest first
-        self.results: dict[str, str] = {}  # logged id → content of its result
-        self.ids: set[str] = set()
-        self.warnings: list[str] = []
-
-    def warn(self, code: str) -> None:
-        if code not in self.warnings:
-            self.warnings.append(code)
-
-    def add_call(self, logged: str, own_id: str, name: str) -> str:
-        "Open a call and return its id: the logged one, or its own where that is missing or taken"
-        id = logged if logged and logged not in self.ids else own_id
-        if id != logged:
-            self.warn("synthetic_id")
-            while id in self.ids:
-                id += "_"
-        self.ids.add(id)
-        self.open.append((logged, id, name))
-        return id
-
-    def add_result(self, logged: str, name: JSON, content: str) -> tuple[str, str] | None:
-        "Close a call and return its id and tool, or None for a result that was logged before"
-        if logged:
-            matches = [call for call in self.open if call[0] == logged]
-        else:
-            matches = [call for call in self.open if name in (None, "", call[2])]
-        if not matches:
-            if logged and self.results.get(logged) == content:
-                self.warn("duplicate_result")
-                return None
-            raise ConversationError(
-                f"result for call {logged!r}, which is not open here", "unpaired_result"
-            )
-        if not logged:
-            self.warn("result_paired_by_order")
-        matches.sort(key=lambda call: call[2] != name)  # where calls share an id, the name decides
-        self.open.remove(matches[0])
-        self.results[logged] = content
-        return matches[0][1:]
-
-# %% ../../nbs/01_formats/02_normalise.ipynb #270a204e
-def _parse_id(value: JSON) -> str:
-    if isinstance(value, str):
-        return value.strip()
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
-
-
-def _parse_call(call: JSON, own_id: str, path: str, pairing: _CallPairing) -> dict:
-    function: JSON = call.get("function", call) if isinstance(call, dict) else None
-    if isinstance(call, dict) and call.get("type") == "custom":
-        raise ConversationError(
-            "a custom tool takes free text; only functions with arguments are read",
-            "custom_tool",
-            path,
-        )
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(name, str) or not name:
-        raise ConversationError(
-            "a call needs the name of its tool", "missing_field", f"{path}.function.name"
-        )
-    id = pairing.add_call(_parse_id(call.get("id")), own_id, name)
-    logged_arguments = function.get("arguments")
-    if logged_arguments in (None, ""):
-        pairing.warn("empty_arguments")
-    arguments = parse_arguments(logged_arguments, f"{path}.function.arguments")
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def _parse_calls(calls: JSON, i: int, path: str, pairing: _CallPairing) -> list[dict]:
-    if not isinstance(calls, list):
-        raise ConversationError(
-            f"tool_calls is a list, not {type(calls).__name__}", "bad_type", path
-        )
-    return [
-        _parse_call(call, f"call_{i}_{j}", f"{path}[{j}]", pairing) for j, call in enumerate(calls)
-    ]
-
-
-def _parse_result(message: dict, pairing: _CallPairing) -> dict | None:
-    "Read a tool's message; None for a result that was logged before"
-    content = parse_content(message.get("content"), structured=True)
-    logged = message.get("tool_call_id")
-    if logged is not None and not isinstance(logged, (str, int)):
-        raise ConversationError(
-            f"tool_call_id is text, not {excerpt(logged)}", "bad_type", "tool_call_id"
-        )
-    name = message.get("name") or message.get("tool_name")  # Ollama
-    call = pairing.add_result(_parse_id(logged), name, content)
-    if call is None:
-        return None
-    result = {"role": "tool", "tool_call_id": call[0], "name": call[1], "content": content}
-    if isinstance(message.get("is_error"), bool):
-        result["is_error"] = message["is_error"]
-    return result
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #ebe62fad
 _ROLE_ALIASES = {
@@ -136,7 +44,7 @@ def _parse_text(content: JSON) -> str:
     return parse_content(content)
 
 
-def _parse_assistant(message: dict, i: int, pairing: _CallPairing) -> dict:
+def _parse_assistant(message: dict, i: int, pairing: CallPairing) -> dict:
     logged = message.get("content")
     thoughts = None
     if isinstance(logged, list):
@@ -146,12 +54,10 @@ def _parse_assistant(message: dict, i: int, pairing: _CallPairing) -> dict:
     if "refusal" in message and message["refusal"]:
         pairing.warn("refusal")
     if message.get("tool_calls"):
-        parsed["tool_calls"] = _parse_calls(message["tool_calls"], i, "tool_calls", pairing)
+        parsed["tool_calls"] = parse_calls(message["tool_calls"], i, "tool_calls", pairing)
     elif message.get("function_call"):
         calls = [{"function": message["function_call"]}]
-        parsed["tool_calls"] = _parse_calls(calls, i, "function_call", pairing)
-    elif not content.strip():
-        raise ConversationError("an assistant message has text or calls a tool", "no_content")
+        parsed["tool_calls"] = parse_calls(calls, i, "function_call", pairing)
     reasoning, is_hidden = read_reasoning(message, thoughts)
     if reasoning:
         parsed["reasoning_content"] = reasoning
@@ -160,14 +66,14 @@ def _parse_assistant(message: dict, i: int, pairing: _CallPairing) -> dict:
     return parsed
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #3cb8acd6
-def _parse_message(message: JSON, i: int, pairing: _CallPairing) -> dict | None:
+def _parse_message(message: JSON, i: int, pairing: CallPairing) -> dict | None:
     if not isinstance(message, dict):
         raise ConversationError(f"a message is an object, not {excerpt(message)}")
     role = message.get("role")
     if role == "assistant":
         return _parse_assistant(message, i, pairing)
     if role == "tool":
-        return _parse_result(message, pairing)
+        return parse_result(message, pairing)
     if role != "user" and role != "system":
         if not isinstance(role, str) or role not in _ROLE_ALIASES:
             raise ConversationError(
@@ -181,39 +87,136 @@ def _parse_message(message: JSON, i: int, pairing: _CallPairing) -> dict | None:
     return {"role": role, "content": _parse_text(message.get("content"))}
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #7dc669f8
-def _parse_messages(
-    value: JSON, path: str, places: Sequence[str] | None
-) -> tuple[list[dict], list[int], list[str]]:
-    "Parse messages; also return the indices of the trainable turns and the warning codes"
+_LOSS_KEYS = frozenset(["weight", "loss", "train", "training", "trainable", "loss_weight"])
+_HARMLESS = ["id", "type", "timestamp", "created_at", "createdAt", "updated_at", "metadata"]
+_HARMLESS += ["annotations", "cache_control", "model", "index", "finish_reason", "logprobs"]
+_MESSAGE_KEYS = frozenset(["role", "content", "name", "refusal", *_HARMLESS])
+_ANSWER_KEYS = _MESSAGE_KEYS | _LOSS_KEYS | {"tool_calls", "function_call", *REASONING_KEYS}
+_ANSWER_KEYS |= {"thinking_blocks", "reasoning_details", "prefix", "partial"}
+_KNOWN_KEYS = {"assistant": _ANSWER_KEYS, "tool": _MESSAGE_KEYS | RESULT_KEYS}
+
+
+def _is_trainable(message: dict) -> bool:
+    marks = () if _LOSS_KEYS.isdisjoint(message) else map(message.get, _LOSS_KEYS)
+    if any(mark is False or (mark == 0 and mark is not None) for mark in marks):
+        return False
+    return not ("refusal" in message and message["refusal"])
+
+
+def _is_empty(answer: dict) -> bool:
+    return "tool_calls" not in answer and not answer["content"].strip()
+
+
+def _joined(first: dict, second: dict) -> dict:
+    "One answer of two messages"
+    whole = first | second
+    for key in ("content", "reasoning_content"):
+        if texts := [part[key] for part in (first, second) if part.get(key)]:
+            whole[key] = "\n".join(texts)
+    return whole
+
+
+class _MessageReader:
+    "The messages of a record that were read so far"
+
+    def __init__(self, tools: list[dict]):
+        self.tools = tools
+        self.pairing = CallPairing()
+        self.messages: list[dict] = []
+        self.trainable: list[int] = []
+        self.positions: list[int] = []  # of each logged message among the messages
+
+    def read(self, message: JSON, i: int) -> None:
+        "Read a message, or raise `ConversationError`"
+        unread = self.pairing.unread
+        findings = len(unread.findings)
+        parsed = _parse_message(message, i, self.pairing)
+        if parsed and parsed["role"] == "assistant":
+            self.add_answer(parsed, i, self.read_text_calls(parsed, i) and _is_trainable(message))
+        elif parsed:
+            self.messages.append(parsed)
+        position = max(len(self.messages) - 1, 0)
+        self.positions.append(position)
+        known = _KNOWN_KEYS.get(parsed["role"] if parsed else "tool", _MESSAGE_KEYS)
+        unread.note(message, known, "messages[]")
+        unread.findings[findings:] = [
+            finding._replace(turn=position) for finding in unread.findings[findings:]
+        ]
+
+    def read_text_calls(self, answer: dict, i: int) -> bool:
+        "Read call markup in an answer's text; return False where it can't be read"
+        family = "" if "tool_calls" in answer else find_markup(answer["content"])
+        if not family:
+            return True
+        parts = read_text_calls(answer["content"], family, self.tools)
+        self.pairing.warn("call_in_text" if parts else "markup_in_text")
+        if parts:
+            answer["content"], calls = parts
+            answer["tool_calls"] = parse_calls(calls, i, "content", self.pairing)
+        return parts is not None
+
+    def add_answer(self, answer: dict, i: int, is_trainable: bool) -> None:
+        "Add an answer, or join it to the one before"
+        last = self.messages[-1] if self.messages else {}
+        is_joined = last.get("role") == "assistant" and "tool_calls" not in last
+        if is_joined and not _is_empty(last) and not _is_empty(answer):
+            self.pairing.warn("joined_answer")
+            was_trainable = self.trainable[-1:] == [len(self.messages) - 1]
+            if was_trainable != is_trainable:
+                self.pairing.warn("mixed_weight")
+            is_trainable = is_trainable and was_trainable
+            answer = _joined(last, answer)
+        elif is_joined and _is_empty(answer):
+            return
+        elif _is_empty(answer):
+            self.pairing.warn("empty_turn")
+            is_trainable = False
+        if is_joined:
+            self.messages.pop()
+            self.trainable = [turn for turn in self.trainable if turn < len(self.messages)]
+        if is_trainable:
+            self.trainable.append(len(self.messages))
+        self.messages.append(answer)
+
+
+def _read_messages(
+    value: JSON, path: str, places: Sequence[str] | None, tools: list[dict]
+) -> _MessageReader:
+    "Read a list of messages, or raise `ConversationError`"
     if isinstance(value, str):
         value = parse_json_text(value, path)
     if not isinstance(value, list) or not value:
         raise ConversationError(
             f"messages is a list with at least one message, not {excerpt(value)}", "bad_type", path
         )
-    pairing = _CallPairing()
-    messages: list[dict] = []
-    trainable: list[int] = []
+    reader = _MessageReader(tools)
     for i, message in enumerate(value):
         try:
-            parsed = _parse_message(message, i, pairing)
+            reader.read(message, i)
         except ConversationError as error:
             place = places[i] if places else f"{path}[{i}]"
+            reason = str(error)
+            if error.code == "unpaired_result" and (later := _later_call(value, i)):
+                reason = f"the result stands before its call, which is message {later}"
             raise ConversationError(
-                str(error), error.code, f"{place}.{error.path}".rstrip(".")
+                reason, error.code, f"{place}.{error.path}".rstrip(".")
             ) from None
-        if parsed is None:
-            continue
-        if parsed["role"] == "assistant" and _is_trainable(message):
-            trainable.append(len(messages))
-        messages.append(parsed)
-    return messages, trainable, pairing.warnings
+    answers = [message for message in reader.messages if message["role"] == "assistant"]
+    if answers and all(map(_is_empty, answers)):
+        raise ConversationError("no answer has text or calls a tool", "no_content", path)
+    return reader
 
 
-def _is_trainable(message: dict) -> bool:
-    if "weight" in message and message["weight"] == 0:
-        return False
-    return not ("refusal" in message and message["refusal"])
+def _later_call(messages: list, i: int) -> int:
+    "The number of a later message that makes the call of a result; 0 when there is none"
+    id = messages[i].get("tool_call_id")
+    for number, message in enumerate(messages[i + 1 :], i + 1):
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        if isinstance(calls, list) and any(
+            isinstance(call, dict) and call.get("id") == id for call in calls
+        ):
+            return number
+    return 0
 
 
 def _called_names(messages: list[dict]) -> set[str]:
@@ -235,12 +238,12 @@ def build(
     tools_path: str = "tools",  # Where the tools stand
 ) -> Conversation:  # `id` is the log's `id` or `conversation_id`, else empty
     "Make a conversation from an adapter's messages, or raise `ConversationError`"
-    if isinstance(places, str):
-        parsed, trainable, warnings = _parse_messages(messages, places, None)
-    else:
-        parsed, trainable, warnings = _parse_messages(messages, "messages", places)
     catalogue, tool_warnings = parse_tools(tools, tools_path)
-
+    own_places = None if isinstance(places, str) else places
+    path = places if isinstance(places, str) else "messages"
+    reader = _read_messages(messages, path, own_places, catalogue)
+    parsed = reader.messages
+    warnings = reader.pairing.warnings
     facts = meta or {}
     conversation_meta: dict[str, JSON] = {"format": format}
     if catalogue:
@@ -254,8 +257,15 @@ def build(
             warnings.append("bad_timestamp")
     if catalogue and not _called_names(parsed) <= {tool["function"]["name"] for tool in catalogue}:
         warnings.append("unknown_tool")
-    if len(trainable) < sum(message["role"] == "assistant" for message in parsed):
-        conversation_meta["train"] = trainable
+    if len(reader.trainable) < sum(message["role"] == "assistant" for message in parsed):
+        conversation_meta["train"] = reader.trainable
+    if "response_at" in facts:
+        places_after = [*reader.positions, len(parsed)]
+        conversation_meta["response_at"] = places_after[
+            min(facts["response_at"], len(places_after) - 1)
+        ]
+    unread = reader.pairing.unread
+    conversation_meta |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
     all_warnings = [*warnings, *tool_warnings, *facts.get("warnings", [])]
     conversation_meta["warnings"] = list(dict.fromkeys(all_warnings)) or None
 

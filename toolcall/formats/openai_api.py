@@ -76,7 +76,10 @@ _FACTS = {
         "sessionId",
         "thread_id",
     ),
-    "user_id": ("user_id", "userId", "end_user", "client_id", "user"),
+    "user_id": (
+        *("user_id", "userId", "end_user", "endUser", "client_id", "user", "safety_identifier"),
+        *("distinct_id", "wb_user_id"),
+    ),
     "timestamp": ("timestamp", "created_at", "start_time", "startTime", "created", "ts"),
     "model": ("model",),
     "task_id": ("task_id",),
@@ -95,6 +98,8 @@ def read_facts(
         for key in sorted([key for key in record if key in _RANKED], key=_RANKED.__getitem__):
             fact = _RANKED[key][1]
             value = record[key]
+            if key == "user" and isinstance(value, dict):
+                value = value.get("id")
             if (
                 fact not in facts
                 and isinstance(value, (str, int, float))

@@ -9,6 +9,7 @@ __all__ = ['FORMATS', 'find_format', 'expand', 'find_adapter']
 
 # %% ../../nbs/01_formats/90_registry.ipynb #5fc4a91c
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from ..conversation import Adapter, Conversation
@@ -16,6 +17,7 @@ from ..errors import ConversationError
 from .atif import FORMATS as ATIF
 from .chat_datasets import FORMATS as CHAT_DATASETS
 from .glaive import FORMATS as GLAIVE
+from .guard import apply_findings
 from .langfuse import FORMATS as LANGFUSE
 from .langsmith import FORMATS as LANGSMITH
 from .litellm import FORMATS as LITELLM
@@ -138,16 +140,18 @@ def _open_envelope(record: dict, envelope: str) -> dict:
 # %% ../../nbs/01_formats/90_registry.ipynb #c9b93e53
 def find_adapter(
     format: str = "auto",  # A format's name, or `auto`
+    ignore: Iterable[str] = (),  # Keys or paths that are not read and don't matter
 ) -> Adapter:  # `dict → Conversation`
     "Choose the adapter of a format, or one that detects the format of each record"
+    ignored = frozenset(ignore)
     if format == "auto":
-        return _detect_and_convert
+        return lambda record: apply_findings(_detect_and_convert(record), ignored)
     if format not in _BY_NAME:
         raise ConversationError(
             f"unknown format {format!r}; known: auto, {', '.join(_ORDER)}", "unknown_format"
         )
     chosen = _BY_NAME[format]
-    return lambda record: _check_and_convert(record, chosen)
+    return lambda record: apply_findings(_check_and_convert(record, chosen), ignored)
 
 
 def _check_and_convert(record: dict, format: Format) -> Conversation:

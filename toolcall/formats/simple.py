@@ -10,6 +10,7 @@ __all__ = ['ALIASES', 'from_simple']
 # %% ../../nbs/01_formats/80_simple.ipynb #f464d954
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .calls import call_failed
 from .content import parse_content
 from .fields import parse_arguments
 from .normalise import Format, build
@@ -61,7 +62,7 @@ def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
         )
     messages = [{"role": "user", "content": user}]
     if parts["tool_name"] is not None:
-        messages += _read_call(parts, exchange.get("is_error"), path, id)
+        messages += _read_call(parts, exchange, path, id)
     elif parts["arguments"] is not None or parts["tool_response"] is not None or answer is None:
         raise ConversationError(
             "tool_name is missing; a turn without a tool needs a final_answer, "
@@ -74,7 +75,7 @@ def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
     return messages
 
 
-def _read_call(parts: dict[str, JSON], is_error: JSON, path: str, id: str) -> list[dict]:
+def _read_call(parts: dict[str, JSON], exchange: dict, path: str, id: str) -> list[dict]:
     "Read the call of an exchange, and its result where there is one"
     tool = parts["tool_name"]
     if not isinstance(tool, str) or not tool:
@@ -84,11 +85,15 @@ def _read_call(parts: dict[str, JSON], is_error: JSON, path: str, id: str) -> li
     arguments = parse_arguments(parts["arguments"], f"{path}arguments")
     call = {"id": id, "function": {"name": tool, "arguments": arguments}}
     messages: list[dict] = [{"role": "assistant", "content": "", "tool_calls": [call]}]
-    if parts["tool_response"] is not None:
-        content = parse_content(parts["tool_response"], structured=True)
+    response = parts["tool_response"]
+    failed = call_failed(exchange)
+    if response is None and failed:
+        response = exchange.get("error") or exchange.get("exception")
+    if response is not None:
+        content = parse_content(response, structured=True)
         result: dict[str, JSON] = {"role": "tool", "tool_call_id": id, "content": content}
-        if isinstance(is_error, bool):
-            result["is_error"] = is_error
+        if failed is not None:
+            result["is_error"] = failed
         messages.append(result)
     return messages
 
