@@ -7,7 +7,7 @@ An object of a log goes in, with the keys that its reader knows. What is left ov
 # %% auto #0
 __all__ = ['MEANINGS', 'Finding', 'Unread']
 
-# %% ../../nbs/01_formats/00_guard.ipynb #f25ad9ed
+# %% ../../nbs/01_formats/00_guard.ipynb #cd56fe27
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from ..text import JSON
 
-# %% ../../nbs/01_formats/00_guard.ipynb #5b3eb192
+# %% ../../nbs/01_formats/00_guard.ipynb #aae0a2b6
 _NAMES = {
     "call": "toolCalls toolInvocations tool_invocations functionCall functionCalls function_calls "
     "toolUse tool_use toolUses tool_uses",
@@ -57,6 +57,8 @@ class Unread:
         turn: int | None = None,  # Index of the message that it belongs to
     ) -> None:
         "Count the keys that are not known"
+        if value.keys() <= known:  # the common case
+            return
         for key in value.keys() - known:
             if value[key] in _NOTHING:
                 continue
@@ -65,7 +67,7 @@ class Unread:
             if key in MEANINGS:
                 self.findings.append(Finding(place, MEANINGS[key], turn))
 
-# %% ../../nbs/01_formats/00_guard.ipynb #992703e8
+# %% ../../nbs/01_formats/00_guard.ipynb #f03b3cf5
 _REFUSED = {"media": "multimodal", "state": "missing_history"}
 
 

@@ -36,6 +36,7 @@ _ROLE_ALIASES = {
     "observation": "tool",
     "ipython": "tool",
 }
+_REASONING = frozenset([*REASONING_KEYS, "thinking_blocks", "reasoning_details"])
 
 
 def _parse_text(content: JSON) -> str:
@@ -58,11 +59,12 @@ def _parse_assistant(message: dict, i: int, pairing: CallPairing) -> dict:
     elif message.get("function_call"):
         calls = [{"function": message["function_call"]}]
         parsed["tool_calls"] = parse_calls(calls, i, "function_call", pairing)
-    reasoning, is_hidden = read_reasoning(message, thoughts)
-    if reasoning:
-        parsed["reasoning_content"] = reasoning
-    if is_hidden:
-        pairing.warn("reasoning_left_out")
+    if thoughts or not _REASONING.isdisjoint(message):
+        reasoning, is_hidden = read_reasoning(message, thoughts)
+        if reasoning:
+            parsed["reasoning_content"] = reasoning
+        if is_hidden:
+            pairing.warn("reasoning_left_out")
     return parsed
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #3cb8acd6
@@ -91,8 +93,8 @@ _LOSS_KEYS = frozenset(["weight", "loss", "train", "training", "trainable", "los
 _HARMLESS = ["id", "type", "timestamp", "created_at", "createdAt", "updated_at", "metadata"]
 _HARMLESS += ["annotations", "cache_control", "model", "index", "finish_reason", "logprobs"]
 _MESSAGE_KEYS = frozenset(["role", "content", "name", "refusal", *_HARMLESS])
-_ANSWER_KEYS = _MESSAGE_KEYS | _LOSS_KEYS | {"tool_calls", "function_call", *REASONING_KEYS}
-_ANSWER_KEYS |= {"thinking_blocks", "reasoning_details", "prefix", "partial"}
+_ANSWER_KEYS = _MESSAGE_KEYS | _LOSS_KEYS | _REASONING
+_ANSWER_KEYS |= {"tool_calls", "function_call", "prefix", "partial"}
 _KNOWN_KEYS = {"assistant": _ANSWER_KEYS, "tool": _MESSAGE_KEYS | RESULT_KEYS}
 
 
@@ -139,9 +141,8 @@ class _MessageReader:
         self.positions.append(position)
         known = _KNOWN_KEYS.get(parsed["role"] if parsed else "tool", _MESSAGE_KEYS)
         unread.note(message, known, "messages[]")
-        unread.findings[findings:] = [
-            finding._replace(turn=position) for finding in unread.findings[findings:]
-        ]
+        for n in range(findings, len(unread.findings)):
+            unread.findings[n] = unread.findings[n]._replace(turn=position)
 
     def read_text_calls(self, answer: dict, i: int) -> bool:
         "Read call markup in an answer's text; return False where it can't be read"
