@@ -1253,6 +1253,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'toolcall.formats.guard.Unread': ('01_formats/guard.html#unread', 'toolcall/formats/guard.py'),
                                         'toolcall.formats.guard.Unread.note': ( '01_formats/guard.html#unread.note',
                                                                                 'toolcall/formats/guard.py'),
+                                        'toolcall.formats.guard.Unread.place': ( '01_formats/guard.html#unread.place',
+                                                                                 'toolcall/formats/guard.py'),
                                         'toolcall.formats.guard.apply_findings': ( '01_formats/guard.html#apply_findings',
                                                                                    'toolcall/formats/guard.py')},
             'toolcall.formats.langchain': { 'toolcall.formats.langchain._assistant_fields': ( '01_formats/langchain.html#_assistant_fields',

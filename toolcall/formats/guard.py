@@ -7,7 +7,7 @@ An object of a log goes in, with the keys that its reader knows. What is left ov
 # %% auto #0
 __all__ = ['MEANINGS', 'Finding', 'Unread']
 
-# %% ../../nbs/01_formats/00_guard.ipynb #cd56fe27
+# %% ../../nbs/01_formats/00_guard.ipynb #9a0d9298
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from ..text import JSON
 
-# %% ../../nbs/01_formats/00_guard.ipynb #aae0a2b6
+# %% ../../nbs/01_formats/00_guard.ipynb #4710e2c7
 _NAMES = {
     "call": "toolCalls toolInvocations tool_invocations functionCall functionCalls function_calls "
     "toolUse tool_use toolUses tool_uses",
@@ -53,8 +53,6 @@ class Unread:
         value: dict,  # An object of the log
         known: frozenset[str],  # Keys that its reader knows, or that say nothing
         path: str,  # Where it stands, lists without their indices
-        *,
-        turn: int | None = None,  # Index of the message that it belongs to
     ) -> None:
         "Count the keys that are not known"
         if value.keys() <= known:  # the common case
@@ -65,9 +63,19 @@ class Unread:
             place = f"{path}.{key}" if path else key
             self.paths[place] += 1
             if key in MEANINGS:
-                self.findings.append(Finding(place, MEANINGS[key], turn))
+                self.findings.append(Finding(place, MEANINGS[key], None))
 
-# %% ../../nbs/01_formats/00_guard.ipynb #f03b3cf5
+    def place(
+        self,
+        turn: int,  # Index of the message to which the newest findings belong
+    ) -> None:
+        "Give the newest findings their message"
+        for n in range(len(self.findings) - 1, -1, -1):
+            if self.findings[n].turn is not None:
+                break
+            self.findings[n] = self.findings[n]._replace(turn=turn)
+
+# %% ../../nbs/01_formats/00_guard.ipynb #1dc31eaf
 _REFUSED = {"media": "multimodal", "state": "missing_history"}
 
 

@@ -95,7 +95,8 @@ _HARMLESS += ["annotations", "cache_control", "model", "index", "finish_reason",
 _MESSAGE_KEYS = frozenset(["role", "content", "name", "refusal", *_HARMLESS])
 _ANSWER_KEYS = _MESSAGE_KEYS | _LOSS_KEYS | _REASONING
 _ANSWER_KEYS |= {"tool_calls", "function_call", "prefix", "partial"}
-_KNOWN_KEYS = {"assistant": _ANSWER_KEYS, "tool": _MESSAGE_KEYS | RESULT_KEYS}
+_KNOWN_KEYS = {"system": _MESSAGE_KEYS, "user": _MESSAGE_KEYS, "assistant": _ANSWER_KEYS}
+_KNOWN_KEYS["tool"] = _MESSAGE_KEYS | RESULT_KEYS
 
 
 def _is_trainable(message: dict) -> bool:
@@ -130,23 +131,24 @@ class _MessageReader:
 
     def read(self, message: JSON, i: int) -> None:
         "Read a message, or raise `ConversationError`"
-        unread = self.pairing.unread
-        findings = len(unread.findings)
         parsed = _parse_message(message, i, self.pairing)
-        if parsed and parsed["role"] == "assistant":
-            self.add_answer(parsed, i, self.read_text_calls(parsed, i) and _is_trainable(message))
+        role = "tool" if parsed is None else parsed["role"]
+        if role == "assistant":
+            is_target = _is_trainable(message)
+            if "tool_calls" not in parsed:
+                is_target &= self.read_text_calls(parsed, i)
+            self.add_answer(parsed, i, is_target)
         elif parsed:
             self.messages.append(parsed)
-        position = max(len(self.messages) - 1, 0)
-        self.positions.append(position)
-        known = _KNOWN_KEYS.get(parsed["role"] if parsed else "tool", _MESSAGE_KEYS)
-        unread.note(message, known, "messages[]")
-        for n in range(findings, len(unread.findings)):
-            unread.findings[n] = unread.findings[n]._replace(turn=position)
+        self.positions.append(max(len(self.messages) - 1, 0))
+        known = _KNOWN_KEYS[role]
+        if not message.keys() <= known or self.pairing.unread.findings:
+            self.pairing.unread.note(message, known, "messages[]")
+            self.pairing.unread.place(self.positions[-1])
 
     def read_text_calls(self, answer: dict, i: int) -> bool:
         "Read call markup in an answer's text; return False where it can't be read"
-        family = "" if "tool_calls" in answer else find_markup(answer["content"])
+        family = find_markup(answer["content"])
         if not family:
             return True
         parts = read_text_calls(answer["content"], family, self.tools)
