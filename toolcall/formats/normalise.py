@@ -133,7 +133,7 @@ class _MessageReader:
         "Read a message, or raise `ConversationError`"
         parsed = _parse_message(message, i, self.pairing)
         role = "tool" if parsed is None else parsed["role"]
-        if role == "assistant":
+        if parsed and role == "assistant":
             is_target = _is_trainable(message)
             if "tool_calls" not in parsed:
                 is_target &= self.read_text_calls(parsed, i)
@@ -264,9 +264,7 @@ def build(
         conversation_meta["train"] = reader.trainable
     if "response_at" in facts:
         places_after = [*reader.positions, len(parsed)]
-        conversation_meta["response_at"] = places_after[
-            min(facts["response_at"], len(places_after) - 1)
-        ]
+        conversation_meta["response_at"] = places_after[min(facts["response_at"], len(places_after) - 1)]
     unread = reader.pairing.unread
     conversation_meta |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
     all_warnings = [*warnings, *tool_warnings, *facts.get("warnings", [])]
