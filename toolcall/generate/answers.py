@@ -94,7 +94,7 @@ def read_error(
     "Tell apart what a server's error says"
     code, words = _server_words(body)
     if 300 <= status < 400:
-        place = one_line(headers.get("location", "another place"))[:200]
+        place = one_line(headers.get("location") or "another place")[:200]
         words = f"it redirects to {place}, which is not followed; give the right base_url"
         return Failure("fatal", f"refused_{status}", words)
     if status in (400, 403, 413, 422, 451, 500):

@@ -14,8 +14,7 @@ import math
 import random
 import re
 import time
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import GenerateError
@@ -35,11 +34,11 @@ _SHORTEST_SECRET = 8  # a shorter key, such as `none`, is a word that a model ma
 class Server:
     "An OpenAI-compatible server, as it is asked"
 
-    base_url: str  # Such as http://localhost:8000/v1
-    api_key: str = "none"  # Local servers accept any text
+    base_url: str = field(repr=False)  # Such as http://localhost:8000/v1
+    api_key: str = field(default="none", repr=False)  # Local servers accept any text
     timeout: float = 300.0  # Seconds for a request, all its tries and pauses included
     retries: int | None = None  # Most times that a request is tried again; None: until then
-    answered: bool = False  # Whether it has ever answered a prompt
+    answered: bytes | None = field(default=None, repr=False)  # The last request that it answered
 
     def __post_init__(self):
         try:
@@ -162,7 +161,7 @@ async def ask_until_deadline(
         with anyio.move_on_after(deadline - time.monotonic()):
             result = await _send(server, client, content, concurrency)
         if isinstance(result, Output):
-            server.answered = True
+            server.answered = content
             return result
         if result is None:
             last = f"; before that {failure}" if failure else ""
@@ -179,58 +178,61 @@ async def ask_until_deadline(
             return None
     return failure
 
-# %% ../../nbs/07_generate/04_asking.ipynb #3c83e429
-_MOST_HELD = {"busy": 2, "error": 5, "broken": 5, "refused": 5}
+# %% ../../nbs/07_generate/04_asking.ipynb #a6259280
 _ID = re.compile(r"[0-9a-f-]{8,}|\d+")  # differs from one request to the next
 
 
 class Judge:
     "Decides which failures are counted as outputs, and when to stop"
 
-    def __init__(self, server: Server):
+    def __init__(
+        self,
+        server: Server,  # Who is asked
+        concurrency: int,  # Requests under way at a time
+    ):
         self.server = server
+        self.most_busy = max(2, concurrency)
+        self.most_other = concurrency + 5
         self.answered = 0
-        self.last_answer = -1.0  # when it came
         self.held: list[tuple[int, Failure]] = []
-        self.fatal: Failure | None = None
+        self.fatal: Failure | None = None  # Why the run stops
 
     def settle(
         self,
         number: int,  # Of the prompt
         result: Output | Failure,  # What came back
-        begun: float,  # When the prompt was sent first
     ) -> list[tuple[int, Output | Failure]]:  # Prompts that are settled now
         "Take the result of a prompt"
         if isinstance(result, Output):
             self.answered += 1
-            self.last_answer = time.monotonic()
-            settled: list[tuple[int, Output | Failure]] = [*self.held, (number, result)]
-            self.held = []
-            return settled
+            return [(number, result), *self.release()]
         if result.kind == "fatal":
-            return self._stop(result)
-        known = result.kind == "refused" and self.server.answered
-        if result.kind == "prompt" or known or self.last_answer > begun:
-            return [] if self.fatal and result.code.startswith("failed_") else [(number, result)]
-        self.held.append((number, result))
-        alike = [failure for _, failure in self.held if _likeness(failure) == _likeness(result)]
-        if len(alike) >= _MOST_HELD[result.kind]:
-            self._stop(result)
+            self.fatal = self.fatal or result
+        elif result.kind == "prompt" or (result.kind == "refused" and self.server.answered):
+            return [(number, result)]
+        else:
+            self.held.append((number, result))
+            alike = sum(_likeness(failure) == _likeness(result) for _, failure in self.held)
+            if alike >= (self.most_busy if result.kind == "busy" else self.most_other):
+                self.fatal = self.fatal or result
         return []
 
-    def _stop(self, failure: Failure) -> list:
-        self.fatal = self.fatal or failure
-        return []
+    def release(self) -> list[tuple[int, Output | Failure]]:
+        "Settle what is held back as failures of the prompts"
+        held, self.held = self.held, []
+        return [*held]
 
-    def finish(self) -> list[tuple[int, Failure]]:
-        "Settle what is still held when no prompt is left, or stop"
-        kinds = Counter(map(_likeness, (failure for _, failure in self.held)))
+    def finish(
+        self,
+        alive: bool,  # Whether the server still answers
+    ) -> list[tuple[int, Output | Failure]]:  # Prompts that are settled now
+        "Settle what is held back when no prompt is left, or stop"
+        kinds = {_likeness(failure) for _, failure in self.held}
         for _, failure in self.held:
-            alone = failure.kind == "refused" and (len(kinds) > 1 or len(self.held) == 1)
-            alive = failure.kind in ("error", "broken") and self.server.answered
-            if not (alone or alive):
-                self._stop(failure)
-        return [] if self.fatal else self.held
+            differs = failure.kind == "refused" and (len(kinds) > 1 or len(self.held) == 1)
+            if not (alive or differs):
+                self.fatal = self.fatal or failure
+        return [] if self.fatal else self.release()
 
 
 def _likeness(failure: Failure) -> tuple[str, str]:

@@ -9,7 +9,6 @@ __all__ = ['EndpointEngine']
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #7ef25e0b
 import json
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, replace
@@ -66,19 +65,26 @@ class _Asker:
     stop: "anyio.Event"
     concurrency: int
 
-    async def ask(self, prompt: _Prompt) -> tuple[Output | Failure, float] | None:
-        "Answer a prompt, and say when it was sent first; None after the run has stopped"
+    async def ask(self, prompt: _Prompt) -> Output | Failure | None:
+        "Answer a prompt; None after the run has stopped"
         async with self.slots:
             if self.stop.is_set():
                 return None
-            begun = time.monotonic()
             content = self.engine.request(*prompt)
             result = await ask_until_deadline(
                 self.engine.server, self.client, content, self.concurrency, self.stop
             )
             if isinstance(result, Failure) and result.kind == "fatal":
                 self.stop.set()
-            return (result, begun) if result else None
+            return result
+
+    async def is_alive(self) -> bool:
+        "Whether a request that was answered before is answered again, in one try"
+        server = replace(self.engine.server, retries=0)
+        if not server.answered:
+            return False
+        result = await ask_until_deadline(server, self.client, server.answered, 1, self.stop)
+        return isinstance(result, Output)
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #d9b2e0d8
 def _ask_all(
@@ -87,7 +93,7 @@ def _ask_all(
     import anyio
     from anyio.from_thread import start_blocking_portal
 
-    judge = Judge(engine.server)
+    judge = Judge(engine.server, concurrency)
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(engine.server.client(concurrency)) as client,
@@ -102,18 +108,19 @@ def _ask_all(
         }
         try:
             for future in as_completed(numbers):
-                if not (asked := future.result()):
-                    continue
-                for number, result in judge.settle(numbers[future], *asked):
-                    bar.update()
-                    yield number, _to_output(result, concurrency)
+                if result := future.result():
+                    for number, settled in judge.settle(numbers[future], result):
+                        bar.update()
+                        yield number, _to_output(settled, concurrency)
                 if judge.fatal:
                     portal.call(stop.set)
+            doubtful = bool(judge.held) and judge.fatal is None
+            alive = doubtful and portal.call(asker.is_alive)
         finally:  # the caller may have stopped iterating
             for future in numbers:
                 future.cancel()
-    for number, failure in judge.finish():
-        yield number, _to_output(failure, concurrency)
+    for number, settled in judge.finish(alive):
+        yield number, _to_output(settled, concurrency)
     if judge.fatal:
         raise GenerateError(
             f"{engine.server.shown} answered {judge.answered} of {len(prompts)} prompts, "
