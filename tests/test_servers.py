@@ -532,6 +532,14 @@ def test_a_failure_that_may_pass_is_asked_again_at_the_next_start(engine, tmp_pa
     assert [words for _, words, _ in server.asked] == ["q3"]
 
 
+@pytest.mark.parametrize("name", ["500", "resets", "hangs", "HTML", "schema"])
+def test_the_only_prompt_that_is_left_is_the_bad_one(engine, name):
+    behaviour, code = (BROKEN | HANGING | REFUSALS)[name]
+    made = engine(lambda words: behaviour if words == "bad" else ok(), timeout=0.3)
+    outputs, stopped = run(made, [prompt("bad")])
+    assert (outputs[0].error, stopped) == (code, "")
+
+
 @pytest.mark.parametrize("death", [reset, http(503), http(500), ok(b"<html>"), http(401), hang])
 def test_a_server_that_dies_loses_nothing(engine, tmp_path, server, death):
     examples = [example(number, call=False) for number in range(20)]

@@ -224,13 +224,13 @@ class Judge:
 
     def finish(
         self,
-        alive: bool,  # Whether the server still answers
+        alive: bool,  # Whether the server answers another request
     ) -> list[tuple[int, Output | Failure]]:  # Prompts that are settled now
         "Settle what is held back when no prompt is left, or stop"
         kinds = {_likeness(failure) for _, failure in self.held}
         for _, failure in self.held:
             differs = failure.kind == "refused" and (len(kinds) > 1 or len(self.held) == 1)
-            if not (alive or differs):
+            if not (differs if failure.kind == "refused" else alive):
                 self.fatal = self.fatal or failure
         return [] if self.fatal else self.release()
 

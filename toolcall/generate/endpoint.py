@@ -53,6 +53,7 @@ def _wire_call(call: dict) -> dict:
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #73b453a4
 _Prompt = tuple[list[dict], list[dict]]  # messages and tools
+_GREETING = {"role": "user", "content": "Hello!"}
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,10 @@ class _Asker:
             return result
 
     async def is_alive(self) -> bool:
-        "Whether a request that was answered before is answered again, in one try"
+        "Whether the last request that was answered, or a greeting, is answered in one try"
         server = replace(self.engine.server, retries=0)
-        if not server.answered:
-            return False
-        result = await ask_until_deadline(server, self.client, server.answered, 1, self.stop)
+        content = server.answered or self.engine.request([_GREETING], [])
+        result = await ask_until_deadline(server, self.client, content, 1, self.stop)
         return isinstance(result, Output)
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #d9b2e0d8
