@@ -75,7 +75,7 @@ def _asked_pause(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(value)
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = max(0.0, (moment - datetime.now(UTC)).total_seconds())
@@ -216,7 +216,7 @@ _MESSAGE_KEYS = {"content", "tool_calls", "function_call", "refusal"}
 
 def _broken(code: str, problem: str, body: bytes) -> Failure:
     shown = excerpt(one_line(body[:1000].decode("utf-8", "replace")), 200)
-    return Failure("broken", f"failed_{code}", f"{problem}: {shown}")
+    return Failure("broken", f"failed_{code}", f"{one_line(problem)}: {shown}")
 
 
 def _read_error_inside(status: int, error: JSON) -> Failure:
@@ -232,4 +232,4 @@ def _read_error_inside(status: int, error: JSON) -> Failure:
 def _tokens(answer: dict, key: str) -> int:
     usage = answer.get("usage")
     number = usage.get(key) if isinstance(usage, dict) else None
-    return number if type(number) is int and number >= 0 else 0
+    return number if type(number) is int and 0 <= number < 10**12 else 0

@@ -14,7 +14,7 @@ import math
 import random
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..errors import GenerateError
@@ -58,7 +58,7 @@ class Server:
             )
         if not (self.api_key.isascii() and self.api_key.isprintable()):
             raise GenerateError("api_key holds a character that no HTTP header may hold")
-        if not self.timeout > 0:
+        if not isinstance(self.timeout, int | float) or not self.timeout > 0:
             raise GenerateError(f"timeout is a number of seconds above 0, not {self.timeout}")
         self.url = url.copy_with(path=url.path.rstrip("/") + "/chat/completions")
         self.shown = shown
@@ -75,7 +75,10 @@ class Server:
         if key := self.api_key.strip():
             headers["Authorization"] = f"Bearer {key}"
         limits = httpx2.Limits(max_connections=connections)
-        return httpx2.AsyncClient(headers=headers, timeout=None, limits=limits, verify=self.tls)
+        try:
+            return httpx2.AsyncClient(headers=headers, timeout=None, limits=limits, verify=self.tls)
+        except (ValueError, ImportError, httpx2.InvalidURL) as error:
+            raise GenerateError(f"the proxy of the environment can't be used: {error}") from None
 
     def hide(
         self,
@@ -164,8 +167,9 @@ async def ask_until_deadline(
             server.answered = content
             return result
         if result is None:
-            last = f"; before that {failure}" if failure else ""
-            words = f"no whole answer in {server.timeout:g} seconds{last}"
+            words = f"no whole answer in {server.timeout:g} seconds"
+            if failure:  # the server's last words say more
+                return replace(failure, words=f"{failure.words}; {words}")
             return Failure("busy", "failed_time", words)
         failure = result
         most = min(_MOST_TRIES.get(failure.kind, 1), 1 + retries)

@@ -9,9 +9,13 @@ __all__ = ['EndpointEngine']
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #7ef25e0b
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
@@ -27,6 +31,7 @@ from ..turn import Example, Output, Parser
 if TYPE_CHECKING:
     import anyio
     import httpx2
+    from anyio.from_thread import BlockingPortal
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #0b6d908d
 _API_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
@@ -58,67 +63,93 @@ _GREETING = {"role": "user", "content": "Hello!"}
 
 @dataclass(frozen=True)
 class _Asker:
-    "What all requests of a run share"
+    "What the workers of a run share"
 
     engine: "EndpointEngine"
     client: "httpx2.AsyncClient"
-    slots: "anyio.Semaphore"
     stop: "anyio.Event"
     concurrency: int
+    todo: Iterator[tuple[int, _Prompt]]
+    done: SimpleQueue  # of numbers and results; None when a worker has ended
 
-    async def ask(self, prompt: _Prompt) -> Output | Failure | None:
-        "Answer a prompt; None after the run has stopped"
-        async with self.slots:
-            if self.stop.is_set():
-                return None
-            content = self.engine.request(*prompt)
-            result = await ask_until_deadline(
-                self.engine.server, self.client, content, self.concurrency, self.stop
-            )
-            if isinstance(result, Failure) and result.kind == "fatal":
-                self.stop.set()
-            return result
+    async def work(self) -> None:
+        "Answer prompts until none is left, or until the run stops"
+        try:
+            for number, prompt in self.todo:
+                if self.stop.is_set():
+                    break
+                result = await self._ask(self.engine.server, self.engine.request(*prompt))
+                if isinstance(result, Failure) and result.kind == "fatal":
+                    self.stop.set()
+                if result:
+                    self.done.put((number, result))
+        finally:
+            self.done.put(None)
+
+    async def _ask(self, server: Server, content: bytes) -> Output | Failure | None:
+        return await ask_until_deadline(server, self.client, content, self.concurrency, self.stop)
 
     async def is_alive(self) -> bool:
         "Whether the last request that was answered, or a greeting, is answered in one try"
         server = replace(self.engine.server, retries=0)
         content = server.answered or self.engine.request([_GREETING], [])
-        result = await ask_until_deadline(server, self.client, content, 1, self.stop)
-        return isinstance(result, Output)
+        return isinstance(await self._ask(server, content), Output)
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #d9b2e0d8
+@contextmanager
+def _event_loop(client: "httpx2.AsyncClient") -> Iterator["BlockingPortal"]:
+    "Run an event loop in a thread, and close the client at its end"
+    import anyio
+    from anyio.from_thread import BlockingPortal
+
+    ready: Future[BlockingPortal] = Future()
+
+    async def run() -> None:
+        async with client, BlockingPortal() as portal:
+            ready.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    thread = Thread(target=anyio.run, args=(run,), daemon=True)
+    thread.start()
+    portal = ready.result()
+    try:
+        yield portal
+    finally:
+        if not sys.is_finalizing():  # else the thread is gone
+            portal.call(portal.stop, True)
+            thread.join()
+
+
 def _ask_all(
     engine: "EndpointEngine", prompts: Sequence[_Prompt], concurrency: int, progress: bool
 ) -> Iterator[tuple[int, Output]]:
     import anyio
-    from anyio.from_thread import start_blocking_portal
 
+    client = engine.server.client(concurrency)
     judge = Judge(engine.server, concurrency)
+    done: SimpleQueue = SimpleQueue()
     with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(engine.server.client(concurrency)) as client,
+        _event_loop(client) as portal,
         tqdm(total=len(prompts), desc="generate", unit="turn", disable=not progress) as bar,
     ):
         stop = portal.call(anyio.Event)
-        slots = portal.call(anyio.Semaphore, concurrency)
-        asker = _Asker(engine, client, slots, stop, concurrency)
-        numbers: dict[Future, int] = {
-            portal.start_task_soon(asker.ask, prompt): number
-            for number, prompt in enumerate(prompts)
-        }
+        asker = _Asker(engine, client, stop, concurrency, iter(enumerate(prompts)), done)
+        workers = [portal.start_task_soon(asker.work) for _ in range(concurrency)]
         try:
-            for future in as_completed(numbers):
-                if result := future.result():
-                    for number, settled in judge.settle(numbers[future], result):
+            for _ in workers:
+                for number, result in iter(done.get, None):
+                    for place, settled in judge.settle(number, result):
                         bar.update()
-                        yield number, _to_output(settled, concurrency)
-                if judge.fatal:
-                    portal.call(stop.set)
+                        yield place, _to_output(settled, concurrency)
+                    if judge.fatal:
+                        portal.call(stop.set)
+            for worker in workers:
+                worker.result()
             doubtful = bool(judge.held) and judge.fatal is None
             alive = doubtful and portal.call(asker.is_alive)
         finally:  # the caller may have stopped iterating
-            for future in numbers:
-                future.cancel()
+            for worker in workers:
+                worker.cancel()
     for number, settled in judge.finish(alive):
         yield number, _to_output(settled, concurrency)
     if judge.fatal:
