@@ -119,7 +119,7 @@ def _event_loop(client: "httpx2.AsyncClient") -> Iterator["BlockingPortal"]:
             portal.call(portal.stop, True)
             thread.join()
 
-
+# %% ../../nbs/07_generate/04_endpoint.ipynb #fea69a14
 def _ask_all(
     engine: "EndpointEngine", prompts: Sequence[_Prompt], concurrency: int, progress: bool
 ) -> Iterator[tuple[int, Output]]:
