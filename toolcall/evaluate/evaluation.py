@@ -9,6 +9,7 @@ __all__ = ['Evaluation', 'make_evaluation', 'load_evaluation', 'evaluate', 'Comp
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #badf2bdd
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,8 +43,16 @@ class Evaluation:
         "Outputs that ran into max_new_tokens"
         return sum(score.cut for score in self.scores)
 
+    @property
+    def no_answer(self) -> dict[str, int]:
+        "Prompts that the server refused or failed at, counted by code"
+        return dict(Counter(score.error for score in self.scores if score.error).most_common())
+
     def __repr__(self) -> str:
         rows = [f"{name:24} {metric}" for name, metric in self.metrics.items()]
+        if codes := self.no_answer:
+            words = ", ".join(f"{code} {number}" for code, number in codes.items())
+            rows.append(f"{'no answer':24} {sum(codes.values())} of {len(self.scores)}: {words}")
         return "\n".join([*rows, f"{'never calling':24} {self.never_call} exact match"])
 
     def _repr_markdown_(self) -> str:
@@ -56,6 +65,10 @@ class Evaluation:
                 "|---|---|---|",
                 *rows,
                 f"| never calling | {self.never_call} | exact match of a model that never calls |",
+                *[
+                    f"| no answer: {code} | {number} of {len(self.scores)} | failed prompts |"
+                    for code, number in self.no_answer.items()
+                ],
             ]
         )
 
@@ -150,15 +163,25 @@ def evaluate(
     scores = [
         score_turn(
             example,
-            output.parsed or parse(output.text, example.conversation.tools),
+            _parsed(output, parse, example.conversation.tools),
             equality=equality,
             cut=not output.stopped,
             text=output.text,
+            error=output.error,
             expect=expect,
         )
         for example, output in zip(examples, outputs)
     ]
+    timed = [output for output in timed if not output.error]
     return make_evaluation(scores, latency_summary(timed), [output.seconds for output in timed])
+
+
+def _parsed(
+    output: Output, parse: Callable[[str, list[dict]], Parsed], tools: list[dict]
+) -> Parsed:
+    if output.error and output.parsed is None:
+        return Parsed("no_answer", reason=output.error)
+    return output.parsed or parse(output.text, tools)
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #fef76f9f
 @dataclass(frozen=True)

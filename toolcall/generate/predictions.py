@@ -66,7 +66,8 @@ def predict(
         for place, output in engine.stream(prompts, batch_size=batch_size, progress=progress):
             number = missing[place]
             outputs[number] = output
-            append(keys[number], output)
+            if output.is_final:
+                append(keys[number], output)
     return [outputs[number] for number in range(len(examples))]
 
 
