@@ -177,10 +177,10 @@ def _save_files(trainer: ToolTrainer, folder: Path) -> None:
     write_manifest(partial)
     names = read_manifest(partial).keys()
     replaced = read_manifest(folder).keys() if not manifest_faults(folder, lambda _: False) else ()
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for name in replaced - names:  # such as shards of another model
+    for name in [MANIFEST, *replaced]:
         (folder / name).unlink(missing_ok=True)
-    for name in [*names, MANIFEST]:
+    # a folder without config.json is no model yet
+    for name in [*sorted(names, key=lambda name: name == "config.json"), MANIFEST]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).replace(folder / name)
     shutil.rmtree(partial)
