@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import ROOT
 from killing import prepared, tiny, train
+from peft import LoraConfig
 
 from toolcall.chatml.encoding_cache import encode_cached
 from toolcall.conversation import Conversation, ToolCall
@@ -265,6 +266,27 @@ def test_the_best_checkpoint_is_kept_and_verified(tmp_path):
     options = {"args": args, "validation": examples[:2], "prepare": prepare}
     with pytest.raises(TrainError, match="checkpoint-1, can't be loaded: model.safetensors diff"):
         finetune(model, chatml.tokenizer, examples, **options)
+
+
+@pytest.mark.attack("damaged checkpoint")
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt"])
+def test_damaged_adapters_are_passed_over(name, tmp_path):
+    chatml, conversations = prepared()
+    examples = encode_cached(chatml, conversations, tmp_path / "encoded").examples[:8]
+    lora = LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.1)
+    quiet = dict(use_cpu=True, bf16=False, disable_tqdm=True, warmup_steps=1)
+
+    def run() -> bytes:
+        args = training_arguments(tmp_path, max_steps=4, save_steps=2, **quiet)
+        finetune(tiny(chatml.tokenizer), chatml.tokenizer, examples, args=args, lora=lora)
+        assert manifest_faults(tmp_path) == manifest_faults(tmp_path / "adapter") == []
+        return (tmp_path / "model.safetensors").read_bytes()
+
+    whole = run()
+    flip(tmp_path / "checkpoint-4" / name)
+    (tmp_path / "model.safetensors").unlink()
+    again, sentences = said(run)
+    assert again == whole and f"checkpoint-4 passed over: {name} differs" in sentences
 
 
 MODEL_DAMAGE = {
