@@ -11,7 +11,7 @@ __all__ = ['Evaluation', 'make_evaluation', 'load_evaluation', 'evaluate', 'Comp
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..conversation import ToolCall
@@ -22,7 +22,7 @@ from .matching import Pair
 from .metrics import DEFINITIONS, all_metrics, latency_summary
 from .scores import TurnScore, error_kind, score_turn
 from .values import Equality, Rule
-from ..text import JSON, one_line, write_atomic
+from ..text import JSON, fingerprint, one_line, write_atomic
 from ..turn import Example, Output, Parsed
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #80249ed9
@@ -76,13 +76,17 @@ class Evaluation:
         self,
         path: str | Path,  # A JSON file
     ) -> None:
-        "Write scores and latency; metrics are computed again on loading"
-        saved = {
-            "latency": self.latency,
-            "seconds": self.seconds,
-            "scores": [asdict(score) for score in self.scores],
-        }
-        write_atomic(path, json.dumps(saved, ensure_ascii=False, indent=1))
+        "Write scores and latency with a digest; metrics are computed again on loading"
+        saved = {"latency": self.latency, "seconds": self.seconds, "scores": self.scores}
+        try:
+            plain = json.loads(json.dumps(saved, default=vars))
+            text = json.dumps(plain | {"digest": fingerprint(plain)}, indent=1)
+        except RecursionError:
+            raise EvaluateError(
+                f"{path} can't be written: a call's arguments are nested too deeply for JSON; "
+                "a parser that refuses them makes the turn malformed"
+            ) from None
+        write_atomic(path, text)
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #dcd97bd7
 def make_evaluation(
@@ -107,10 +111,16 @@ def load_evaluation(
     "Read an evaluation, or raise `EvaluateError` when the file holds none"
     try:
         saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        if saved.pop("digest") != fingerprint(saved):
+            raise ValueError("it differs from its digest, so it was changed; evaluate again")
         scores = [_read_score(fields) for fields in saved["scores"]]
         latency = dict(saved["latency"])
         seconds = list(saved["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise EvaluateError(
+            f"{path} holds no evaluation of this version: it has no {error}; evaluate again"
+        ) from None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EvaluateError(f"{path} holds no evaluation: {error}") from None
     return make_evaluation(scores, latency, seconds)
 
