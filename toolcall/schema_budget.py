@@ -53,6 +53,7 @@ def pattern_size(
 MAX_CHARACTERS = 500_000  # of a schema
 MAX_CHAIN = 100  # schemas that hand on the same value
 MAX_PATTERNS = 200_000  # size of all patterns of a schema
+MAX_UNFOLDED = 50_000  # schemas that the validator writes out for unevaluated properties and items
 MAX_STEPS = 20_000_000  # of a call; a step takes about 25 ns
 MAX_BACKTRACKS = 10_000  # of a pattern with lookaround or backreferences
 
@@ -158,8 +159,8 @@ _CHILDREN |= {"unevaluatedItems", "unevaluatedProperties", "patternProperties"}
 _REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
 _HOLDS_SCHEMAS = (_SAME | _CHILDREN | {"properties", "propertyNames"}) - {"dependencies"}
 _SKIPPED = {"$defs", "definitions"}
-# the validator reads the whole value for these, and all pairs of 15 items
-_WEIGHTS = {"enum": 20, "const": 20, "uniqueItems": 150, "multipleOf": 100}
+# the validator converts the whole value for these, and divides long numbers
+_WEIGHTS = {"enum": 20, "const": 20, "uniqueItems": 20, "multipleOf": 2000}
 _WEIGHTS |= {"format": 1, "minLength": 1, "maxLength": 1}
 
 
@@ -261,6 +262,15 @@ def read_budget(
         part.keys = [place[number] for number in part.keys]
         part.named = {name: place[number] for name, number in part.named.items()}
         reader.is_tree &= not part.repeats
+    compiled = sum(
+        sum(_spread(parts, {number: 1}, 2).values())
+        for number, part in enumerate(parts)
+        if part.repeats
+    )
+    if compiled > MAX_UNFOLDED:
+        raise ToolcallError(
+            f"its unevaluated items and properties unfold to more than {MAX_UNFOLDED:,} schemas"
+        )
     return Budget(parts, place[0], reader.patterns, reader.is_tree, characters)
 
 
@@ -291,6 +301,21 @@ def _order(parts: list[Part]) -> list[int]:
     for number in range(len(parts)):
         visit(number, frozenset())
     return done[::-1]
+
+
+def _spread(parts: list[Part], start: dict[int, int], repeats: int) -> dict[int, int]:
+    "How often each part is applied to a value, those included that parts hand it on to"
+    times = dict(start)
+    queue = list(times)
+    heapify(queue)
+    while queue:
+        number = heappop(queue)
+        count = times[number] * (repeats if parts[number].repeats else 1)
+        for inner in parts[number].same:
+            if inner not in times:
+                heappush(queue, inner)
+            times[inner] = times.get(inner, 0) + count
+    return times
 
 # %% ../nbs/00_record/04_schema_budget.ipynb #610d7232
 MAX_DEPTH = 200  # of a value; the validator recurses on the machine's stack
@@ -334,14 +359,16 @@ def bound(
     errors = budget.errors * items
     texts = size + budget.characters  # a message quotes the value and the schema
     if not budget.is_tree or steps * depth + errors * texts > MAX_STEPS:
-        steps, errors = _walk(budget, value)
+        walked = _walk(budget, value)
+        if walked or not budget.is_tree:
+            steps, errors = walked or (MAX_STEPS + 1, 0)
     if steps > MAX_STEPS:
         raise ToolcallError(f"checking takes more than {MAX_STEPS:,} steps")
     return steps, steps * depth + errors * texts
 
 
-def _walk(budget: Budget, root: JSON) -> tuple[int, int]:
-    "Count how often each part is applied to each item"
+def _walk(budget: Budget, root: JSON) -> tuple[int, int] | None:
+    "Count how often each part is applied to each item; nothing when that takes too long"
     steps = errors = seen = 0
     pending: list[tuple[JSON, dict[int, int]]] = [(root, {budget.root: 1})]
     while pending and steps <= MAX_STEPS:
@@ -364,28 +391,13 @@ def _walk(budget: Budget, root: JSON) -> tuple[int, int]:
             for inner in part.keys if width else ():
                 keys[inner] = keys.get(inner, 0) + count
         if seen > _MAX_WALK:
-            raise ToolcallError(f"checking takes more than {MAX_STEPS:,} steps")
+            return None
         if isinstance(value, list) and every:
             pending += [(child, every) for child in value]
         elif isinstance(value, dict):
             pending += [(key, keys) for key in value if keys]
             pending += _named(budget.parts, times, every, value)
     return steps, errors
-
-
-def _spread(parts: list[Part], start: dict[int, int], repeats: int) -> dict[int, int]:
-    "How often each part is applied to a value, those included that parts hand it on to"
-    times = dict(start)
-    queue = list(times)
-    heapify(queue)
-    while queue:
-        number = heappop(queue)
-        count = times[number] * (repeats if parts[number].repeats else 1)
-        for inner in parts[number].same:
-            if inner not in times:
-                heappush(queue, inner)
-            times[inner] = times.get(inner, 0) + count
-    return times
 
 
 def _named(

@@ -8,6 +8,7 @@
 __all__ = ['argument_errors', 'infer_tools']
 
 # %% ../nbs/00_record/04_schemas.ipynb #e8e24d3a
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -24,10 +25,9 @@ from toolcall.schema_budget import (
     MAX_STEPS,
     Budget,
     bound,
-    measure,
     read_budget,
 )
-from .text import JSON, count, dumps, loads
+from .text import JSON, count, loads
 
 # %% ../nbs/00_record/04_schemas.ipynb #79f5190c
 _VALUE = "\0"  # stands for the checked value in the validator's messages
@@ -85,8 +85,8 @@ def _without_annotations(schema: JSON) -> JSON:
     return stripped
 
 # %% ../nbs/00_record/04_schemas.ipynb #669ba858
-_LINEAR = jsonschema_rs.RegexOptions(size_limit=2**20)
-_BACKTRACKING = jsonschema_rs.FancyRegexOptions(backtrack_limit=MAX_BACKTRACKS, size_limit=2**20)
+_LINEAR = jsonschema_rs.RegexOptions()
+_BACKTRACKING = jsonschema_rs.FancyRegexOptions(backtrack_limit=MAX_BACKTRACKS)
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def argument_errors(
         names = ", ".join(tool["function"]["name"] for tool in tools)
         return [f"unknown tool {call.name}; offered: {names or 'none'}"]
     try:
-        schema = dumps(function.get("parameters") or {})
-    except (ValueError, RecursionError) as error:
+        schema = json.dumps(function.get("parameters") or {})  # ASCII, which is fastest
+    except (TypeError, ValueError, RecursionError) as error:
         return [f"schema of {call.name} can't be used: {error}"]
     checker = _checker(schema)
     if checker.validator is None or checker.budget is None:
