@@ -2179,6 +2179,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'toolcall.schemas._checker': ('00_record/schemas.html#_checker', 'toolcall/schemas.py'),
                                   'toolcall.schemas._compile': ('00_record/schemas.html#_compile', 'toolcall/schemas.py'),
                                   'toolcall.schemas._describe': ('00_record/schemas.html#_describe', 'toolcall/schemas.py'),
+                                  'toolcall.schemas._encode_address': ('00_record/schemas.html#_encode_address', 'toolcall/schemas.py'),
                                   'toolcall.schemas._refuse': ('00_record/schemas.html#_refuse', 'toolcall/schemas.py'),
                                   'toolcall.schemas._refuse_backtracking': ( '00_record/schemas.html#_refuse_backtracking',
                                                                              'toolcall/schemas.py'),

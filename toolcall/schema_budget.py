@@ -54,7 +54,8 @@ MAX_CHARACTERS = 500_000  # of a schema
 MAX_CHAIN = 100  # schemas that hand on the same value
 MAX_PATTERNS = 200_000  # size of all patterns of a schema
 MAX_UNFOLDED = 50_000  # schemas that the validator writes out for unevaluated properties and items
-MAX_STEPS = 20_000_000  # of a call; a step takes about 25 ns
+MAX_STEPS = 20_000_000  # of a call; a step takes at most 25 ns
+MAX_LISTING = 4_000_000  # of the errors of a call; a step takes about 100 ns
 MAX_BACKTRACKS = 10_000  # of a pattern with lookaround or backreferences
 
 
@@ -331,7 +332,7 @@ def measure(
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise ToolcallError("nested too deeply to be checked")
+            raise ToolcallError("arguments are nested too deeply to be checked")
         items += len(level)
         children: list[JSON] = []
         for item in level:
@@ -358,12 +359,12 @@ def bound(
     steps = (budget.steps + len(budget.parts)) * items + budget.weight * size * depth
     errors = budget.errors * items
     texts = size + budget.characters  # a message quotes the value and the schema
-    if not budget.is_tree or steps * depth + errors * texts > MAX_STEPS:
+    if not budget.is_tree or steps * depth + errors * texts > MAX_LISTING:
         walked = _walk(budget, value)
         if walked or not budget.is_tree:
             steps, errors = walked or (MAX_STEPS + 1, 0)
     if steps > MAX_STEPS:
-        raise ToolcallError(f"checking takes more than {MAX_STEPS:,} steps")
+        raise ToolcallError(f"arguments take more than {MAX_STEPS:,} steps to be checked")
     return steps, steps * depth + errors * texts
 
 

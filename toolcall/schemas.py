@@ -9,9 +9,11 @@ __all__ = ['argument_errors', 'infer_tools']
 
 # %% ../nbs/00_record/04_schemas.ipynb #e8e24d3a
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from urllib.parse import quote
 
 import jsonschema_rs
 from genson import SchemaBuilder
@@ -22,7 +24,7 @@ from .errors import ToolcallError
 from toolcall.schema_budget import (
     MAX_BACKTRACKS,
     MAX_CHARACTERS,
-    MAX_STEPS,
+    MAX_LISTING,
     Budget,
     bound,
     read_budget,
@@ -64,9 +66,19 @@ _ANNOTATIONS = {"title", "description", "default", "example", "examples", "$comm
 _ANNOTATIONS |= {"readOnly", "writeOnly", "deprecated", "contentEncoding", "contentMediaType"}
 _MAPS = {"properties", "patternProperties", "definitions", "$defs", "dependentSchemas"}
 
+_ADDRESSES = {"$ref", "$dynamicRef", "$recursiveRef", "$id", "id"}
+
 
 def _refuse(uri: str) -> JSON:
     raise LookupError("references to other documents are not followed")
+
+
+def _encode_address(address: str) -> str:
+    "Percent-encode what may not stand in an address"
+    place, hash, fragment = re.sub("%(?![0-9A-Fa-f]{2})", "%25", address).partition("#")
+    return (
+        quote(place, safe="%/:?=&@+,;~!$'()*[]") + hash + quote(fragment, safe="%/:?=&@+,;~!$'()*")
+    )
 
 
 def _without_annotations(schema: JSON) -> JSON:
@@ -80,6 +92,8 @@ def _without_annotations(schema: JSON) -> JSON:
             stripped[key] = {name: _without_annotations(part) for name, part in value.items()}
         elif key in ("enum", "const"):
             stripped[key] = value
+        elif key in _ADDRESSES and isinstance(value, str):
+            stripped[key] = _encode_address(value)
         elif key not in _ANNOTATIONS:
             stripped[key] = _without_annotations(value)
     return stripped
@@ -159,10 +173,12 @@ def argument_errors(
             _refuse_backtracking(checker, call.arguments)
         if checker.validator.is_valid(call.arguments):
             return []
-        if listing > MAX_STEPS:
+        if listing > MAX_LISTING:
             return ["arguments break the schema in more ways than can be listed"]
         return [_describe(list(checker.validator.iter_errors(call.arguments)), "arguments")]
-    except ValueError as error:  # over the budget, or not JSON, such as half of a surrogate pair
+    except ToolcallError as error:
+        return [str(error)]
+    except ValueError as error:  # not JSON, such as half of a surrogate pair
         return [f"arguments can't be checked: {error}"]
 
 
@@ -177,7 +193,9 @@ def _refuse_backtracking(checker: _Checker, arguments: dict) -> None:
             for validator in checker.backtracking:
                 for error in validator.iter_errors(value):
                     if not isinstance(error.kind, ValidationErrorKind.Pattern):
-                        raise ToolcallError(f"a pattern takes more than {MAX_BACKTRACKS:,} tries")
+                        raise ToolcallError(
+                            f"arguments take a pattern more than {MAX_BACKTRACKS:,} tries"
+                        )
 
 # %% ../nbs/00_record/04_schemas.ipynb #f99065da
 def infer_tools(
