@@ -123,7 +123,7 @@ class _Document:
         bases: list[JSON] = [
             value
             for number, (own, value) in enumerate(self.resources)
-            if not name or own == name or (not own and number)
+            if not place or number and (own == name or "" in (own, name))
         ]
         found: list[JSON] = list(self.anchors.get(unquote(fragment), ())) if fragment else bases
         for parts in {
