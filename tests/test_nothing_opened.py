@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import time
 from contextlib import suppress
 from copy import copy
 from html.parser import HTMLParser
@@ -47,6 +48,10 @@ class Guard:
             self.openings += 1
             os.write(writer, SCHEMA.encode())
             os.close(writer)
+            with suppress(OSError):  # there is no reader any more
+                while True:
+                    os.close(os.open(self.file, os.O_WRONLY | os.O_NONBLOCK))
+                    time.sleep(0.001)
 
     def seen(self) -> int:
         "How often the pipe or the port was opened since the last question"
@@ -220,6 +225,7 @@ TEMPLATES = [
     "{{{{ caller.__func__.__code__ }}}}{{{{ (messages.__len__).__self__ }}}}",
     "{{{{ url_for.__globals__ }}}}{{{{ get_flashed_messages.__globals__ }}}}{{{{ config }}}}",
     "{{{{ fetch('http://127.0.0.1:{port}/') }}}}",
+    "{{{{ 1 / 0 }}}}",
     "{{% import 'http://127.0.0.1:{port}/t' as m %}}",
 ]
 
@@ -247,7 +253,7 @@ PAYLOADS = [
     "</title><meta http-equiv=refresh content='0;url=http://127.0.0.1:{port}/'>",
     "<svg><image href='http://127.0.0.1:{port}/a'/><use href='file://{file}#x'/></svg>",
     "</svg></bdi></td><iframe src='file://{file}'></iframe>",
-    "<!--><object data='file://{file}'></object><embed src='{file}'>",
+    "<!-- --><object data='file://{file}'></object><embed src='{file}'>",
     "<video poster=http://127.0.0.1:{port}/a><source src=a></video>",
     "<base href=http://127.0.0.1:{port}/>",
     "<form action=http://127.0.0.1:{port}/><button autofocus>",
