@@ -22,6 +22,7 @@ from toolcall.errors import TemplateRefuses
 from toolcall.evaluate import evaluate
 from toolcall.generate import Output
 from toolcall.generate.structured import value_grammar
+from toolcall.pages import Page, Table
 from toolcall.report import Report, last_messages
 from toolcall.schemas import argument_errors, infer_tools
 
@@ -46,7 +47,8 @@ class Guard:
         while not self.closed:
             writer = os.open(self.file, os.O_WRONLY)  # waits until somebody opens it to read
             self.openings += 1
-            os.write(writer, SCHEMA.encode())
+            with suppress(OSError):  # the reader is gone
+                os.write(writer, SCHEMA.encode())
             os.close(writer)
             with suppress(OSError):  # there is no reader any more
                 while True:
@@ -314,8 +316,8 @@ def test_the_parser_sees_requests():
     assert not Requests("<p>&lt;img src=x&gt;</p><style>p{color:red}</style>").found
 
 
-def pages(text: str, tokenizer, folder) -> list[str]:
-    "Every page that is made of a conversation whose names and contents are this text"
+def conversation_of(text: str) -> Conversation:
+    "Its names and contents are this text"
     tool = make_tool(
         text, text, parameters={"type": "object", "properties": {text: {"type": "integer"}}}
     )
@@ -327,28 +329,54 @@ def pages(text: str, tokenizer, folder) -> list[str]:
         {"role": "tool", "tool_call_id": "c1", "name": text, "content": text},
         {"role": "assistant", "content": text, "tool_calls": [calls[1].to_message()]},
     ]
-    conversation = Conversation(text, messages, [tool], {"source": text})
-    log = folder / "log.jsonl"
-    lines = [{"messages": messages, "tools": [tool], "id": text}, {text: text}, {"messages": text}]
-    log.write_text("\n".join(map(json.dumps, lines)))
+    return Conversation(text, messages, [tool], {"source": text})
+
+
+def turns_of(text: str, tokenizer) -> list[Example]:
     ids = tokenizer(text)["input_ids"]
-    turns = [Example(ids, ids, conversation, 2), Example(ids, ids, conversation, 4)]
-    outputs = [
-        Output(text, True, 1, 1, 0.1),
-        Output(f"<tool_call>{text}</tool_call>", True, 1, 1, 0.1),
-    ]
-    wrote = [evaluate(turns, outs, parse=parse_calls) for outs in (outputs, outputs[::-1])]
-    report = Report(*wrote, last_messages(turns), {text: text})
-    view = SideBySide([view_tokens(tokenizer, turns[0], title=text)])
-    found = diagnose(log)
-    shown = [report.page, found.page]
-    return [page.to_html() for page in shown] + [tokens_page([view]), conversation._repr_html_()]
+    return [Example(ids, ids, conversation_of(text), turn) for turn in (2, 4)]
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.attack("schema")
-def test_no_page_requests_anything(payload, guard, smollm, tmp_path):
-    for page in pages(payload.format(port=guard.port, file=guard.file), smollm, tmp_path):
-        assert Requests(page).found == []
-        assert len(page) > 200
+def test_no_page_of_a_conversation_requests_anything(payload, guard, smollm):
+    text = payload.format(port=guard.port, file=guard.file)
+    example = turns_of(text, smollm)[0]
+    view = view_tokens(smollm, example, title=text)
+    table = Page(
+        text, text, [Table(text, (text, text), [(text, "1"), ("2", text)], text)]
+    ).to_html()
+    for page in (tokens_page([SideBySide([view])]), example.conversation._repr_html_(), table):
+        assert Requests(page).found == [] and len(page) > 200
+    assert guard.seen() == 0
+
+
+@pytest.mark.attack("schema")
+def test_no_diagnosis_requests_anything(guard, tmp_path):
+    texts = [payload.format(port=guard.port, file=guard.file) for payload in PAYLOADS]
+    log = tmp_path / "log.jsonl"
+    lines = []
+    for conversation in map(conversation_of, texts):
+        record = {"messages": conversation.messages, "tools": conversation.tools}
+        lines += [
+            record | {"id": conversation.id},
+            {conversation.id: 1},
+            {"messages": record["tools"]},
+        ]
+    log.write_text("\n".join(map(json.dumps, lines)))
+    page = diagnose(log, max_reject=1.0).page.to_html()
+    assert Requests(page).found == [] and "&lt;img" in page
+    assert guard.seen() == 0
+
+
+@pytest.mark.attack("schema")
+def test_no_report_requests_anything(guard, smollm):
+    texts = [payload.format(port=guard.port, file=guard.file) for payload in PAYLOADS]
+    turns = [turn for text in texts for turn in turns_of(text, smollm)]
+    written = [f"<tool_call>{turn.conversation.id}</tool_call>" for turn in turns]
+    wrong = [Output(turn.conversation.id, True, 1, 1, 0.1) for turn in turns]
+    malformed = [Output(text, True, 1, 1, 0.1) for text in written]
+    scores = [evaluate(turns, outputs, parse=parse_calls) for outputs in (wrong, malformed)]
+    page = Report(*scores, last_messages(turns), {texts[0]: texts[1]}).page.to_html()
+    assert Requests(page).found == [] and "&lt;img" in page
     assert guard.seen() == 0
