@@ -8,14 +8,9 @@ import sys
 import time
 from itertools import product
 
-import jsonschema_rs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from toolcall.conversation import ToolCall, make_tool
-from toolcall.errors import ToolcallError
-from toolcall.schema_budget import MAX_STEPS, bound, pattern_size, read_budget
+from toolcall.conversation import ToolCall
 from toolcall.schemas import argument_errors
 
 SECONDS = 2

@@ -1604,6 +1604,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'toolcall/generate/structured.py'),
                                               'toolcall.generate.structured._takes_any_order': ( '07_generate/structured.html#_takes_any_order',
                                                                                                  'toolcall/generate/structured.py'),
+                                              'toolcall.generate.structured.check_grammar_size': ( '07_generate/structured.html#check_grammar_size',
+                                                                                                   'toolcall/generate/structured.py'),
                                               'toolcall.generate.structured.constrain': ( '07_generate/structured.html#constrain',
                                                                                           'toolcall/generate/structured.py'),
                                               'toolcall.generate.structured.value_grammar': ( '07_generate/structured.html#value_grammar',
