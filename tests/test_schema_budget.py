@@ -54,7 +54,7 @@ def cases() -> dict:
             prop(nested(120, lambda s: {k: [s]}, {"type": "integer"})),
             {"x": v},
         )
-        made[f"{keyword} doubles at each level of the value, {value}"] = lambda k=keyword, v=value: (
+        made[f"{keyword} doubles at each level, {value}"] = lambda k=keyword, v=value: (
             {"properties": {"x": {k: [{"$ref": "#"}, {"$ref": "#"}]}}},
             nested(60, lambda inner: {"x": inner}, {"x": v}),
         )

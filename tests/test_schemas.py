@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from toolcall.conversation import ToolCall, make_tool
 from toolcall.logs import read_logs
 from toolcall.samples import sample_log
-from toolcall.schemas import argument_errors
+from toolcall.schemas import argument_errors, infer_tools
 
 DRAFTS = {
     "": jsonschema.Draft7Validator,
@@ -388,3 +388,33 @@ def test_deep_and_odd_arguments_are_reported():
         schema = {"properties": {"x": schema}}
     [problem] = problems(schema, {"x": 1})
     assert problem.startswith("schema of f can't be used")
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [*zip(DEFINED, DEFINED[1:]), ("Straße", "Strasse"), ("İ", "i"), ("a_1", "a-1"), ("x", "х")],
+)
+@pytest.mark.attack("schema")
+def test_definitions_do_not_fall_together(first, second):
+    def reference(name: str) -> dict:
+        return {"$ref": "#/$defs/" + quote(name.replace("~", "~0").replace("/", "~1"))}
+
+    schema = {
+        "properties": {"s": reference(first), "i": reference(second)},
+        "$defs": {first: {"type": "string"}, second: {"type": "integer"}},
+    }
+    assert problems(schema, {"s": "x", "i": 1}) == []
+    assert problems(schema, {"s": 1, "i": 1}) == ["arguments.s must be string"]
+    assert problems(schema, {"s": "x", "i": "x"}) == ["arguments.i must be integer"]
+
+
+@pytest.mark.parametrize("depth", [20, 48, 100, 198, 300, 5000])
+@pytest.mark.attack("pathological schema")
+def test_deep_calls_infer_no_schema(depth):
+    deep: dict = {}
+    for _ in range(depth):
+        deep = {"x": deep}
+    calls = [ToolCall("f", {"city": "Oslo"}), ToolCall("f", deep), ToolCall("g", deep)]
+    tools = infer_tools(calls)
+    found = [argument_errors(call, tools) for call in calls]
+    assert found[0] == [] and (found[1] == []) == (depth < 50) and (found[2] == []) == (depth < 199)

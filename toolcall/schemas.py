@@ -21,14 +21,8 @@ from jsonschema_rs import ValidationErrorKind
 
 from .conversation import ToolCall, make_tool
 from .errors import ToolcallError
-from toolcall.schema_budget import (
-    MAX_BACKTRACKS,
-    MAX_CHARACTERS,
-    MAX_LISTING,
-    Budget,
-    bound,
-    read_budget,
-)
+from .schema_budget import MAX_BACKTRACKS, MAX_CHARACTERS, Budget, read_budget
+from .schema_steps import MAX_LISTING, bound, depth_within
 from .text import JSON, count, loads
 
 # %% ../nbs/00_record/04_schemas.ipynb #79f5190c
@@ -86,7 +80,7 @@ def _without_annotations(schema: JSON) -> JSON:
         return [_without_annotations(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    stripped = {}
+    stripped: dict[str, JSON] = {}
     for key, value in schema.items():
         if key in _MAPS and isinstance(value, dict):
             stripped[key] = {name: _without_annotations(part) for name, part in value.items()}
@@ -198,13 +192,18 @@ def _refuse_backtracking(checker: _Checker, arguments: dict) -> None:
                         )
 
 # %% ../nbs/00_record/04_schemas.ipynb #f99065da
+_MAX_INFERRED_DEPTH = 50  # of arguments; the schema is nested twice as deep
+
+
 def infer_tools(
     calls: Iterable[ToolCall],  # Every call of a log
 ) -> list[dict]:  # One tool per name, in the order of first appearance
     "Infer a schema for each called tool from its arguments, by genson"
     builders: dict[str, SchemaBuilder] = {}
     for call in calls:
-        builders.setdefault(call.name, SchemaBuilder(schema_uri=None)).add_object(call.arguments)
+        builder = builders.setdefault(call.name, SchemaBuilder(schema_uri=None))
+        if depth_within(call.arguments, _MAX_INFERRED_DEPTH):
+            builder.add_object(call.arguments)
     return [
         make_tool(name, parameters={"properties": {}} | builder.to_schema())
         for name, builder in builders.items()
