@@ -327,10 +327,14 @@ LARGE = {
 }
 
 
+@pytest.fixture(scope="module")
+def grammars(smollm):
+    return Grammars(ChatML(copy(smollm)), len(smollm))
+
+
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.attack("pathological schema")
-def test_a_schema_that_compiles_for_ever_is_refused(name, smollm):
-    grammars = Grammars(ChatML(copy(smollm)), len(smollm))
+def test_a_schema_that_compiles_for_ever_is_refused(name, grammars):
     tool = {"type": "function", "function": {"name": "large", "parameters": LARGE[name]}}
     start = time.perf_counter()
     with pytest.raises(StructuredError, match="at most|not followed|hand on the same|deeply"):
