@@ -1190,6 +1190,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'toolcall/formats/normalise.py'),
                                             'toolcall.formats.normalise._CallPairing.__init__': ( '01_formats/normalise.html#_callpairing.__init__',
                                                                                                   'toolcall/formats/normalise.py'),
+                                            'toolcall.formats.normalise._CallPairing._oldest': ( '01_formats/normalise.html#_callpairing._oldest',
+                                                                                                 'toolcall/formats/normalise.py'),
                                             'toolcall.formats.normalise._CallPairing.add_call': ( '01_formats/normalise.html#_callpairing.add_call',
                                                                                                   'toolcall/formats/normalise.py'),
                                             'toolcall.formats.normalise._CallPairing.add_result': ( '01_formats/normalise.html#_callpairing.add_result',
