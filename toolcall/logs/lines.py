@@ -155,9 +155,10 @@ def _read_line(handle: IO[bytes], limit: int) -> tuple[bytes, int]:
     if size < limit + 2 or line.endswith(b"\n"):
         return line, size
     start = line[:80]
-    while not line.endswith(b"\n") and (line := handle.readline(1 << 20)):
+    while not line.endswith(b"\n") and (part := handle.readline(1 << 20)):
+        line = part
         size += len(line)
-    return start, size
+    return start + b"\n" * line.endswith(b"\n"), size
 
 
 def iter_lines(
@@ -175,7 +176,8 @@ def iter_lines(
         number += 1
         text = (line.removeprefix(_BOM) if number == 1 else line).rstrip(b"\r\n")
         if size > len(line) or len(text) > max_record_bytes:
-            yield Raw(number, offset, text[:80], None, too_large(size, max_record_bytes))
+            length = size - (len(line) - len(line.rstrip(b"\r\n")))
+            yield Raw(number, offset, text[:80], None, too_large(length, max_record_bytes))
         elif text.strip():
             yield decode(text, number, offset, fast=fast)
         offset += size
