@@ -163,11 +163,14 @@ def _skip_value(window: _Window) -> bool:
     while part := _next_part(window):
         texts = _ESCAPE.sub("", part).split('"')  # inside and outside of strings, in turns
         brackets = _NO_BRACKET.sub("", "".join(texts[in_string::2]))
-        depths = list(accumulate(map(_STEPS.__getitem__, brackets), initial=depth))
-        if min(depths) <= 0 and (end := _end_in(part, depth, in_string)):
-            window.move_to(window.pos + end)
-            return True
-        depth, in_string = depths[-1], in_string ^ (len(texts) % 2 == 0)
+        closing = brackets.count("]") + brackets.count("}")
+        if closing >= depth:  # the value may end here
+            lowest = min(accumulate(map(_STEPS.__getitem__, brackets), initial=depth))
+            if lowest <= 0 and (end := _end_in(part, depth, in_string)):
+                window.move_to(window.pos + end)
+                return True
+        depth += len(brackets) - 2 * closing
+        in_string ^= len(texts) % 2 == 0
         window.move_to(window.pos + len(part))
     return False
 
