@@ -8,6 +8,7 @@ An adapter gives messages with OpenAI's keys and the log's own values; `build` r
 __all__ = []
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #71e17bf7
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,11 +19,15 @@ from .fields import parse_arguments, parse_json_text, parse_time, parse_tools
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #e3e05dc9
+_ANY = 0  # no id and no tool is this
+
+
 class _CallPairing:
     "The calls of one conversation, and which of them have no result yet"
 
     def __init__(self) -> None:
-        self.open: list[tuple[str, str, str]] = []  # logged id, own id, tool; oldest first
+        self.open: dict[int, tuple[str, str]] = {}  # own id and tool by the call's number
+        self.numbers: dict[tuple, deque[int]] = {}  # by logged id and tool, either may be any
         self.results: dict[str, str] = {}  # logged id → content of its result
         self.ids: set[str] = set()
         self.warnings: list[str] = []
@@ -38,17 +43,33 @@ class _CallPairing:
             self.warn("synthetic_id")
             while id in self.ids:
                 id += "_"
+        number = len(self.ids)
         self.ids.add(id)
-        self.open.append((logged, id, name))
+        self.open[number] = (id, name)
+        for key in ((logged, name), (logged, _ANY), (_ANY, name), (_ANY, _ANY)):
+            self.numbers.setdefault(key, deque()).append(number)
         return id
+
+    def _oldest(self, *keys: tuple) -> int | None:
+        "The number of the oldest open call under the first key that has one"
+        for key in keys:
+            numbers = self.numbers.get(key, ())
+            while numbers:
+                if numbers[0] in self.open:
+                    return numbers[0]
+                numbers.popleft()
+        return None
 
     def add_result(self, logged: str, name: JSON, content: str) -> tuple[str, str] | None:
         "Close a call and return its id and tool, or None for a result that was logged before"
-        if logged:
-            matches = [call for call in self.open if call[0] == logged]
+        if logged:  # where calls share an id, the name decides
+            tool = name if isinstance(name, str) else None
+            number = self._oldest((logged, tool), (logged, _ANY))
+        elif name in (None, ""):
+            number = self._oldest((_ANY, _ANY))
         else:
-            matches = [call for call in self.open if name in (None, "", call[2])]
-        if not matches:
+            number = self._oldest((_ANY, name)) if isinstance(name, str) else None
+        if number is None:
             if logged and self.results.get(logged) == content:
                 self.warn("duplicate_result")
                 return None
@@ -57,10 +78,8 @@ class _CallPairing:
             )
         if not logged:
             self.warn("result_paired_by_order")
-        matches.sort(key=lambda call: call[2] != name)  # where calls share an id, the name decides
-        self.open.remove(matches[0])
         self.results[logged] = content
-        return matches[0][1:]
+        return self.open.pop(number)
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #270a204e
 def _parse_id(value: JSON) -> str:
