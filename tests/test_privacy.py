@@ -202,11 +202,11 @@ def test_numbers_and_words_that_are_not_private_stay(text):
 )
 def test_hostile_text_takes_linear_time(unit):
     text = unit * (200_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     find_private(text)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     redact(conversation(text[:50_000], {"card": "4111111111111111", "phone": "+14155550132"}))
-    assert time.perf_counter() - start < 6
+    assert time.process_time() - start < 6
 
 
 # --- replacing
