@@ -76,8 +76,11 @@ _KEPT_META = {
 }
 
 
-def _find_values(conversation: Conversation, find: Finder) -> dict[PrivateValue, set[str]]:
-    "Every private value of a conversation with its spellings"
+def find_values(
+    conversation: Conversation,  # As it was read
+    find: Finder = find_private,  # What is private
+) -> dict[PrivateValue, set[str]]:  # Every private value, with its spellings
+    "Find the private values in all parts of a conversation"
     messages = [
         [
             message["content"],
@@ -247,7 +250,7 @@ def redact(
         )
     arguments = [call.arguments for call in conversation.calls()]
     check_depth([conversation.meta, *arguments], "arguments", 66)
-    spellings = _find_values(conversation, find)
+    spellings = find_values(conversation, find)
     parts: dict[str, Any] = {}
     counts: dict[str, int] = {}
     if spellings:
