@@ -572,6 +572,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                              'toolcall.curate.pii_secrets.secret_length': ( '03_curate/pii_secrets.html#secret_length',
                                                                                             'toolcall/curate/pii_secrets.py')},
             'toolcall.curate.pii_services': { 'toolcall.curate.pii_services._token_length': ( '03_curate/pii_services.html#_token_length',
+                                                                                              'toolcall/curate/pii_services.py'),
+                                              'toolcall.curate.pii_services.prefix_length': ( '03_curate/pii_services.html#prefix_length',
                                                                                               'toolcall/curate/pii_services.py')},
             'toolcall.curate.privacy': { 'toolcall.curate.privacy._Replacer': ( '03_curate/privacy.html#_replacer',
                                                                                 'toolcall/curate/privacy.py'),

@@ -79,6 +79,15 @@ def _is_whole(value: PrivateValue, text: str, start: int, end: int) -> bool:
 
 # %% ../../nbs/03_curate/06a_occurrences.ipynb #cfd810e5
 _HEAD = re.compile(rf"(?:(?:\+|00)[1-9][0-9]{{0,2}}{GAP})?(?:\(?0\)?{GAP})?(?:1{GAP})?\(?")
+
+
+def _is_head(text: str, start: int, end: int) -> bool:
+    "Whether what stands before a telephone number is the code of a country or a zero"
+    if start and text[start - 1] in "+(":
+        start -= 1
+    return bool(_HEAD.fullmatch(text, start, end))
+
+# %% ../../nbs/03_curate/06a_occurrences.ipynb #bc66bc83
 _MAX_HEAD = 8  # digits before a telephone number
 _NUMBER_STARTS = re.compile(rf"(?<![{WORD}])(?<![0-9]\.)[0-9]")
 _CODE_STARTS = re.compile(rf"(?<![{WORD}])[0-9A-Za-z]")
@@ -131,13 +140,6 @@ class Numbers:
             if is_begun and not (_AFTER_NUMBER if compact.isdecimal() else _AFTER).match(text, end):
                 return Occurrence(start, end, value)
         return None
-
-
-def _is_head(text: str, start: int, end: int) -> bool:
-    "Whether what stands before a telephone number is the code of a country or a zero"
-    if start and text[start - 1] in "+(":
-        start -= 1
-    return bool(_HEAD.fullmatch(text, start, end))
 
 # %% ../../nbs/03_curate/06a_occurrences.ipynb #bafe15e3
 _BY_DIGITS = ("card", "phone", "us_ssn")

@@ -53,9 +53,8 @@ _SCREEN_SIZE = re.compile(r"@[0-9](?:\.[0-9])?x[.~]")
 
 def _email_length(match: re.Match[str]) -> int:
     text, after = match[1], match.string[match.end(1) : match.end(1) + 2]
-    is_path = after[:1] == ":" and (
-        text.startswith(("git@", "hg@", "svn@")) or after[1:] in ("/", "~")
-    )
+    is_tool = text.startswith(("git@", "hg@", "svn@"))
+    is_path = is_tool and after[:1] in (":", "/") or after in (":/", ":~")
     if is_path or _NO_DOMAIN.match(text.rpartition(".")[2]) or _SCREEN_SIZE.search(text):
         return 0
     return len(text)
@@ -89,7 +88,7 @@ def address_length(
     if address.is_loopback or address.is_unspecified or address.is_multicast:
         return 0
     if address.version == 4:
-        return 0 if address.is_reserved or text.endswith(".0") else len(text)
+        return 0 if address.is_reserved or text.endswith(".0") or text[:2] == "0." else len(text)
     is_code = len(text.replace(":", "")) < 5 or not re.search("[0-9]", text)  # a::b, Dad::Fed
     return 0 if is_code else len(text)
 

@@ -105,7 +105,7 @@ _THINGS = (
     r"|đơn hàng|hóa đơn|hợp đồng|bestelling|factuur|onderdeel|beställning|ordre"
 )
 _HAN_THINGS = (
-    "订单|會議|会议|序列|编号|型号|零件|货号|单号|运单|快递|发票|工单|案件|批次|合同|流水|条码|房间|航班|訂單"
+    "订单|工号|学号|产量|销量|数量|會議|会议|序列|编号|型号|零件|货号|单号|运单|快递|发票|工单|案件|批次|合同|流水|条码|房间|航班|訂單"
     "|注文|会議|シリアル|型番|品番|伝票|請求書|部品|契約|受付|製造|주문|회의|일련|모델|부품|송장|계약|접수"
     "|طلب|فاتورة|تسلسلي|موديل|قطعة|ऑर्डर|आदेश|चालान|सीरियल|मॉडल|मीटिंग|অর্ডার|চালান|সিরিয়াল"
     "|คำสั่งซื้อ|ใบแจ้งหนี้|ซีเรียล|รุ่น"
@@ -124,7 +124,7 @@ _UNIT_AFTER = re.compile(
     r"\s?(?:[%€£¥₹₽]|(?:units?|pcs|pieces|items?|bytes?|[kmgt]i?b|views?|hits|rows?|users|records?"
     r"|seconds?|secs?|ms|usd|eur|vnd|idr|dollars?|euros?|points?|tokens?|requests?|km|kg|meters?"
     r"|stück|mal|pièces|unidades|pezzi|sztuk|adet|штук|шт|руб\w*)(?![^\W_])"
-    r"|号|號|元|个|件|次|台|円|個|件|원|개)",
+    r"|号|號|元|个|件|次|台|名|吨|米|公里|期|步|円|個|件|원|개)",
     re.IGNORECASE,
 )
 

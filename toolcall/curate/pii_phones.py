@@ -29,7 +29,7 @@ _PHONE_STEMS = (
     r"|ruf|rufe|anruf\w*|erreich\w*|durchwahl|festnetz\w*|rückruf|téléphone\w*|tél|portable"
     r"|appel\w*|joindre|joignable|tel[eé]fono|m[oó]vil|celular|ll[aá]m\w*|marca|telefone|lig(?:ue|ar)"
     r"|telem[oó]vel|contato|cellulare|chiam\w*|recapito|zadzwo\w*|komórk\w*|dzwoń\w*|ara|arayın|cep"
-    r"|gsm|numaras\w*|телефон\w*|тел|позвон\w*|звон\w*|мобильн\w*|моб|сотов\w*|номер\w*"
+    r"|gsm|cel|tlf|numaras\w*|телефон\w*|тел|позвон\w*|звон\w*|мобильн\w*|моб|сотов\w*|номер\w*"
     r"|зателефон\w*"
     r"|подзвон\w*|дзвон\w*|мобільн\w*|telepon|hubungi|telp|hp|kontak|gọi|điện thoại|sđt|di động"
     r"|liên hệ|τηλ\w*|κινητό|simu|piga|bel|telefoon|mobiel|zavolej\w*|sună|hívj\w*|my number"

@@ -81,7 +81,7 @@ planetscale pscale_(?:tkn|pw|oauth)_ [\\w=.-]{32,64}
 postman PMAK- [0-9a-f]{24}-[0-9a-f]{34}
 prefect pnu_ [a-z0-9]{36}
 pulumi pul- [0-9a-f]{40}
-pypi pypi- AgE[\\w-]{50,250}
+pypi pypi-AgE [\\w-]{50,250}
 razorpay rzp_(?:live|test)_ [A-Za-z0-9]{14}
 render rnd_ [A-Za-z0-9]{28,40}
 replicate r8_ [A-Za-z0-9]{37,40}
@@ -125,9 +125,14 @@ _PEM_PATTERN = r"""(-----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY(?:[ ]BLOCK)?-----
     |(?:\s{0,4}[A-Za-z0-9+/=]{20,100}){0,400}))"""
 _JWT_PATTERN = rf"(?<!{_KEY})(eyJ{_KEY}{{8,4000}}\.eyJ{_KEY}{{8,8000}}\.{_KEY}{{0,2000}})"
 _ANY_KEY = "|".join(f"(?:{prefix})(?:{rest})" for prefix, rest in SERVICES.values())
-KEY_PREFIX = re.compile(
-    "|".join(f"(?:{prefix})" for prefix, _ in SERVICES.values() if prefix != "()"), re.ASCII
-)
+_PREFIXES = [re.compile(prefix, re.ASCII) for prefix, _ in SERVICES.values()]
+
+
+def prefix_length(
+    key: str,  # Of a service
+) -> int:  # Characters, 0 where its form has no prefix
+    "Measure the longest prefix of a service with which a key begins"
+    return max(match.end() for prefix in _PREFIXES if (match := prefix.match(key)))
 
 
 def _token_length(match: re.Match[str]) -> int:

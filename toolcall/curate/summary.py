@@ -229,6 +229,15 @@ def privacy_note(
     verb = "stands" if sum(counts.values()) == 1 else "stand"
     return f"not redacted: {', '.join(parts)} {verb} in the training set; a model can repeat them."
 
+# %% ../../nbs/03_curate/11_summary.ipynb #8075a9e5
+def _privacy_section(curated: "Curated", splits: Splits) -> str:
+    is_redacted = any(step.name == "private data" for step in curated.steps)
+    counts = {} if is_redacted else private_counts(splits.train)
+    return (
+        f"## Privacy\n\nThis dataset is {privacy_note(counts, is_redacted)} Looked for by their "
+        f"form: {SOUGHT}. Not looked for: {NOT_SOUGHT}."
+    )
+
 # %% ../../nbs/03_curate/11_summary.ipynb #1a479127
 def dataset_card(
     report: "LogReport",  # What was read
@@ -270,15 +279,6 @@ def dataset_card(
     sections = [_privacy_section(curated, splits), *(table.to_markdown() for table in tables)]
     body = "\n\n".join([f"# {title}", about, *sections])
     return f"---\n{yaml_head}---\n\n{body}\n"
-
-
-def _privacy_section(curated: "Curated", splits: Splits) -> str:
-    is_redacted = any(step.name == "private data" for step in curated.steps)
-    counts = {} if is_redacted else private_counts(splits.train)
-    return (
-        f"## Privacy\n\nThis dataset is {privacy_note(counts, is_redacted)} Looked for by their "
-        f"form: {SOUGHT}. Not looked for: {NOT_SOUGHT}."
-    )
 
 
 def _set_rows(stats: dict[str, Stats], splits: Splits) -> list[tuple[str, ...]]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from .pii_addresses import address_length
 from .pii_numbers import ID_CHECKS, cn_check, is_valid_id
 from .pii_patterns import fold, luhn, mod97
-from .pii_services import KEY_PREFIX
+from .pii_services import prefix_length
 from ..errors import ConversationError
 
 # %% ../../nbs/03_curate/06_surrogates.ipynb #6c72a3cd
@@ -90,7 +90,11 @@ def _national_number(text: str) -> str:
     return national[1:] if has_code else national
 
 # %% ../../nbs/03_curate/06_surrogates.ipynb #b29dee3e
-_KEPT_PARTS = re.compile(r"-----[A-Z ]+-----|(?:^|(?<=\.))eyJ|\.atlasv1\.|-us(?=[0-9]{1,2}$)")
+_KEPT_PARTS = re.compile(
+    r"-----[A-Z ]+-----|(?:^|(?<=\.))eyJ|\.atlasv1\.|-us(?=[0-9]{1,2}$)|(?<=[0-9]):AA"
+    r"|^[MNO](?=[A-Za-z0-9]{23,27}\.)|(?<=[0-9a-f]{32})-X$"
+)
+_HEXADECIMAL = re.compile("(?<![0-9A-Za-z])(?:[0-9a-f]{16,}|[0-9A-F]{16,})(?![0-9A-Za-z])")
 _HAN = "安北长春东福光海河华江金兰林明南宁平清山天文西新阳云中州"
 _LATIN = "abcdefghijklmnopqrstuvwxyz"
 
@@ -114,16 +118,19 @@ def _other_character(old: str, byte: int, *, is_first: bool, hexadecimal: bool) 
     new = letters[byte % len(letters)]
     return new.upper() if old.isupper() else new
 
-
+# %% ../../nbs/03_curate/06_surrogates.ipynb #77e74a3a
 def _scramble(text: str, noise: bytes, *, is_key: bool = False) -> str:
-    hexadecimal = len(text) >= 16 and bool(re.fullmatch("[0-9a-f-]+|[0-9A-F-]+", text))
+    start = prefix_length(text) if is_key else 0
+    rest = text[start:]
+    hexadecimal = {start + i for part in _HEXADECIMAL.finditer(rest) for i in range(*part.span())}
+    if len(rest) >= 16 and re.fullmatch("[0-9a-f_-]+|[0-9A-F_-]+", rest):
+        hexadecimal = set(range(start, len(text)))
     fixed = {i for match in _KEPT_PARTS.finditer(text) for i in range(*match.span())}
-    prefix = KEY_PREFIX.match(text) if is_key else None
-    fixed |= set(range(prefix.end() if prefix else 0))
+    fixed |= set(range(start))
     characters = []
     for i, old in enumerate(text):
         if i not in fixed:
-            old = _other_character(old, noise[i], is_first=i == 0, hexadecimal=hexadecimal)
+            old = _other_character(old, noise[i], is_first=i == 0, hexadecimal=i in hexadecimal)
         characters.append(old)
     return "".join(characters)
 
