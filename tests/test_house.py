@@ -219,3 +219,15 @@ def test_light_rooms_load_no_torch():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "False"]
+
+
+def test_one_function_prints():
+    "What may come from a log is made safe there"
+    prints = [
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("print", "pprint", "tqdm.write")
+    ]
+    assert prints == ["terminal"]
