@@ -88,7 +88,7 @@ def _interrupts() -> Iterator[list[int]]:  # The signals that came
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:
-            os._exit(0)  # a worker; another code would be an error in the first process
+            raise SystemExit(0)  # a worker, which gives back the locks of its queues
         if received:
             signal.signal(number, signal.SIG_DFL)
             os.kill(process, number)
