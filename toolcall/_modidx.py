@@ -2190,6 +2190,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'toolcall.targets': { 'toolcall.targets.Place': ('00_record/targets.html#place', 'toolcall/targets.py'),
                                   'toolcall.targets._check_kind': ('00_record/targets.html#_check_kind', 'toolcall/targets.py'),
                                   'toolcall.targets._identity': ('00_record/targets.html#_identity', 'toolcall/targets.py'),
+                                  'toolcall.targets._status': ('00_record/targets.html#_status', 'toolcall/targets.py'),
                                   'toolcall.targets.check_targets': ('00_record/targets.html#check_targets', 'toolcall/targets.py'),
                                   'toolcall.targets.same_target': ('00_record/targets.html#same_target', 'toolcall/targets.py'),
                                   'toolcall.targets.target_key': ('00_record/targets.html#target_key', 'toolcall/targets.py')},

@@ -9,6 +9,7 @@ __all__ = []
 
 # %% ../nbs/00_record/09_targets.ipynb #a4bac8be
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable
@@ -25,18 +26,32 @@ class Place(NamedTuple):
     path: str | Path
 
 # %% ../nbs/00_record/09_targets.ipynb #02ded0fe
+# a redirected stream looks like a regular file
+_STREAM = re.compile(r"/dev/(fd/|stdin$|stdout$|stderr$)|/proc/")
+
+
+def _status(path: str | Path) -> os.stat_result:
+    "What is known about a file; in `new/../log.jsonl` the folder `new` need not exist yet"
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return os.stat(os.path.realpath(path))
+
+
 def _check_kind(target: Place) -> None:
     "Raise `ConfigError` for a target that is no regular file, or lies below one"
     path = Path(target.path)
     if "\0" in str(path):
         raise ConfigError(f"{target.name} holds a null character, which no path can: {path}")
+    if _STREAM.match(os.path.abspath(path)):
+        raise ConfigError(f"{target.name} is {path}, a stream of this process; name a file")
     for parent in path.parents:
         if os.path.lexists(parent):
             if not parent.is_dir():
                 raise ConfigError(f"{target.name} is {path}, but {parent} is no folder")
             break
     try:
-        kind = path.stat().st_mode
+        kind = _status(path).st_mode
     except OSError:
         return  # it doesn't exist; what else is wrong shows when it is written
     if not stat.S_ISREG(kind):
@@ -47,7 +62,7 @@ def _check_kind(target: Place) -> None:
 def _identity(path: str | Path) -> tuple[int, int] | None:
     "Device and number of a file; None for what is no file yet"
     try:
-        found = os.fstat(0) if str(path) == "-" else os.stat(path)
+        found = os.fstat(0) if str(path) == "-" else _status(path)
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino
