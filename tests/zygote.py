@@ -191,7 +191,7 @@ def make_small_model(folder: Path) -> None:
 
 
 def make_project(folder: Path, model: Path, **options: Any) -> Path:
-    "A log of 24 conversations, and a configuration of 4 steps, which is returned"
+    "A log of 24 conversations, and a configuration of 5 steps, which is returned"
     import yaml
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -200,14 +200,15 @@ def make_project(folder: Path, model: Path, **options: Any) -> Path:
         for n in range(24)
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    training = {"max_steps": 4, "disable_tqdm": True, "bf16": False, "use_cpu": True}
+    training = {"disable_tqdm": True, "bf16": False, "use_cpu": True}
     values = {
         "log_path": str(folder / "log.jsonl"),
         "model_name_or_path": str(model),
         "output_dir": str(folder / "run"),
         "train_data_path": str(folder / "train.jsonl"),
         "batch_size": 4,
-        "save_steps": 1,
+        "num_train_epochs": 1,
+        "save_steps": 2,
         "logging_steps": 1,
         "training": training,
         "generation": {"max_new_tokens": 2},

@@ -50,11 +50,27 @@ def _inputs(config: Config, config_file: str | Path | None) -> Iterator[Place]:
 # %% ../../nbs/10_pipeline/02_outputs.ipynb #a67901c8
 _WRITTEN = (  # below `output_dir`
     *(f"data/{name}.jsonl" for name in ("train", "validation", "test", "rejects")),
-    *("data/README.md", "encoded/*", "predictions/*", "evaluations/*", "checkpoint-*/*"),
+    *(
+        "data/*.jsonl.*",
+        "data/README.md",
+        "encoded/*",
+        "predictions/*",
+        "evaluations/*",
+        "checkpoint-*/*",
+    ),
     *("adapter/*", "config.json", "generation_config.json", "*.safetensors", "*.bin", "*.pt"),
     *("*.index.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*"),
     *("merges.txt", "chat_template*", "additional_chat_templates/*", "trainer_state.json"),
-    *("run.json", "history.json", "loss.svg", "report.*", "*manifest*", ".lock"),
+    *(
+        "run.json",
+        "history.json",
+        "history.json.*",
+        "loss.svg",
+        "report.*",
+        "manifest.json",
+        "*.part/*",
+        ".lock",
+    ),
 )
 
 
@@ -142,7 +158,9 @@ def _holder(file: Path) -> str:
 
 # %% ../../nbs/10_pipeline/02_outputs.ipynb #6895cb40
 # what safetensors, torch and our own check of the room say
-_FULL = re.compile(r"No space left|no room on the disk|Disk quota|unexpected pos \d+ vs \d+")
+_FULL = re.compile(
+    r"No space left|no room on the disk|Disk quota|File too large|unexpected pos \d+ vs \d+"
+)
 
 
 @contextmanager
@@ -172,11 +190,10 @@ def claim_output(
     if int(os.environ.get("RANK", "0")):
         yield
         return
-    with _lock(Path(config.output_dir)):
-        try:
-            with writing(config.output_dir):
-                yield
-        except (OSError, KeyboardInterrupt) as error:
-            if "__notes__" not in vars(error):
-                error.add_note(how_to_go_on(config))
-            raise
+    try:
+        with writing(config.output_dir), _lock(Path(config.output_dir)):
+            yield
+    except (OSError, KeyboardInterrupt) as error:
+        if "__notes__" not in vars(error):
+            error.add_note(how_to_go_on(config))
+        raise
