@@ -51,7 +51,7 @@ def _inputs(config: Config, config_file: str | Path | None) -> Iterator[Place]:
 _WRITTEN = (  # below `output_dir`
     *(f"data/{name}.jsonl" for name in ("train", "validation", "test", "rejects")),
     *(
-        "data/*.jsonl.*",
+        "data/*.sha256",
         "data/README.md",
         "encoded/*",
         "predictions/*",
@@ -64,7 +64,7 @@ _WRITTEN = (  # below `output_dir`
     *(
         "run.json",
         "history.json",
-        "history.json.*",
+        "*.sha256",
         "loss.svg",
         "report.*",
         "manifest.json",
