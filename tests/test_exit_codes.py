@@ -156,7 +156,7 @@ def test_a_signal_while_it_trains(zygote, small_model, name, tmp_path):
     config = make_project(tmp_path, small_model, training=training)
     workers = ["training.dataloader_num_workers=1"] if name != "SIGHUP" else []
     child = zygote.start("train", config, *workers)
-    child.wait_for((tmp_path / "run" / "checkpoint-2").exists)
+    child.wait_for((tmp_path / "run" / "checkpoint-4").exists)
     ended = child.signal(getattr(signal, name), group=bool(workers))
     assert ended.code == SIGNALS[name] and quiet(ended.err)
     assert "toolcall: interrupted. The same command goes on from checkpoint-" in ended.err
@@ -169,7 +169,7 @@ batch = ChatML.batch
 
 def slow(*args, **options):
     open({seen!r}, "w").close()
-    time.sleep(30)
+    time.sleep(20)
     return batch(*args, **options)
 
 ChatML.batch = slow

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,7 +22,7 @@ from typing import NoReturn
 
 from ..errors import ToolcallError
 from ..terminal import guarded_streams, show
-from ..text import one_line
+from ..text import one_line, printable
 
 # %% ../../nbs/10_pipeline/08_exits.ipynb #f3ae1547
 EXIT_CODES = {
@@ -87,8 +88,11 @@ def _interrupts() -> Iterator[list[int]]:  # The signals that came
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:
-            raise SystemExit(0)  # a worker, which gives back the locks of its queues
+        if os.getpid() != process:  # a worker
+            if received:
+                os._exit(0)
+            received.append(number)
+            raise SystemExit(0)  # gives back the locks of its queues
         if received:
             signal.signal(number, signal.SIG_DFL)
             os.kill(process, number)
@@ -111,12 +115,28 @@ def _interrupts() -> Iterator[list[int]]:  # The signals that came
             signal.signal(number, old)
 
 # %% ../../nbs/10_pipeline/08_exits.ipynb #f03f3fa1
+def _format_warning(
+    message: Warning | str, category: type, filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {printable(message)}\n"
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    before = warnings.formatwarning
+    warnings.formatwarning = _format_warning
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def run_command(
     command: Callable[[], int],  # Gives 0, or 1 for a gate that failed
 ) -> int:  # A key of `EXIT_CODES`
     "Run a command; no exception leaves it"
     with guarded_streams() as output:
-        with _interrupts() as received:
+        with _plain_warnings(), _interrupts() as received:
             try:
                 code = command()
             except SystemExit as end:  # of argparse
