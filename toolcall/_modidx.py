@@ -1967,6 +1967,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'toolcall/pipeline/exits.py'),
                                          'toolcall.pipeline.exits._format_warning': ( '10_pipeline/exits.html#_format_warning',
                                                                                       'toolcall/pipeline/exits.py'),
+                                         'toolcall.pipeline.exits._hold_signals_while_forking': ( '10_pipeline/exits.html#_hold_signals_while_forking',
+                                                                                                  'toolcall/pipeline/exits.py'),
                                          'toolcall.pipeline.exits._interrupts': ( '10_pipeline/exits.html#_interrupts',
                                                                                   'toolcall/pipeline/exits.py'),
                                          'toolcall.pipeline.exits._plain_warnings': ( '10_pipeline/exits.html#_plain_warnings',

@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
 from typing import NoReturn
 
@@ -81,6 +82,25 @@ def _with_notes(sentence: str, error: BaseException) -> str:
     return ". ".join([sentence, *vars(error).get("__notes__", [])])
 
 # %% ../../nbs/10_pipeline/08_exits.ipynb #015d7388
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in dir(signal)
+]
+
+
+@cache
+def _hold_signals_while_forking() -> None:
+    "Deliver a signal after a fork, where it can't break what libraries do at a fork"
+
+    def hold() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    def deliver() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=hold, after_in_parent=deliver, after_in_child=deliver)
+
+
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:  # The signals that came
     "Raise `KeyboardInterrupt` with the number of a signal"
@@ -100,10 +120,9 @@ def _interrupts() -> Iterator[list[int]]:  # The signals that came
         raise KeyboardInterrupt(number)
 
     defaults = (signal.SIG_DFL, signal.default_int_handler)
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = _SIGNALS if is_main else []
+    _hold_signals_while_forking()
     before = {number: signal.getsignal(number) for number in numbers}
     changed = {number: old for number, old in before.items() if old in defaults}
     for number in changed:
