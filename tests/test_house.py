@@ -232,3 +232,15 @@ def test_security_lists_the_attempts(request):
         r"^\| ([a-z ]+) \| ([\d,]+) \|$", (ROOT / "SECURITY.md").read_text("utf-8"), re.M
     )
     assert {kind: int(n.replace(",", "")) for kind, n in table} == attempts
+
+
+def test_one_function_prints():
+    "What may come from a log is made safe there"
+    prints = [
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("print", "pprint", "tqdm.write")
+    ]
+    assert prints == ["terminal"]
