@@ -88,12 +88,16 @@ def _settings(
     config: Config, held_out: Sequence[Conversation], examples: Sequence["Example"]
 ) -> dict[str, Any]:
     "What a report says about how its numbers were made"
+    from toolcall.curate.summary import private_counts, privacy_note
     from toolcall.models import best_device, fast_dtype
     from toolcall.report.page import environment
 
     scored = {example.conversation.id for example in examples}
     turns = sum(len(one.turns) for one in held_out if one.id in scored)
     evaluation = {name: value for name, value in config.evaluation if value}
+    redacted = bool(config.curate.redact)
+    training_set = load_conversations(_required(Path(config.output_dir, "data", "train.jsonl")))
+    counts = {} if redacted else private_counts(training_set)
     return {
         "log": Path(config.log_path).name,
         "model": config.model_name_or_path,
@@ -101,6 +105,7 @@ def _settings(
         "held-out turns": sum(len(one.turns) for one in held_out),
         "scored turns": len(examples),
         "refused turns of the same conversations": turns - len(examples),
+        "private values": privacy_note(counts, redacted),
         "dtype": str(fast_dtype()).removeprefix("torch."),
         "device": str(best_device()),
         **dict(config.generation),
