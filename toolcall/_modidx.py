@@ -2652,6 +2652,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'toolcall/train/trainer.py'),
                                         'toolcall.train.trainer.ToolTrainer._prepare_inputs': ( '06_train/trainer.html#tooltrainer._prepare_inputs',
                                                                                                 'toolcall/train/trainer.py'),
+                                        'toolcall.train.trainer.ToolTrainer._run_epoch': ( '06_train/trainer.html#tooltrainer._run_epoch',
+                                                                                           'toolcall/train/trainer.py'),
                                         'toolcall.train.trainer.ToolTrainer._save_checkpoint': ( '06_train/trainer.html#tooltrainer._save_checkpoint',
                                                                                                  'toolcall/train/trainer.py'),
                                         'toolcall.train.trainer.ToolTrainer._validation_count': ( '06_train/trainer.html#tooltrainer._validation_count',

@@ -151,8 +151,8 @@ def _load(auto_class: Any, name: str | Path, **options: object) -> Any:
     _check_files(auto_class, Path(path))
     try:
         return auto_class.from_pretrained(path, trust_remote_code=False, **options)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        [first_line, *_] = [*str(error).strip().splitlines(), type(error).__name__]
         hub = "offline" if os.environ.get("HF_HUB_OFFLINE") else "online"
         raise ModelError(
             f"can't load {str(name)!r}. Looked for a folder {Path(name).absolute()}, "

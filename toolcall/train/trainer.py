@@ -153,6 +153,13 @@ class ToolTrainer(Trainer):
             return with_blocks(inputs)
         return inputs
 
+    def _run_epoch(self, *args, **options):
+        "Train an epoch; a run that goes on from its last step takes no further one"
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **options)
+
     def training_step(self, model, inputs, *args, **options):
         "Train on one batch, or raise `TrainError` when it doesn't fit into memory"
         examples = len(inputs["label_examples"])
