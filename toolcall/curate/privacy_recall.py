@@ -43,7 +43,7 @@ class Sample:
     text: str
     value: str  # Empty for a text that only looks private
     kinds: tuple[str, ...]  # Of the span that counts as found; or the kind of look-alike
-    held_out: bool  # Whether the finder was never tuned on it
+    held_out: bool  # Whether the finder was not tuned on it
 
 
 def _sample(group: str, sentence: str, value: str, kinds: str, held_out: bool) -> Sample:
