@@ -159,6 +159,24 @@ def tiny_folder(smollm, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    from zygote import make_small_model
+
+    folder = tmp_path_factory.mktemp("small")
+    make_small_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory):
+    from zygote import Zygote
+
+    process = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
 def real_logs():
     folder = os.environ.get("TOOLCALL_REAL_LOGS")
     if not folder:

@@ -130,14 +130,11 @@ def test_a_server_that_dies_loses_no_finished_row(checkpoint, local, tmp_path):
     kept = file.read_text(encoding="utf-8").splitlines()
     assert 3 <= len(kept) < 10
     with Server(checkpoint) as again:
-        remote.client = EndpointEngine(
-            f"{again.url}/v1", str(checkpoint)
-        ).client  # the same engine, at another port
+        # the same engine, at another port
+        remote.server = EndpointEngine(f"{again.url}/v1", str(checkpoint)).server
         asked = []
-        create = remote.client.chat.completions.create
-        remote.client.chat.completions.create = lambda **request: (
-            asked.append(request) or create(**request)
-        )
+        request = remote.request
+        remote.request = lambda *prompt: asked.append(prompt) or request(*prompt)
         assert len(predict(remote, examples, path=file, progress=False)) == 10
     assert len(asked) == 10 - len(kept)
     assert file.read_text(encoding="utf-8").splitlines()[: len(kept)] == kept

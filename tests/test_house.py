@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -219,3 +220,27 @@ def test_light_rooms_load_no_torch():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "False"]
+
+
+def test_security_lists_the_attempts(request):
+    collected = {item.path.name for item in request.session.items}
+    if collected != {path.name for path in (ROOT / "tests").glob("test_*.py")}:
+        pytest.skip("not all tests are run")
+    markers = [item.get_closest_marker("attack") for item in request.session.items]
+    attempts = Counter(marker.args[0] for marker in markers if marker)
+    table = re.findall(
+        r"^\| ([a-z ]+) \| ([\d,]+) \|$", (ROOT / "SECURITY.md").read_text("utf-8"), re.M
+    )
+    assert {kind: int(n.replace(",", "")) for kind, n in table} == attempts
+
+
+def test_one_function_prints():
+    "What may come from a log is made safe there"
+    prints = [
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("print", "pprint", "tqdm.write")
+    ]
+    assert prints == ["terminal"]

@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 from toolcall.chatml import Example, parse_calls
 from toolcall.conversation import Conversation, ToolCall, make_tool
-from toolcall.evaluate import DEFINITIONS, EvaluateError, compare, evaluate, match_calls
+from toolcall.evaluate import (
+    DEFINITIONS,
+    EvaluateError,
+    compare,
+    evaluate,
+    load_evaluation,
+    match_calls,
+)
+from toolcall.evaluate.breakdowns import NO_ANSWER, confusion, error_counts
 from toolcall.evaluate.metrics import FEWER_IS_BETTER
 from toolcall.generate import Output
 from toolcall.report import Report, last_messages
 from toolcall.text import dumps
+from toolcall.turn import Parsed
 
 TOOLS = [
     make_tool(
@@ -177,6 +186,26 @@ def test_fault_10_likeness_of_text_as_quality():
         == value("argument_accuracy", ([ROME], [almost]))
         == 0
     )
+
+
+@pytest.mark.attack("server")
+@pytest.mark.parametrize("mode", ["strict", "normalized", "bfcl"])
+@pytest.mark.parametrize("parsed", [None, Parsed("no_answer", reason="content_filter: no")])
+def test_fault_11_a_prompt_that_the_server_refused_is_never_right(mode, parsed, tmp_path):
+    refused = Output("", True, 0, 0, 0.1, parsed=parsed, error="content_filter")
+    turns = [turn([], "a"), turn([ROME], "b"), turn([ROME, OSLO], "c")]
+    failed = evaluate(turns, [refused] * 3, parse=parse_calls, mode=mode, timed=[refused])
+    values = {name: metric.value for name, metric in failed.metrics.items()}
+    assert {value for value in values.values() if value is not None} == {0}
+    needed = {"exact_match", "parse_rate", "irrelevance_accuracy", "call_decision_precision"}
+    assert all(failed.metrics[name].n for name in needed)
+    assert failed.no_answer == {"content_filter": 3} and failed.latency == {}
+    assert error_counts(failed.scores) == {"no_answer": 3}
+    assert {came for _, came in confusion(failed.scores)} == {NO_ANSWER}
+    failed.save(tmp_path / "evaluation.json")
+    assert load_evaluation(tmp_path / "evaluation.json").no_answer == failed.no_answer
+    report = Report(failed, failed, last_messages(turns)).to_text()
+    assert "the server refused the prompt" in report
 
 
 def test_outputs_and_turns_must_fit():

@@ -5,13 +5,18 @@ import random
 import re
 import time
 
+import phonenumbers
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate.pii import PrivateSpan, find_private
+from toolcall.curate.pii_numbers import ID_CHECKS, is_valid_id
 from toolcall.curate.privacy import redact
+from toolcall.curate.privacy_recall import measure_finder
+from toolcall.curate.privacy_values import KEY_SHAPES, draw, draw_id, draw_phone
+from toolcall.curate.summary import privacy_note, private_counts
 from toolcall.curate.surrogates import surrogate
 from toolcall.errors import ConversationError
 from toolcall.schemas import argument_errors
@@ -202,11 +207,11 @@ def test_numbers_and_words_that_are_not_private_stay(text):
 )
 def test_hostile_text_takes_linear_time(unit):
     text = unit * (200_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     find_private(text)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     redact(conversation(text[:50_000], {"card": "4111111111111111", "phone": "+14155550132"}))
-    assert time.perf_counter() - start < 6
+    assert time.process_time() - start < 6
 
 
 # --- replacing
@@ -659,3 +664,135 @@ def test_mutilated_conversations_raise_nothing_but_a_conversation_error():
         except ConversationError:
             outcomes.add("refused")
     assert outcomes == {"redacted", "refused"}
+
+
+# --- how much is found, and how long it takes
+
+KINDS = (
+    *("e-mail", "phone", "card", "bank account", "national id", "key of a service"),
+    *("secret by context", "look-alike"),
+)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_recall_is_above_its_bounds(seed):
+    "On values that were drawn anew for each seed; the page `privacy_recall` shows the misses"
+    bounds = {"e-mail": 0.95, "phone": 0.9, "look-alike": 0.95}
+    recall = measure_finder(seed=seed)
+    shares = {(k, part): recall.share(k, held_out=part) for k in KINDS for part in (False, True)}
+    assert not {key: share for key, share in shares.items() if share < bounds.get(key[0], 0.85)}
+    every = [*recall.right, *recall.wrong]
+    values = [sample for sample in every if sample.value]
+    assert len(values) >= 400 and len(every) - len(values) >= 200
+
+
+NOT_PRIVATE = """git@github.com:org/repo.git|name@2x.png|1.2.3.4|192.168.0.0/16|会议号 138 0013 8000
+第13812345678号|17700112233 units|serial 18612345678|06 12 24 36 48|part 020-7946-0958
+meter 0123 4567 890|git@gitlab.com:group/sub/project.git|logo@3x.jpg|2.0.1.3|10.20.0.0/14
+会议ID：139 1234 5678|第15912345678期|13912345678 rows|S/N: 13812345678|07 14 21 28 35
+model 0171 2345678|ticket 415-555-0132|build 4.15.0.20|firmware 10.1.2.3|fd00::/8
+订单编号：13812345678|invoice no 020 7946 0958|4155550132 bytes|batch #0171 2345678
+lot 0171-2345678|{"order_id": "13812345678"}|{"serial_number": "415-555-0132"}""".replace("\n", "|")
+
+
+@pytest.mark.parametrize("text", NOT_PRIVATE.split("|"))
+def test_things_and_amounts_are_not_private(text):
+    assert found(text) == []
+
+
+def seconds(run, repeats=1):
+    start = time.process_time()
+    for _ in range(repeats):
+        run()
+    return time.process_time() - start
+
+
+MANY = {
+    "phones": lambda i: f"+1 415 {i % 700 + 210} {i % 9000 + 1000}",
+    "emails": lambda i: f"user{i}.name@mail{i % 50}.example.com",
+    "keys": lambda i: f"sk-{i:06}abcdefGHIJ{i * 7919 % 10**9:09}xyz",
+    "ids": lambda i: f"CPF {i * 7919 % 10**9:09}00",
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_time_grows_with_the_text(kind):
+    def run(n):
+        text = ", ".join(map(MANY[kind], range(n)))
+        return seconds(lambda: redact(conversation(text, {"a": text})))
+
+    run(100)  # what is read once
+    small, large = run(1000), run(4000)
+    assert large < 9 * small + 0.3  # 16 times when it is quadratic
+
+
+def test_ten_thousand_values_take_seconds():
+    text = " ".join(map(MANY["phones"], range(10_000)))
+    raw = conversation(text, {})
+    assert seconds(lambda: redact(raw)) < 15
+    logs = [conversation(MANY["emails"](i) + " " + MANY["phones"](i), {}) for i in range(5000)]
+    assert seconds(lambda: [redact(c) for c in logs]) < 20
+
+
+# --- surrogates keep the form
+
+
+@pytest.mark.parametrize("kind", sorted(ID_CHECKS))
+def test_surrogates_of_ids_keep_their_check_digit(kind):
+    rng = random.Random(0)
+    for _ in range(5):
+        value = draw_id(kind, rng)
+        other = surrogate(kind, value)
+        assert other != value and re.sub("[0-9A-Z]", "x", other) == re.sub("[0-9A-Z]", "x", value)
+        plain = re.sub("[ ./-]", "", other)
+        assert kind == "us_ssn" or is_valid_id(kind, plain, ID_CHECKS[kind])
+
+
+@pytest.mark.parametrize("shape", KEY_SHAPES)
+def test_surrogates_of_keys_keep_their_prefix_and_are_keys(shape):
+    key = draw(shape, random.Random(0))
+    [(kind, value)] = found(f"use {key} now")
+    other = surrogate(kind, value)
+    assert value == key and other != key and len(other) == len(key)
+    assert other[:2] == key[:2] or shape[0] == "{" or shape.startswith("M{")
+    assert [text for _, text in found(f"use {other} now")] == [other]
+
+
+def test_surrogates_of_phones_are_phones_of_their_country():
+    names = "US GB DE FR ES IT BR MX IN CN NL PL TR RU ID VN JP KR NG PK BD EG"
+    rng = random.Random(0)
+    valid = [
+        phonenumbers.is_valid_number_for_region(
+            phonenumbers.parse(surrogate("phone", draw_phone(region, rng)["international"])), region
+        )
+        for region in names.split()
+        for _ in range(5)
+    ]
+    assert sum(valid) >= 0.9 * len(valid)
+
+
+def test_digits_of_other_scripts_stay_in_their_script():
+    raw = conversation("رقم جوالي ٠٥١ ٢٣٤ ٥٤٠٤", {"phone": "+966512345404", "n": 1})
+    clean, counts = redact(raw, seed="s")
+    said = clean.messages[0]["content"]
+    assert counts == {"phone": 2} and re.fullmatch("رقم جوالي [٠-٩]{3} [٠-٩]{3} [٠-٩]{4}", said)
+    ascii_digits = "".join(str(int(c)) for c in said if c.isdecimal())
+    assert clean.calls()[0].arguments["phone"] == "+966" + ascii_digits[1:]
+
+
+def test_a_name_says_that_a_number_is_no_phone():
+    result = dumps({"order_id": "13812345678", "phone": "13912345678"})
+    clean, counts = redact(conversation("Hi", {}, result))
+    assert counts == {"phone": 1} and "13812345678" in clean.messages[2]["content"]
+
+
+def test_the_card_and_the_counts_say_what_stands_in_the_training_set():
+    raw = [conversation(f"mail a{i}@mail.test, key sk-{'a1B2' * 8}{i}", {}) for i in range(34)]
+    counts = private_counts(raw)
+    assert counts == {"e-mail address": 34, "key": 34}
+    assert privacy_note({"e-mail address": 34, "key": 2}, redacted=False) == (
+        "not redacted: 34 e-mail addresses, 2 keys stand in the training set; "
+        "a model can repeat them."
+    )
+    clean = [redact(c)[0] for c in raw]
+    assert "a0@mail.test" not in dumps([c.to_dict() for c in clean])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolcall.conversation import Conversation
-from toolcall.logs import LogError, iter_logs, read_logs, reading
+from toolcall.logs import LogError, iter_logs, lines, read_logs, reading
 from toolcall.pipeline.commands import main
 
 ROWS = [{"user": f"question {n}", "final_answer": "é"} for n in range(5)]
@@ -147,7 +147,7 @@ def test_with_and_without_msgspec_the_same(tmp_path, monkeypatch):
         "\n".join(json.dumps(record) for _ in range(3) for _, record, _ in GOLDENS.values())
     )
     fast = list(iter_logs(tmp_path / "log.jsonl"))
-    monkeypatch.setattr(reading, "msgspec", None)
+    monkeypatch.setattr(lines, "msgspec", None)
     assert [repr(vars(item)) for item in iter_logs(tmp_path / "log.jsonl")] == [
         repr(vars(item)) for item in fast
     ]
@@ -181,13 +181,13 @@ line = st.dictionaries(
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(line, min_size=1, max_size=6), st.booleans(), st.booleans())
-def test_the_decoder_gives_what_json_gives(lines, tight, plain):
-    decoder = reading.LineDecoder()
+def test_the_decoder_gives_what_json_gives(rows, tight, plain):
+    decoder = lines.LineDecoder()
     texts = [
         json.dumps(row, ensure_ascii=plain, separators=(",", ":") if tight else None).encode(
             "utf-8", "replace"
         )
-        for row in [*lines, *lines]
+        for row in [*rows, *rows]
     ]
     for text in texts:
         assert repr(decoder(text)) == repr(json.loads(text))

@@ -1,5 +1,6 @@
 "Constrained decoding: everything that a schema allows passes, and nothing else"
 
+import time
 from copy import copy
 
 import pytest
@@ -291,3 +292,51 @@ def test_a_tool_without_a_schema_takes_any_object(smollm, parameters):
     ]
     ids = [smollm(text)["input_ids"] for text in texts]
     assert [passed(grammar, one) == len(one) for one in ids] == [True, True, False]
+
+
+def nested(levels: int, keys: int) -> dict:
+    "Objects of so many keys inside one another"
+    schema: dict = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {f"k{n}": schema for n in range(keys)}}
+    return schema
+
+
+LARGE = {
+    "six keys, three deep": nested(3, 6),
+    "six keys, four deep": nested(4, 6),
+    "two keys, twelve deep": nested(12, 2),
+    "300 deep": nested(300, 1),
+    "5,000 deep": nested(5000, 1),
+    "a text of a million characters": {"properties": {"x": {"type": "string", "minLength": 10**6}}},
+    "many long texts": {
+        "properties": {f"x{n}": {"type": "string", "maxLength": 1000} for n in range(100)}
+    },
+    "20,000 values": {"properties": {"x": {"enum": [f"value {n}" for n in range(20_000)]}}},
+    "5,000 properties": {"properties": {f"p{n}": {"type": "integer"} for n in range(5000)}},
+    "1,000 pattern properties": {"patternProperties": {f"k{n}.*z": {} for n in range(1000)}},
+    "a pattern of 10,000": {"properties": {"x": {"type": "string", "pattern": "(a?){10000}"}}},
+    "repeats of repeats": {"properties": {"x": {"type": "string", "pattern": "((a{30}){30}){30}"}}},
+    "words": {"properties": {"x": {"type": "string", "pattern": r"\w{1000}" * 20}}},
+    "a chain of 10,000 references": {
+        "$ref": "#/$defs/0",
+        "$defs": {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(10_000)},
+    },
+    "another document": {"properties": {"x": {"$ref": "http://127.0.0.1:9/s.json"}}},
+    "a file": {"$ref": "file:///etc/passwd"},
+}
+
+
+@pytest.fixture(scope="module")
+def grammars(smollm):
+    return Grammars(ChatML(copy(smollm)), len(smollm))
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.attack("pathological schema")
+def test_a_schema_that_compiles_for_ever_is_refused(name, grammars):
+    tool = {"type": "function", "function": {"name": "large", "parameters": LARGE[name]}}
+    start = time.perf_counter()
+    with pytest.raises(StructuredError, match="at most|not followed|hand on the same|deeply"):
+        grammars.of([TOOLS[0], tool])
+    assert time.perf_counter() - start < 2

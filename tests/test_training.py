@@ -397,3 +397,37 @@ def test_an_evaluation_leaves_the_gradients_of_a_packed_model_as_they_were(tmp_p
         timeout=300,
     )
     assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_a_run_that_took_all_its_steps_takes_no_more(smollm, tmp_path):
+    "Its last step lies in the middle of an epoch"
+    import torch
+    from conftest import make_tiny_model
+
+    from toolcall.chatml import ChatML, encode
+    from toolcall.curate import curate
+    from toolcall.logs import read_logs
+    from toolcall.samples import sample_log
+    from toolcall.train import finetune, training_arguments
+
+    conversations = curate(read_logs(sample_log())).conversations[:14]
+    examples = encode(ChatML(smollm), conversations).examples
+
+    def start():
+        args = training_arguments(
+            tmp_path,
+            max_steps=3,
+            per_device_train_batch_size=2,
+            save_steps=1,
+            bf16=False,
+            use_cpu=True,
+            disable_tqdm=True,
+            report_to=[],
+        )
+        run = finetune(make_tiny_model(smollm), smollm, examples, args=args)
+        return run, load_file(tmp_path / "model.safetensors")
+
+    first, weights = start()
+    again, weights_again = start()
+    assert first.steps == again.steps == 3
+    assert all(torch.equal(weights[name], weights_again[name]) for name in weights)

@@ -274,7 +274,8 @@ def test_parallel_text_calls():
 def test_text_that_begins_like_a_call_is_a_call_or_refused(text):
     record = copy.deepcopy(RECORDS["toolace"])
     record["conversations"][1]["value"] = text
-    assert code_of(from_toolace, record) == "args_not_json"
+    expected = "duplicate_key" if "a=1, a=2" in text else "args_not_json"
+    assert code_of(from_toolace, record) == expected
 
 
 def test_results_of_parallel_calls_go_to_the_call_they_name():

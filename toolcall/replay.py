@@ -17,7 +17,7 @@ from typing import Protocol
 from tqdm.auto import tqdm
 
 from .conversation import Conversation, ToolCall
-from .errors import EvaluateError
+from .errors import EvaluateError, GenerateError
 from .evaluate.intervals import Metric, ratio
 from .evaluate.matching import match_calls
 from .evaluate.values import Rule, values_equal
@@ -83,7 +83,7 @@ class Trajectory:
     messages: list[dict]  # Of the free run, the logged beginning included
     steps: list[list[ToolCall]]  # Calls of each turn of the model that made any
     outputs: list[Output]  # Of each turn of the model
-    ended: str  # answer, malformed, cut or max_steps
+    ended: str  # answer, malformed, cut, no_answer or max_steps
     reached: int  # User messages that were sent
 
 
@@ -163,12 +163,16 @@ def _trajectory_counts(
         exact(logged, called) == len(logged) == len(called)
         for logged, called in zip(logged_steps, run.steps)
     )
+    answered = run.ended != "no_answer"  # a refused prompt is no decision not to call
     all_sent = run.reached == _count_users(run.conversation.messages)
     return {
-        "trajectory_strict": (float(same_steps), 1.0),
-        "trajectory_unordered": (float(right == len(expected) == len(predicted)), 1.0),
-        "trajectory_subset": (float(right == len(predicted)), 1.0),
-        "trajectory_superset": (float(right == len(expected)), 1.0),
+        "trajectory_strict": (float(answered and same_steps), 1.0),
+        "trajectory_unordered": (
+            float(answered and right == len(expected) == len(predicted)),
+            1.0,
+        ),
+        "trajectory_subset": (float(answered and right == len(predicted)), 1.0),
+        "trajectory_superset": (float(answered and right == len(expected)), 1.0),
         "trajectory_tool_recall": (names.total(), len(expected)),
         "trajectory_call_recall": (right, len(expected)),
         "final_answer": (float(run.ended == "answer" and all_sent), 1.0),
@@ -201,12 +205,19 @@ def replay(
     "Replay logged conversations, or raise `EvaluateError` when there are none"
     if not conversations:
         raise EvaluateError("no conversations to replay")
-    runs = []
+    runs: list[Trajectory] = []
     for conversation in tqdm(
         conversations, desc="replay", unit="conversation", disable=not progress
     ):
         model = engine(conversation) if callable(engine) else engine
-        runs.append(replay_one(model, conversation, max_steps=max_steps, mode=mode, rules=rules))
+        try:
+            run = replay_one(model, conversation, max_steps=max_steps, mode=mode, rules=rules)
+        except GenerateError as error:
+            raise GenerateError(
+                f"replay of conversation {conversation.id}, after {len(runs)} of "
+                f"{len(conversations)}: {error}"
+            ) from None
+        runs.append(run)
     counts = [_trajectory_counts(run, mode=mode, rules=rules) for run in runs]
     ids = [run.conversation.id for run in runs]
     metrics = {}

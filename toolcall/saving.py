@@ -8,8 +8,9 @@ Conversations go in and come back equal, to the last digit and the last absent k
 __all__ = ['save_conversations', 'load_conversations', 'to_datasets', 'from_datasets', 'to_trl', 'save_openai']
 
 # %% ../nbs/03_curate/09_saving.ipynb #70cf32a5
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,19 +27,45 @@ def save_conversations(
     path: str | Path,  # A `.jsonl` file; missing folders are made
 ) -> None:
     "Write conversations as JSON Lines"
-    write_atomic(path, (dumps(c.to_dict()) for c in conversations))
+    digest = hashlib.sha256()
+
+    def lines() -> Iterator[str]:
+        for conversation in conversations:
+            line = dumps(conversation.to_dict())
+            digest.update(f"{line}\n".encode())
+            yield line
+
+    beside = _digest_file(path)
+    beside.unlink(missing_ok=True)  # of an earlier file of this name
+    write_atomic(path, lines())
+    write_atomic(beside, f"{digest.hexdigest()}  {Path(path).name}\n")
+
+
+def _digest_file(path: str | Path) -> Path:
+    "Where the SHA-256 of a saved file stands, as `sha256sum` writes it"
+    return Path(f"{path}.sha256")
 
 
 def load_conversations(
     path: str | Path,  # A file that `save_conversations` wrote
 ) -> list[Conversation]:  # The same conversations
-    "Read conversations from JSON Lines, or raise `ConversationError` that names the line"
+    "Read conversations from JSON Lines, or raise `ConversationError` that names file or line"
+    beside = _digest_file(path)
     conversations = []
-    with open(path, encoding="utf-8", newline="\n") as handle:
+    with open(path, "rb") as handle:
+        if beside.exists():
+            actual = hashlib.file_digest(handle, "sha256").hexdigest()
+            if beside.read_bytes().split()[:1] != [actual.encode()]:
+                raise ConversationError(
+                    f"{path} differs from {beside.name}: it was cut or changed after it was "
+                    f"saved; put it back, or delete {beside.name} to read it as it is",
+                    "not_json",
+                )
+            handle.seek(0)
         for number, line in enumerate(handle, 1):
             try:
-                conversations.append(Conversation.from_dict(loads(line)))
-            except (KeyError, TypeError, ValueError) as error:
+                conversations.append(Conversation.from_dict(loads(line.decode("utf-8"))))
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
                 raise ConversationError(
                     f"{Path(path).name}:{number} is no saved conversation: {error}",
                     "not_json",

@@ -28,10 +28,10 @@ class Span(NamedTuple):
 class Parsed:
     "What a model's output says"
 
-    outcome: str  # call, no_call or malformed
+    outcome: str  # call, no_call, malformed or no_answer
     calls: list[ToolCall] = field(default_factory=list)  # As written; empty without a whole call
     text: str = ""  # What stands outside the calls
-    reason: str = ""  # Why it is malformed
+    reason: str = ""  # Why it is malformed, or why there is no answer
     reasoning: str = ""  # What stands in the thinking block
     spans: tuple[Span, ...] = ()  # In the order written; empty when malformed
 
@@ -128,3 +128,9 @@ class Output:
     batch_size: int = 1  # Prompts that were answered together; latency is meaningful at 1
     ids: tuple[int, ...] = ()  # The emitted ids; a server keeps them to itself
     parsed: Parsed | None = None  # Calls as a server reports them
+    error: str = ""  # Why there is no answer, such as content_filter; failed_… if it may come yet
+
+    @property
+    def is_final(self) -> bool:
+        "Whether the same prompt would get the same again"
+        return not self.error.startswith("failed_")

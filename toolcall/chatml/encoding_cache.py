@@ -10,9 +10,10 @@ __all__ = ['encode_cached']
 # %% ../../nbs/04_chatml/13_encoding_cache.ipynb #a4e74954
 import hashlib
 import tokenize
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from functools import cache
@@ -87,6 +88,15 @@ def _cache_key(chatml: "ChatML", conversations: Sequence[Conversation], options:
 _IDS = ("prompt_ids", "completion_ids")
 
 
+def _digest(path: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    "Hash a file's arrays and its name, which is the key of the set"
+    digest = hashlib.sha256(path.stem.encode())
+    for name in ("facts", *_IDS, *(f"{name}_lengths" for name in _IDS)):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
+
+
 def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -> None:
     places = {id(conversation): place for place, conversation in enumerate(conversations)}
     rows = []
@@ -111,7 +121,7 @@ def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -
         lengths = [len(getattr(example, name)) for example in encoded.examples]
         arrays[f"{name}_lengths"] = np.array(lengths, dtype=np.int32)
     file = BytesIO()
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, **arrays, digest=_digest(path, arrays))
     write_atomic(path, file.getvalue())
 
 # %% ../../nbs/04_chatml/13_encoding_cache.ipynb #87600e3f
@@ -134,9 +144,12 @@ _DAMAGE = (
 
 
 def _load(path: Path, conversations: Sequence[Conversation]) -> Encoded | None:
-    "Load an encoded set; return None when the file can't be read"
+    "Load an encoded set; warn and return None when the file isn't what was saved"
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with np.load(path, allow_pickle=False) as file:
+            saved = dict(file)
+            if saved["digest"].tobytes() != _digest(path, saved).tobytes():
+                raise ValueError("it differs from its digest")
             facts = loads(saved["facts"].tobytes().decode("utf-8", "surrogatepass"))
             prompts, completions = (
                 np.split(saved[name], np.cumsum(saved[f"{name}_lengths"])[:-1]) for name in _IDS
@@ -146,7 +159,8 @@ def _load(path: Path, conversations: Sequence[Conversation]) -> Encoded | None:
             for row, prompt, completion in zip(facts["examples"], prompts, completions)
         ]
         return Encoded(examples, [TurnReject(**reject) for reject in facts["rejects"]])
-    except _DAMAGE:
+    except _DAMAGE as error:
+        warnings.warn(f"{path} is damaged, and is made again: {error}", stacklevel=3)
         return None
 
 

@@ -12,7 +12,9 @@ import re
 from collections.abc import Sequence
 
 from ..conversation import ToolCall
-from ..text import decode_at
+from ..errors import ConversationError
+from ..formats.fields import check_depth
+from ..text import JSON, decode_at
 from ..turn import Parsed, Span
 
 # %% ../../nbs/04_chatml/00_parsing.ipynb #05205140
@@ -74,6 +76,20 @@ class OutputReader:
         text = "".join(self.texts).strip()
         return Parsed(outcome, self.calls, text, "", self.reasoning, tuple(self.spans))
 
+# %% ../../nbs/04_chatml/00_parsing.ipynb #3dfaf7a6
+def arguments_problem(
+    value: JSON,  # What stands where the arguments belong
+    key: str = "arguments",  # Its name, for the reason
+) -> str:  # Why a call can't have these arguments; empty when it can
+    "Check the arguments of a call"
+    if not isinstance(value, dict):
+        return f"{key} is an object, not {type(value).__name__}"
+    try:
+        check_depth(value, key)
+    except ConversationError as error:
+        return f"{key}: {error}"
+    return ""
+
 # %% ../../nbs/04_chatml/00_parsing.ipynb #176fcd20
 _HEAD = re.compile(
     r'\s*\{\s*"name"\s*:\s*"(?P<name>(?:[^"\\]|\\.)*)"\s*,'
@@ -95,9 +111,7 @@ def _call_problem(value: object, key: str, optional: Sequence[str]) -> str:
         return f"a call is an object with name and {key}, nothing else"
     if not isinstance(value["name"], str) or not value["name"]:
         return "a call's name is text"
-    if not isinstance(value[key], dict):
-        return f"{key} is an object, not {type(value[key]).__name__}"
-    return ""
+    return arguments_problem(value[key], key)
 
 
 def _read_call(
@@ -201,8 +215,8 @@ def _read_named_call(reader: OutputReader, head: re.Match) -> str:
     except (ValueError, RecursionError) as error:
         complete = text.rstrip().endswith("}")
         return f"not JSON: {error}" if complete else "cut before the call's end"
-    if not isinstance(value, dict):
-        return f"arguments is an object, not {type(value).__name__}"
+    if problem := arguments_problem(value):
+        return problem
     reader.add_call(head["name"], value, name_at=head.span("name"), arguments_at=(head.end(), end))
     reader.position = end
     return ""

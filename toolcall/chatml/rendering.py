@@ -29,7 +29,8 @@ _RENDER_ERRORS = (
     TemplateError,
     TypeError,
     ValueError,
-    KeyError,
+    LookupError,
+    ArithmeticError,
     AttributeError,
     RecursionError,
 )

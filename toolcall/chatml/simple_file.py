@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .templates import FUNCTION_CALL_TEMPLATE, render_template
 from ..conversation import Conversation
-from ..text import dumps, write_atomic
+from ..targets import Place, check_targets
+from ..text import dumps, printable, write_atomic
 
 # %% ../../nbs/04_chatml/15_simple_file.ipynb #c74f17b5
 def build_chatml_entry(
@@ -47,13 +48,18 @@ def parse_log_to_chatml(
 ) -> list[dict]:  # The rows
     "Read a log and write each conversation as a ChatML row, warn of rejects, or raise `LogError`"
     from toolcall.logs.log import read_logs
+    from toolcall.logs.reading import find_logs
 
+    reads = [Place("input_log_path", file) for file in find_logs(input_log_path)]
+    check_targets(reads, [Place("output_jsonl_path", output_jsonl_path)])
     log = read_logs(input_log_path)
     if log.rejects:
         first = log.rejects[0]
         warnings.warn(
-            f"{len(log.rejects)} of {log.report.records} records are not in {output_jsonl_path}; "
-            f"the first: {first.source}: {first.message}",
+            printable(
+                f"{len(log.rejects)} of {log.report.records} records are not in "
+                f"{output_jsonl_path}; the first: {first.source}: {first.message}"
+            ),
             stacklevel=2,
         )
     rows = [_entry(conversation) for conversation in log.conversations]

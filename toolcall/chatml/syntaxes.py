@@ -15,10 +15,16 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
-from .parsing import OutputReader, parse_calls, parse_llama, parse_mistral
+from toolcall.chatml.parsing import (
+    OutputReader,
+    arguments_problem,
+    parse_calls,
+    parse_llama,
+    parse_mistral,
+)
 from .xml_syntaxes import parse_function_xml, parse_glm
 from ..conversation import ToolCall
-from ..text import loads
+from ..text import JSON, dumps, loads
 from ..turn import Parsed, Parser
 
 # %% ../../nbs/04_chatml/02_syntaxes.ipynb #18b3148e
@@ -40,8 +46,8 @@ def _read_channel_call(reader: OutputReader, recipient: re.Match, start: int, en
     except (ValueError, RecursionError) as error:
         complete = text[:end].rstrip().endswith("}")
         return f"not JSON: {error}" if complete else "cut before the call's end"
-    if not isinstance(arguments, dict):
-        return f"arguments is an object, not {type(arguments).__name__}"
+    if problem := arguments_problem(arguments):
+        return problem
     name = recipient["name"]
     reader.add_call(name, arguments, name_at=recipient.span("name"), arguments_at=(start, end))
     return ""
@@ -121,27 +127,34 @@ _RESPONSE_ERRORS = (
 )
 
 
+def _function_problem(function: JSON) -> str:
+    "Return why a parsed function is no call, or ''; raise when it is no object or not JSON"
+    name = function.get("name")
+    arguments = function.get("arguments")
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        return "a call needs a name and an object of arguments"
+    problem = arguments_problem(arguments)
+    if not problem:
+        dumps(arguments).encode()  # the template's own decoder takes NaN and half characters
+    return problem
+
+
 def _parse_response(
     tokenizer: PreTrainedTokenizerBase, text: str, tools: Sequence[dict] = ()
 ) -> Parsed:
     "Parse with the tokenizer's response template"
     try:
         message = tokenizer.parse_response(text, prefix="", tools=list(tools) or None)
+        functions = [call.get("function", {}) for call in message.get("tool_calls") or []]
+        problem = next(filter(None, map(_function_problem, functions)), "")
+        content = (message.get("content") or "").strip()
+        reasoning = (message.get("reasoning_content") or message.get("thinking") or "").strip()
     except _RESPONSE_ERRORS as error:
-        reason = f"the response template can't read it: {str(error)[:200]}"
-        return Parsed("malformed", text=text, reason=reason)
-    functions = [call.get("function", {}) for call in message.get("tool_calls") or []]
-    calls = []
-    for function in functions:
-        name = function.get("name")
-        arguments = function.get("arguments")
-        if not isinstance(name, str) or not isinstance(arguments, dict):
-            reason = "a call needs a name and an object of arguments"
-            return Parsed("malformed", text=text, reason=reason)
-        calls.append(ToolCall(name, arguments))
-    content = (message.get("content") or "").strip()
-    reasoning = message.get("reasoning_content") or message.get("thinking") or ""
-    return Parsed("call" if calls else "no_call", calls, content, "", reasoning.strip())
+        problem = f"the response template can't read it: {str(error)[:200]}"
+    if problem:
+        return Parsed("malformed", text=text, reason=problem)
+    calls = [ToolCall(function["name"], function["arguments"]) for function in functions]
+    return Parsed("call" if calls else "no_call", calls, content, "", reasoning)
 
 
 def response_syntax(

@@ -11,7 +11,7 @@ __all__ = []
 import re
 from collections.abc import Sequence
 
-from .parsing import OutputReader
+from .parsing import OutputReader, arguments_problem
 from ..text import JSON, loads
 from ..turn import Parsed
 
@@ -115,6 +115,8 @@ def _read_tagged_call(
     if not end:
         closed = _CLOSING in text[position:]
         return "the call doesn't end after its arguments" if closed else "cut before the call's end"
+    if problem := arguments_problem(arguments):
+        return problem
     reader.add_call(
         name["name"],
         arguments,

@@ -13,11 +13,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from ..conversation import Conversation
+from .occurrences import KnownValues, Occurrence
 from .pii import PrivateSpan, find_private
-from .pii_patterns import GAP, PRIVATE_NAMES, WORD
+from .pii_patterns import THING_NAMES
+from .pii_secrets import PRIVATE_NAMES
 from .surrogates import PrivateValue, choose_surrogates, respell
 from ..errors import ConversationError
 from ..formats.fields import check_depth
@@ -73,8 +76,11 @@ _KEPT_META = {
 }
 
 
-def _find_values(conversation: Conversation, find: Finder) -> dict[PrivateValue, set[str]]:
-    "Every private value of a conversation with its spellings"
+def find_values(
+    conversation: Conversation,  # As it was read
+    find: Finder = find_private,  # What is private
+) -> dict[PrivateValue, set[str]]:  # Every private value, with its spellings
+    "Find the private values in all parts of a conversation"
     messages = [
         [
             message["content"],
@@ -90,14 +96,21 @@ def _find_values(conversation: Conversation, find: Finder) -> dict[PrivateValue,
     ]
     spellings: dict[PrivateValue, set[str]] = defaultdict(set)
     for name, text in dict.fromkeys(_leaves([messages, meta, conversation.id, tools])):
-        prefixes = ["", f"{name}: "] if PRIVATE_NAMES.search(name) else [""]
-        for prefix in prefixes:
+        for prefix in _prefixes(name):
             searched = prefix + text
             for span in _checked_spans(find, searched):
                 spelling = searched[span.start : span.end]
                 if span.start >= len(prefix) and re.search(r"[^\W_]", spelling):
                     spellings[PrivateValue.of(span.kind, spelling)].add(spelling)
     return spellings
+
+# %% ../../nbs/03_curate/07_privacy.ipynb #5357ebaa
+@lru_cache(maxsize=4096)
+def _prefixes(name: str) -> tuple[str, ...]:
+    "What a value is searched with: its name, where that says what the value is"
+    if THING_NAMES.search(name):
+        return (f"{name}: ",)
+    return ("", f"{name}: ") if PRIVATE_NAMES.search(name) else ("",)
 
 
 def _checked_spans(find: Finder, text: str) -> list[PrivateSpan]:
@@ -123,35 +136,6 @@ def _checked_spans(find: Finder, text: str) -> list[PrivateSpan]:
 def _bad_span(message: str) -> ConversationError:
     return ConversationError(message, "bad_span", "find")
 
-# %% ../../nbs/03_curate/07_privacy.ipynb #2206cfac
-_PHONE_HEAD = rf"(?:(?:(?:\+|00)[1-9][0-9]{{0,2}}{GAP})?(?:\(?0\)?{GAP})?(?:1{GAP})?)"
-
-
-def _spelling_pattern(value: PrivateValue, spellings: set[str]) -> str:
-    "A pattern for every spelling of a value, in one group"
-    left = rf"(?<![{WORD}])" + (r"(?<![0-9]\.)" if value.key[0].isdecimal() else "")
-    right = rf"(?![{WORD}])" + (r"(?!\.[0-9])" if value.key[-1].isdecimal() else "")
-    if value.form == "email":
-        left = rf"(?<![{WORD}.+%-])"
-        if not value.key[-1].isdecimal():
-            right += r"(?!\.[0-9A-Za-z])"
-    flag = "" if value.exact else "i"
-    head = _PHONE_HEAD if value.form == "phone" else ""
-    return f"{left}((?{flag}:{head}(?:{'|'.join(_alternatives(value, spellings))}))){right}"
-
-
-def _alternatives(value: PrivateValue, spellings: set[str]) -> list[str]:
-    if value.form == "email":
-        return [re.escape(value.key).replace("@", "(?:@|%40)")]
-    seen = [re.escape(text) for text in sorted(spellings, key=lambda text: (-len(text), text))]
-    if value.form in ("card", "us_ssn", "phone"):
-        return [GAP.join(value.key), *seen]
-    if value.form == "iban":
-        return ["[ -]?".join(value.key), *seen]
-    if value.form == "other":
-        return [*seen, r"\s+".join(map(re.escape, value.key.split()))]
-    return seen
-
 # %% ../../nbs/03_curate/07_privacy.ipynb #49086d45
 _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*', re.DOTALL)
 
@@ -161,15 +145,22 @@ class _Replacer:
 
     def __init__(self, spellings: dict[PrivateValue, set[str]], seed: str):
         self.surrogates = choose_surrogates(spellings, seed)
-        self.values = sorted(spellings, key=lambda value: (-len(value.key), value))
-        patterns = [_spelling_pattern(value, spellings[value]) for value in self.values]
-        self.pattern = re.compile("|".join(patterns))
+        self.known = KnownValues(spellings)
         self.counts: Counter[str] = Counter()
 
     def text(self, text: str) -> str:
         if _decoded(text) is None:
-            return self.pattern.sub(self._match, text)
+            return self._plain(text)
         return _JSON_TOKEN.sub(self._token, text)
+
+    def _plain(self, text: str) -> str:
+        "Replace the known values of a text that is no JSON"
+        parts = []
+        end = 0
+        for occurrence in self.known.find(text):
+            parts += [text[end : occurrence.start], self._replaced(occurrence, text)]
+            end = occurrence.end
+        return "".join([*parts, text[end:]]) if parts else text
 
     def value(self, value: JSON, path: str) -> JSON:
         if isinstance(value, str):
@@ -190,11 +181,10 @@ class _Replacer:
             return value
         return type(value)(int(self._number(digits))) * (-1 if value < 0 else 1)
 
-    def _match(self, match: re.Match) -> str:
-        assert match.lastindex is not None  # the pattern of each value is one group
-        value = self.values[match.lastindex - 1]
+    def _replaced(self, occurrence: Occurrence, text: str) -> str:
+        value = occurrence.value
         self.counts[value.kind] += 1
-        return respell(value, self.surrogates[value], match[0])
+        return respell(value, self.surrogates[value], text[occurrence.start : occurrence.end])
 
     def _token(self, match: re.Match) -> str:
         token = match[0]
@@ -208,7 +198,7 @@ class _Replacer:
 
     def _number(self, text: str) -> str:
         integer, point, fraction = text.partition(".")
-        new = self.pattern.sub(self._match, integer) if fraction.strip("0") == "" else integer
+        new = self._plain(integer) if fraction.strip("0") == "" else integer
         return new + point + fraction
 
 # %% ../../nbs/03_curate/07_privacy.ipynb #86834edd
@@ -260,7 +250,7 @@ def redact(
         )
     arguments = [call.arguments for call in conversation.calls()]
     check_depth([conversation.meta, *arguments], "arguments", 66)
-    spellings = _find_values(conversation, find)
+    spellings = find_values(conversation, find)
     parts: dict[str, Any] = {}
     counts: dict[str, int] = {}
     if spellings:

@@ -115,18 +115,17 @@ def cap_similar(
 
 def _clusters(conversations: Sequence[Conversation]) -> list[list[int]]:
     "Numbers of the conversations that are similar and call the same tools"
-    index = NearDuplicates()
-    cluster_of: list[int] = []  # the cluster of each entry of the index
+    index = NearDuplicates()  # of the first text of each cluster: a text is compared with few
+    first: dict[frozenset[str], int] = {}
     clusters: dict[tuple, list[int]] = defaultdict(list)
     for number, c in enumerate(conversations):
         text = user_text(c)
-        entry = index.number.get(shingles(text))
-        if entry is None:
+        key = shingles(text)
+        if key not in first:
             similar = index.find(text)
-            entry = index.add(text)
-            cluster_of.append(cluster_of[similar[0]] if similar else entry)
+            first[key] = similar[0] if similar else index.add(text)
         tools = tuple(call.name for call in c.calls())
-        clusters[cluster_of[entry], tools].append(number)
+        clusters[first[key], tools].append(number)
     return list(clusters.values())
 
 # %% ../../nbs/03_curate/03_similar.ipynb #79e6f64f

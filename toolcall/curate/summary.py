@@ -19,9 +19,11 @@ import yaml
 
 from .. import __version__
 from ..conversation import Conversation
+from .privacy import find_values
 from .selection import failed_turns
 from .similar import user_text
 from .splits import Splits, find_leaks
+from .surrogates import PrivateValue
 from ..pages import Table
 from ..text import dumps, fingerprint
 
@@ -175,6 +177,67 @@ def _count(values: Iterable[str]) -> dict[str, int]:
     "Times of each value, most frequent first"
     return dict(Counter(values).most_common())
 
+# %% ../../nbs/03_curate/11_summary.ipynb #7bf81dda
+_KIND_NAMES = {
+    "email": "e-mail address",
+    "phone": "telephone number",
+    "card": "payment card",
+    "iban": "bank account",
+    "ipv4": "network address",
+    "ipv6": "network address",
+    "secret": "key",
+    "jwt": "key",
+    "private_key": "private key",
+    "password": "password",
+}
+SOUGHT = (
+    "e-mail addresses, telephone numbers, payment cards, bank accounts (IBAN), national ids of "
+    "Bangladesh, Brazil, China, Ethiopia, India, Indonesia, Japan, Mexico, Nigeria, Pakistan, "
+    "Russia and the United States, network addresses, keys of services, tokens and passwords"
+)
+NOT_SOUGHT = (
+    "names of people, postal addresses, dates of birth, health, account names, numbers of bank "
+    "accounts other than IBAN, of passports and driving licences, number plates, codes for one "
+    "use, places on a map, or anything in images"
+)
+
+
+def private_counts(
+    conversations: Iterable[Conversation],  # A training set
+) -> dict[str, int]:  # Distinct values by what they are, the most frequent kind first
+    "Count the private values that a set holds, each of them once"
+    values: set[PrivateValue] = set()
+    for conversation in conversations:
+        values.update(find_values(conversation))
+    kinds = (_KIND_NAMES.get(value.kind, "national id") for value in values)
+    return dict(Counter(kinds).most_common())
+
+
+def privacy_note(
+    counts: dict[str, int],  # From `private_counts`, of the training set
+    redacted: bool,  # Whether private values were replaced by surrogates
+) -> str:  # One sentence
+    "Say whether a training set was redacted, and what private values stand in it"
+    if redacted:
+        return "redacted: private values were replaced by surrogates."
+    if not counts:
+        return "not redacted; no private values were found in the training set."
+    parts = [
+        f"{n:,} {name if n == 1 else name + ('es' if name.endswith('s') else 's')}"
+        for name, n in counts.items()
+    ]
+    verb = "stands" if sum(counts.values()) == 1 else "stand"
+    return f"not redacted: {', '.join(parts)} {verb} in the training set; a model can repeat them."
+
+# %% ../../nbs/03_curate/11_summary.ipynb #8075a9e5
+def _privacy_section(curated: "Curated", splits: Splits) -> str:
+    is_redacted = any(step.name == "private data" for step in curated.steps)
+    counts = {} if is_redacted else private_counts(splits.train)
+    return (
+        f"## Privacy\n\nThis dataset is {privacy_note(counts, is_redacted)} Looked for by their "
+        f"form: {SOUGHT}. Not looked for: {NOT_SOUGHT}."
+    )
+
 # %% ../../nbs/03_curate/11_summary.ipynb #1a479127
 def dataset_card(
     report: "LogReport",  # What was read
@@ -213,7 +276,8 @@ def dataset_card(
         "the assistant turns that carry loss, all of them where it is absent."
     )
     yaml_head = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
-    body = "\n\n".join([f"# {title}", about, *(table.to_markdown() for table in tables)])
+    sections = [_privacy_section(curated, splits), *(table.to_markdown() for table in tables)]
+    body = "\n\n".join([f"# {title}", about, *sections])
     return f"---\n{yaml_head}---\n\n{body}\n"
 
 

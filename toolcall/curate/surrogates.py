@@ -11,23 +11,29 @@ __all__ = ['respell', 'surrogate']
 import hashlib
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .pii_patterns import address_length, luhn, mod97
+from .pii_addresses import address_length
+from .pii_numbers import ID_CHECKS, cn_check, is_valid_id
+from .pii_patterns import fold, luhn, mod97
+from .pii_services import prefix_length
 from ..errors import ConversationError
 
 # %% ../../nbs/03_curate/06_surrogates.ipynb #6c72a3cd
 _EXACT = ("secret", "password", "jwt", "private_key")  # every character counts
 _FORMS = {
     "email": "[^@ ]+@[^@ ]+",
-    "card": "[2-6][0-9]{12,18}",
+    "card": "[2-689][0-9]{12,18}",
     "iban": "[A-Z]{2}[0-9]{2}[0-9A-Z]{11,30}",
     "us_ssn": "[0-9]{9}",
     "phone": "[0-9]{6,15}",
     "ipv4": r"[0-9]{1,3}(\.[0-9]{1,3}){3}",
     "ipv6": "[0-9a-f:.]*:[0-9a-f:.]*",
+    **dict.fromkeys(ID_CHECKS.keys() - {"us_ssn"}, "[0-9A-ZÑ&]{9,18}"),
 }
+_BY_CHARACTERS = ("card", "phone", "iban", *ID_CHECKS)  # separators don't count
 _COUNTRY_CODE = re.compile(
     "(1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[2-9][0-9]{2})"
 )
@@ -54,17 +60,25 @@ class PrivateValue:
         "Whether every character counts, so that the value has one spelling"
         return self.form in _EXACT
 
+    @property
+    def is_code(self) -> bool:
+        "Whether its separators don't count"
+        return self.form in _BY_CHARACTERS
 
+# %% ../../nbs/03_curate/06_surrogates.ipynb #f696d653
 def _normal_form(kind: str, text: str) -> str:
+    if kind in _EXACT:
+        return text
+    text = fold(text)
     if kind == "phone":
         return _national_number(text)
     if kind in ("card", "us_ssn"):
         return re.sub("[^0-9]", "", text)
-    if kind == "iban":
-        return re.sub("[ -]", "", text).upper()
+    if kind == "iban" or kind in ID_CHECKS:
+        return re.sub("[ ./-]", "", text).upper()
     if kind == "ipv6" and address_length(text):
         return str(ipaddress.ip_address(text))
-    return text if kind in _EXACT else " ".join(text.lower().split())
+    return " ".join(text.lower().split())
 
 
 def _national_number(text: str) -> str:
@@ -77,9 +91,10 @@ def _national_number(text: str) -> str:
 
 # %% ../../nbs/03_curate/06_surrogates.ipynb #b29dee3e
 _KEPT_PARTS = re.compile(
-    r"-----[A-Z ]+-----|^(?:AKIA|ASIA|AIza|sk-(?:ant-|proj-|svcacct-)?|gh[pousr]_|github_pat_"
-    r"|xox[a-z]-|[sr]k_(?:live|test)_|hf_|glpat-)|(?:^|(?<=\.))eyJ"
+    r"-----[A-Z ]+-----|(?:^|(?<=\.))eyJ|\.atlasv1\.|-us(?=[0-9]{1,2}$)|(?<=[0-9]):AA"
+    r"|^[MNO](?=[A-Za-z0-9]{23,27}\.)|(?<=[0-9a-f]{32})-X$"
 )
+_HEXADECIMAL = re.compile("(?<![0-9A-Za-z])(?:[0-9a-f]{16,}|[0-9A-F]{16,})(?![0-9A-Za-z])")
 _HAN = "安北长春东福光海河华江金兰林明南宁平清山天文西新阳云中州"
 _LATIN = "abcdefghijklmnopqrstuvwxyz"
 
@@ -103,20 +118,27 @@ def _other_character(old: str, byte: int, *, is_first: bool, hexadecimal: bool) 
     new = letters[byte % len(letters)]
     return new.upper() if old.isupper() else new
 
-
-def _scramble(text: str, noise: bytes) -> str:
-    hexadecimal = len(text) >= 16 and bool(re.fullmatch("[0-9a-f-]+|[0-9A-F-]+", text))
+# %% ../../nbs/03_curate/06_surrogates.ipynb #77e74a3a
+def _scramble(text: str, noise: bytes, *, is_key: bool = False) -> str:
+    start = prefix_length(text) if is_key else 0
+    rest = text[start:]
+    hexadecimal = {start + i for part in _HEXADECIMAL.finditer(rest) for i in range(*part.span())}
+    if len(rest) >= 16 and re.fullmatch("[0-9a-f_-]+|[0-9A-F_-]+", rest):
+        hexadecimal = set(range(start, len(text)))
     fixed = {i for match in _KEPT_PARTS.finditer(text) for i in range(*match.span())}
+    fixed |= set(range(start))
     characters = []
     for i, old in enumerate(text):
         if i not in fixed:
-            old = _other_character(old, noise[i], is_first=i == 0, hexadecimal=hexadecimal)
+            old = _other_character(old, noise[i], is_first=i == 0, hexadecimal=i in hexadecimal)
         characters.append(old)
     return "".join(characters)
 
 # %% ../../nbs/03_curate/06_surrogates.ipynb #a3a8e789
 _TEST_CARDS = {  # how a card begins, and how a test card of the same scheme begins
     "34": "378282",
+    "8": "810000",
+    "9": "979200",
     "37": "378282",
     "35": "353011",
     "3": "305693",
@@ -136,7 +158,7 @@ def _candidate(value: PrivateValue, seed: str, attempt: int) -> str:
     noise = _noise(f"{seed}\0{value.kind}\0{key}\0{attempt}", size + 16)
     digits = "".join(str(byte % 9 + 1) for byte in noise)
     if value.form == "email":
-        return f"user{noise.hex()[: min(max(key.index('@') - 4, 4), 12)]}@example.com"
+        return f"user{noise.hex()[: min(max(key.index('@') - 4, 8), 12)]}@example.com"
     if value.form == "card":
         prefix = next(test for start, test in _TEST_CARDS.items() if key.startswith(start))
         body = prefix + digits[: size - 7]
@@ -151,7 +173,11 @@ def _candidate(value: PrivateValue, seed: str, attempt: int) -> str:
         return f"{network}.{noise[1] % 254 + 1}"
     if value.form == "ipv6":
         return str(ipaddress.IPv6Address(_DOCUMENTATION_IPV6 + int.from_bytes(noise[:8])))
-    return _other_phone(key, noise) if value.form == "phone" else _scramble(key, noise)
+    if value.form in ID_CHECKS:
+        return _other_id(value, f"{seed}\0{attempt}")
+    if value.form == "phone":
+        return _other_phone(key, noise)
+    return _scramble(key, noise, is_key=value.form == "secret")
 
 
 def _other_phone(key: str, noise: bytes) -> str:
@@ -162,7 +188,36 @@ def _other_phone(key: str, noise: bytes) -> str:
             digits.append(str(2 + (old - 2 + byte) % 8))
         else:
             digits.append(character if i == 0 else str((old + byte) % 2))
-    return key[:-8] + "".join(digits[-8:])
+    return key[:-7] + "".join(digits[-7:])
+
+# %% ../../nbs/03_curate/06_surrogates.ipynb #bb6acb84
+_ID_DATES = {"cn_id": (6, 14), "id_nik": (6, 12), "mx_curp": (4, 10), "mx_rfc": (-9, -3)}
+_ID_KEPT = {  # parts that a random character would make invalid
+    **{"cn_id": slice(0, 6), "id_nik": slice(0, 6), "mx_curp": slice(10, 13)},
+    **{"us_itin": slice(0, 1), "pk_cnic": slice(0, 1), "in_pan": slice(3, 4)},
+}
+_MAX_DRAWS = 2000  # one of 100 numbers has the right two check digits
+
+
+def _other_id(value: PrivateValue, name: str) -> str:
+    "Another national id of the same kind, with a valid date and check digit"
+    key, kind = value.key, value.form
+    for draw in range(_MAX_DRAWS):
+        noise = _noise(f"{name}\0{kind}\0{key}\0{draw}", len(key) + 3)
+        characters = list(_scramble(key, noise))
+        if kind in _ID_DATES:
+            place = slice(*_ID_DATES[kind])
+            year, month, day = 60 + noise[-3] % 40, 1 + noise[-2] % 12, 1 + noise[-1] % 28
+            date = f"{year}{month:02}{day:02}" if kind != "id_nik" else f"{day:02}{month:02}{year}"
+            characters[place] = ("19" + date) if kind == "cn_id" else date
+        if kind in _ID_KEPT:
+            characters[_ID_KEPT[kind]] = key[_ID_KEPT[kind]]
+        other = "".join(characters)
+        if kind == "cn_id" and len(other) == 18:
+            other = other[:17] + cn_check(other[:17])
+        if is_valid_id(kind, other, ID_CHECKS[kind]):
+            break
+    return other
 
 # %% ../../nbs/03_curate/06_surrogates.ipynb #5bf41b0b
 _MAX_ATTEMPTS = 1000
@@ -214,8 +269,16 @@ def respell(
             new = new.upper()
         elif old.islower():
             new = new.lower()
-        spelled.append(new)
+        spelled.append(new if old.isascii() else _in_script(new, old))
     return "".join(reversed(spelled))
+
+
+def _in_script(new: str, old: str) -> str:
+    "Write an ASCII digit or letter as the character that it replaces: ٣ for 3, Ａ for A"
+    if old.isdecimal() and "0" <= new <= "9":
+        return chr(ord(old) - unicodedata.decimal(old) + int(new))
+    is_wide = new.isascii() and new.isalnum() and "\uff01" <= old <= "\uff5e"
+    return chr(ord(new) + 0xFEE0) if is_wide else new
 
 
 def surrogate(

@@ -19,6 +19,7 @@ from ..text import JSON
 # %% ../../nbs/08_evaluate/06_breakdowns.ipynb #76e01d88
 NONE = "(none)"  # in brackets, since a tool may be called none
 MALFORMED = "(malformed)"
+NO_ANSWER = "(no answer)"
 
 
 def exact_by(
@@ -92,11 +93,11 @@ def confusion(
     scores: Sequence[TurnScore],  # Turns
 ) -> dict[
     tuple[str, str], int
-]:  # (expected, called) to a count; `NONE` and `MALFORMED` where there is no tool
+]:  # (expected, called) to a count; `NONE`, `MALFORMED`, `NO_ANSWER` where there is no tool
     "Count which tool was called in place of which"
     counts: Counter[tuple[str, str]] = Counter()
     for score in scores:
-        no_call = MALFORMED if score.outcome == "malformed" else NONE
+        no_call = {"malformed": MALFORMED, "no_answer": NO_ANSWER}.get(score.outcome, NONE)
         if not score.expected and not score.predicted:
             counts[NONE, no_call] += 1
         missed = list(score.expected)

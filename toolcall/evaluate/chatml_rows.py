@@ -17,6 +17,7 @@ from ..conversation import ToolCall
 from ..errors import ConversationError, EvaluateError
 from .matching import match_calls
 from ..formats.fields import parse_arguments
+from ..terminal import show
 from ..text import excerpt
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ def evaluate_model(
 
 
 def _print_result(result: dict) -> None:
-    print(f"accuracy {result['accuracy']:.1%} ({result['correct']} of {result['rows']})")
-    print(f"partial match {result['partial_match']:.1%} ({result['partial']} of {result['rows']})")
+    show(f"accuracy {result['accuracy']:.1%} ({result['correct']} of {result['rows']})")
+    show(f"partial match {result['partial_match']:.1%} ({result['partial']} of {result['rows']})")
     failures = result["failures"]
-    print(f"failures {len(failures)}" + (", the first:" if failures else ""))
+    show(f"failures {len(failures)}" + (", the first:" if failures else ""))
     for failure in failures[:5]:
-        print(f"  {failure['reason']}: {excerpt(failure, 300)}")
+        show(f"  {failure['reason']}: {excerpt(failure, 300)}")

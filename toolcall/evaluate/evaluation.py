@@ -9,8 +9,9 @@ __all__ = ['Evaluation', 'make_evaluation', 'load_evaluation', 'evaluate', 'Comp
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #badf2bdd
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..conversation import ToolCall
@@ -21,7 +22,7 @@ from .matching import Pair
 from .metrics import DEFINITIONS, all_metrics, latency_summary
 from .scores import TurnScore, error_kind, score_turn
 from .values import Equality, Rule
-from ..text import JSON, one_line, write_atomic
+from ..text import JSON, fingerprint, one_line, write_atomic
 from ..turn import Example, Output, Parsed
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #80249ed9
@@ -42,8 +43,16 @@ class Evaluation:
         "Outputs that ran into max_new_tokens"
         return sum(score.cut for score in self.scores)
 
+    @property
+    def no_answer(self) -> dict[str, int]:
+        "Prompts that the server refused or failed at, counted by code"
+        return dict(Counter(score.error for score in self.scores if score.error).most_common())
+
     def __repr__(self) -> str:
         rows = [f"{name:24} {metric}" for name, metric in self.metrics.items()]
+        if codes := self.no_answer:
+            words = ", ".join(f"{code} {number}" for code, number in codes.items())
+            rows.append(f"{'no answer':24} {sum(codes.values())} of {len(self.scores)}: {words}")
         return "\n".join([*rows, f"{'never calling':24} {self.never_call} exact match"])
 
     def _repr_markdown_(self) -> str:
@@ -56,6 +65,10 @@ class Evaluation:
                 "|---|---|---|",
                 *rows,
                 f"| never calling | {self.never_call} | exact match of a model that never calls |",
+                *[
+                    f"| no answer: {code} | {number} of {len(self.scores)} | failed prompts |"
+                    for code, number in self.no_answer.items()
+                ],
             ]
         )
 
@@ -63,13 +76,17 @@ class Evaluation:
         self,
         path: str | Path,  # A JSON file
     ) -> None:
-        "Write scores and latency; metrics are computed again on loading"
-        saved = {
-            "latency": self.latency,
-            "seconds": self.seconds,
-            "scores": [asdict(score) for score in self.scores],
-        }
-        write_atomic(path, json.dumps(saved, ensure_ascii=False, indent=1))
+        "Write scores and latency with a digest; metrics are computed again on loading"
+        saved = {"latency": self.latency, "seconds": self.seconds, "scores": self.scores}
+        try:
+            plain = json.loads(json.dumps(saved, default=vars))
+            text = json.dumps(plain | {"digest": fingerprint(plain)}, indent=1)
+        except RecursionError:
+            raise EvaluateError(
+                f"{path} can't be written: a call's arguments are nested too deeply for JSON; "
+                "a parser that refuses them makes the turn malformed"
+            ) from None
+        write_atomic(path, text)
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #dcd97bd7
 def make_evaluation(
@@ -94,10 +111,16 @@ def load_evaluation(
     "Read an evaluation, or raise `EvaluateError` when the file holds none"
     try:
         saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        if saved.pop("digest") != fingerprint(saved):
+            raise ValueError("it differs from its digest, so it was changed; evaluate again")
         scores = [_read_score(fields) for fields in saved["scores"]]
         latency = dict(saved["latency"])
         seconds = list(saved["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise EvaluateError(
+            f"{path} holds no evaluation of this version: it has no {error}; evaluate again"
+        ) from None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EvaluateError(f"{path} holds no evaluation: {error}") from None
     return make_evaluation(scores, latency, seconds)
 
@@ -150,15 +173,25 @@ def evaluate(
     scores = [
         score_turn(
             example,
-            output.parsed or parse(output.text, example.conversation.tools),
+            _parsed(output, parse, example.conversation.tools),
             equality=equality,
             cut=not output.stopped,
             text=output.text,
+            error=output.error,
             expect=expect,
         )
         for example, output in zip(examples, outputs)
     ]
+    timed = [output for output in timed if not output.error]
     return make_evaluation(scores, latency_summary(timed), [output.seconds for output in timed])
+
+
+def _parsed(
+    output: Output, parse: Callable[[str, list[dict]], Parsed], tools: list[dict]
+) -> Parsed:
+    if output.error and output.parsed is None:
+        return Parsed("no_answer", reason=output.error)
+    return output.parsed or parse(output.text, tools)
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #fef76f9f
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _called(score: TurnScore) -> bool:
 
 _RATIOS |= {
     "parse_rate": _Ratio(
-        lambda s: s.outcome != "malformed", _one, "outputs that are not malformed"
+        lambda s: s.is_readable, _one, "outputs that are answers or calls, not malformed"
     ),
     "cut_rate": _Ratio(lambda s: s.cut, _one, "outputs that ran into max_new_tokens"),
     "schema_valid_rate": _Ratio(
@@ -124,7 +124,7 @@ _RATIOS |= {
     "call_decision_precision": _Ratio(
         _called,
         lambda s: s.outcome != "no_call",
-        "attempts to call, malformed ones included, where a call was due",
+        "attempts to call, malformed ones and failed prompts included, where a call was due",
     ),
     "call_decision_recall": _Ratio(
         _called,

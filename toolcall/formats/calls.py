@@ -7,7 +7,9 @@ The calls and results of a log go in, with the log's ids and values. Each call g
 # %% auto #0
 __all__ = ['CallPairing']
 
-# %% ../../nbs/01_formats/02_calls.ipynb #80fbc88d
+# %% ../../nbs/01_formats/02_calls.ipynb #f73f8ecd
+from collections import deque
+
 from ..errors import ConversationError
 from .content import parse_content
 from .fields import parse_arguments
@@ -15,11 +17,15 @@ from .guard import Unread
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/02_calls.ipynb #e3e05dc9
+_ANY = 0  # no id and no tool is this
+
+
 class CallPairing:
     "The calls of one conversation, and which of them have no result yet"
 
     def __init__(self) -> None:
-        self.open: list[tuple[str, str, str]] = []  # logged id, own id, tool; oldest first
+        self.open: dict[int, tuple[str, str]] = {}  # own id and tool by the call's number
+        self.numbers: dict[tuple, deque[int]] = {}  # by logged id and tool, either may be any
         self.results: dict[str, str] = {}  # logged id → content of its result
         self.ids: set[str] = set()
         self.warnings: list[str] = []
@@ -36,17 +42,33 @@ class CallPairing:
             self.warn("synthetic_id")
             while id in self.ids:
                 id += "_"
+        number = len(self.ids)
         self.ids.add(id)
-        self.open.append((logged, id, name))
+        self.open[number] = (id, name)
+        for key in ((logged, name), (logged, _ANY), (_ANY, name), (_ANY, _ANY)):
+            self.numbers.setdefault(key, deque()).append(number)
         return id
+
+    def _oldest(self, *keys: tuple) -> int | None:
+        "The number of the oldest open call under the first key that has one"
+        for key in keys:
+            numbers = self.numbers.get(key, ())
+            while numbers:
+                if numbers[0] in self.open:
+                    return numbers[0]
+                numbers.popleft()
+        return None
 
     def add_result(self, logged: str, name: JSON, content: str) -> tuple[str, str] | None:
         "Close a call and return its id and tool, or None for a result that was logged before"
-        if logged:
-            matches = [call for call in self.open if call[0] == logged]
+        if logged:  # where calls share an id, the name decides
+            tool = name if isinstance(name, str) else None
+            number = self._oldest((logged, tool), (logged, _ANY))
+        elif name in (None, ""):
+            number = self._oldest((_ANY, _ANY))
         else:
-            matches = [call for call in self.open if name in (None, "", call[2])]
-        if not matches:
+            number = self._oldest((_ANY, name)) if isinstance(name, str) else None
+        if number is None:
             if logged and self.results.get(logged) == content:
                 self.warn("duplicate_result")
                 return None
@@ -55,10 +77,8 @@ class CallPairing:
             )
         if not logged:
             self.warn("result_paired_by_order")
-        matches.sort(key=lambda call: call[2] != name)  # where calls share an id, the name decides
-        self.open.remove(matches[0])
         self.results[logged] = content
-        return matches[0][1:]
+        return self.open.pop(number)
 
 # %% ../../nbs/01_formats/02_calls.ipynb #270a204e
 def _parse_id(value: JSON) -> str:
@@ -111,7 +131,7 @@ def parse_calls(
         _parse_call(call, f"call_{i}_{j}", f"{path}[{j}]", pairing) for j, call in enumerate(calls)
     ]
 
-# %% ../../nbs/01_formats/02_calls.ipynb #55a9cc8a
+# %% ../../nbs/01_formats/02_calls.ipynb #4cd3918b
 _FAILED = {"error", "failed", "failure", "output-error", "cancelled", "denied", "timeout"}
 _SUCCEEDED = {"success", "succeeded", "ok", "completed", "done", "output-available"}
 OUTCOME_KEYS = frozenset(
@@ -138,7 +158,7 @@ def call_failed(
         return True
     return False if word in _SUCCEEDED else None
 
-# %% ../../nbs/01_formats/02_calls.ipynb #41ce5d3b
+# %% ../../nbs/01_formats/02_calls.ipynb #9ab0a99b
 RESULT_KEYS = OUTCOME_KEYS | {"role", "content", "tool_call_id", "name", "tool_name"}
 
 
@@ -157,12 +177,7 @@ def parse_result(
     call = pairing.add_result(_parse_id(logged), name, content)
     if call is None:
         return None
-    result: dict[str, JSON] = {
-        "role": "tool",
-        "tool_call_id": call[0],
-        "name": call[1],
-        "content": content,
-    }
+    result: dict[str, JSON] = {"role": "tool", "tool_call_id": call[0], "name": call[1], "content": content}
     failed = call_failed(message)
     if failed is not None:
         result["is_error"] = failed

@@ -10,7 +10,7 @@ __all__ = []
 # %% ../../nbs/01_formats/31_dialogues.ipynb #ace77a40
 from ..conversation import Conversation
 from ..errors import ConversationError
-from .fields import check_depth, parse_json_text
+from .fields import check_depth, json_error_code, parse_json_text
 from .normalise import build
 from .python_literals import parse_literal
 from ..text import JSON, decode_at, excerpt, loads
@@ -47,14 +47,14 @@ class Dialogue:
             return loads(text)
         except (ValueError, RecursionError) as error:
             reason = error
+            if json_error_code(error, "") == "duplicate_key":
+                raise ConversationError(str(error), "duplicate_key", place) from None
         try:
             value = parse_literal(text.strip())
-        except ValueError:
-            raise ConversationError(
-                f"neither JSON ({reason}) nor a Python literal: {excerpt(text)}",
-                "args_not_json" if what == "args" else "bad_type",
-                place,
-            ) from None
+        except ValueError as error:
+            code = json_error_code(error, "args_not_json" if what == "args" else "bad_type")
+            message = f"neither JSON ({reason}) nor a Python literal ({error}): {excerpt(text)}"
+            raise ConversationError(message, code, place) from None
         self.warnings.append(f"literal_eval_{what}")
         return value
 
@@ -190,7 +190,7 @@ def tools_in_text(
         except (ValueError, RecursionError) as error:
             raise ConversationError(
                 f"the tools in the system text are not JSON ({error}): {excerpt(system[start:])}",
-                "bad_type",
+                json_error_code(error, "bad_type"),
                 "system",
             ) from None
         tools.append(tool)

@@ -33,6 +33,17 @@ def check_depth(
         if isinstance(inner, (dict, list)):
             check_depth(inner, path, limit - 1)
 
+# %% ../../nbs/01_formats/00_fields.ipynb #ff0b4b4f
+def json_error_code(
+    error: Exception,  # From `toolcall.text.loads` or `decode_at`
+    otherwise: str,  # The code of other faults
+) -> str:  # `duplicate_key`, `too_deep` or the other code
+    "Choose the code for JSON text that can't be decoded"
+    if isinstance(error, RecursionError):
+        return "too_deep"
+    is_twice = re.fullmatch(r"key .* twice", str(error), re.DOTALL)
+    return "duplicate_key" if is_twice else otherwise
+
 # %% ../../nbs/01_formats/00_fields.ipynb #d5db93f1
 def parse_arguments(
     value: JSON,  # An object, JSON text of an object, or an empty value
@@ -45,9 +56,9 @@ def parse_arguments(
         try:
             value = loads(value)
         except (ValueError, RecursionError) as error:
-            raise ConversationError(
-                f"arguments is not JSON ({error}): {value[:80]}", "args_not_json", path
-            ) from None
+            code = json_error_code(error, "args_not_json")
+            reason = f": {error}" if code == "duplicate_key" else f" is not JSON ({error})"
+            raise ConversationError(f"arguments{reason}: {value[:80]}", code, path) from None
         if isinstance(value, str):
             raise ConversationError(
                 f"arguments is JSON text inside JSON text; write the object once: {value[:80]}",
@@ -73,9 +84,9 @@ def parse_json_text(
     try:
         return loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConversationError(
-            f"{path} is text, but not JSON text: {error}", "bad_type", path
-        ) from None
+        code = json_error_code(error, "bad_type")
+        reason = "" if code == "duplicate_key" else " is text, but not JSON text"
+        raise ConversationError(f"{path}{reason}: {error}", code, path) from None
 
 # %% ../../nbs/01_formats/00_fields.ipynb #f1ddedf4
 def decode_field(

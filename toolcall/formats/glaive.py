@@ -13,6 +13,7 @@ import re
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .dialogues import Dialogue, parse_calls, tools_in_text
+from .fields import json_error_code
 from .normalise import Format
 from .python_literals import parse_literal
 from ..text import JSON, dumps, excerpt, loads
@@ -63,8 +64,9 @@ _ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 def _parse_call(dialogue: Dialogue, text: str, place: str) -> JSON:
     try:
         return loads(text)
-    except (ValueError, RecursionError):
-        pass
+    except (ValueError, RecursionError) as error:
+        if json_error_code(error, "") == "duplicate_key":
+            raise ConversationError(str(error), "duplicate_key", place) from None
     try:
         call = _quoted_call(text)
     except ValueError as error:

@@ -11,6 +11,7 @@ __all__ = ['from_mlflow']
 from ..conversation import Conversation
 from ..errors import ConversationError, MergedRecord
 from .exchange import read_request, read_response
+from .fields import json_error_code
 from .langchain import langchain_to_openai
 from .normalise import Format
 from .openai_api import Draft
@@ -25,10 +26,12 @@ def _decode(attributes: dict, key: str) -> JSON:
         return value
     try:
         return loads(value)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         if value[:1] in ("{", "[", '"'):
+            code = json_error_code(error, "truncated")
+            reason = "was cut or is not JSON" if code == "truncated" else str(error)
             raise ConversationError(
-                f"{key} was cut or is not JSON: {excerpt(value)}", "truncated", f"attributes.{key}"
+                f"{key}: {reason}: {excerpt(value)}", code, f"attributes.{key}"
             ) from None
         return value
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from json import JSONDecodeError
 
 from ..errors import ConversationError
-from .fields import check_depth
+from .fields import check_depth, json_error_code
 from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/11_otel_attributes.ipynb #6cd97c5e
@@ -72,7 +72,7 @@ def _pairs(pairs: JSON, path: str) -> dict:
             "bad_type",
             path,
         )
-    plain = {}
+    plain: dict[str, JSON] = {}
     for i, pair in enumerate(pairs):
         if not isinstance(pair, dict) or not isinstance(pair.get("key"), str):
             raise ConversationError(
@@ -80,7 +80,10 @@ def _pairs(pairs: JSON, path: str) -> dict:
                 "bad_type",
                 f"{path}[{i}]",
             )
-        plain[pair["key"]] = _plain(pair.get("value"), f"{path}[{i}].value")
+        key, value = pair["key"], _plain(pair.get("value"), f"{path}[{i}].value")
+        if key in plain and repr(plain[key]) != repr(value):
+            raise ConversationError(f"key {key!r} twice", "duplicate_key", f"{path}[{i}]")
+        plain[key] = value
     return plain
 
 
@@ -150,7 +153,8 @@ def _decode_text(text: str, key: str) -> JSON:
                 "truncated",
                 path,
             ) from None
-        raise ConversationError(f"{key} is not JSON: {error}", "bad_type", path) from None
+        code = json_error_code(error, "bad_type")
+        raise ConversationError(f"{key} is not read: {error}", code, path) from None
 
 # %% ../../nbs/01_formats/11_otel_attributes.ipynb #d78c1a7d
 _OPAQUE_KEYS = ("arguments", "content", "json_schema", "parameters")

@@ -31,7 +31,9 @@ def _decode_message(value: JSON, place: str) -> JSON:
         return value
     try:
         return parse_json_text(value, place)
-    except ConversationError:
+    except ConversationError as error:
+        if error.code == "duplicate_key":
+            raise
         return value  # text that only begins like JSON
 
 

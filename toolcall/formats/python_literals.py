@@ -11,6 +11,7 @@ __all__ = []
 import ast
 import io
 import tokenize
+from collections import Counter
 from itertools import pairwise
 from warnings import catch_warnings, simplefilter
 
@@ -36,6 +37,15 @@ def _is_json(value: JSON) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
+def _check_keys(tree: ast.AST) -> None:
+    "Raise `ValueError` when a key stands twice, of which Python takes the last"
+    for node in ast.walk(tree):
+        keys = [ast.dump(key) for key in node.keys if key] if isinstance(node, ast.Dict) else []
+        [(key, n)] = Counter(keys).most_common(1) or [("", 0)]
+        if n > 1:
+            raise ValueError(f"key {key.removeprefix('Constant(value=').rstrip(')')} twice")
+
+
 def _token_kinds(text: str) -> list[int]:
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return [token.type for token in tokens if token.type not in _LINE_ENDS]
@@ -49,7 +59,9 @@ def parse_literal(
         with catch_warnings():
             simplefilter("error")  # an unknown escape is only a warning in Python
             kinds = _token_kinds(text)
-            value = ast.literal_eval(text)
+            tree = ast.parse(text.lstrip(" \t"), mode="eval")
+            _check_keys(tree)
+            value = ast.literal_eval(tree)
         has_comment = tokenize.COMMENT in kinds
         joins_strings = (tokenize.STRING, tokenize.STRING) in pairwise(kinds)
         if has_comment or joins_strings or not _is_json(value):

@@ -170,8 +170,11 @@ def _detect_and_convert(record: dict) -> Conversation:
     return format.convert(record)
 
 
+_KEY_WORDS = [set(re.findall(r"\w+", format.keys)) for format in FORMATS]
+
+
 def _describe_unknown(record: dict) -> str:
-    shared = [len(set(re.findall(r"\w+", format.keys)) & set(record)) for format in FORMATS]
+    shared = [len(words & record.keys()) for words in _KEY_WORDS]
     nearest = FORMATS[shared.index(max(shared))]
     keys = ", ".join(list(record)[:8]) or "(none)"
     hint = f"; the nearest is {nearest.name}, with {nearest.keys}" if max(shared) else ""

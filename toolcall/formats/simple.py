@@ -82,7 +82,9 @@ def _read_call(parts: dict[str, JSON], exchange: dict, path: str, id: str) -> li
         raise ConversationError(
             f"tool_name is text, not {excerpt(tool)}", "bad_type", f"{path}tool_name"
         )
-    arguments = parse_arguments(parts["arguments"], f"{path}arguments")
+    arguments: dict | None = parse_arguments(parts["arguments"], f"{path}arguments")
+    if parts["arguments"] in (None, ""):
+        arguments = None  # read as no arguments, and noted, by `build`
     call = {"id": id, "function": {"name": tool, "arguments": arguments}}
     messages: list[dict] = [{"role": "assistant", "content": "", "tool_calls": [call]}]
     response = parts["tool_response"]

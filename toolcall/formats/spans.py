@@ -11,7 +11,7 @@ __all__ = []
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
-from .fields import check_depth
+from .fields import check_depth, json_error_code
 from ..text import JSON, excerpt, loads
 
 if TYPE_CHECKING:
@@ -127,13 +127,15 @@ def decode_nested(
     value: JSON,  # A value, JSON text of one, or JSON text of that text
     path: str,  # Where it stands, for errors
 ) -> JSON:  # The value; text that is not JSON stays as it is
-    "Decode a value that was encoded up to three times, or raise `ConversationError` for its depth"
+    "Decode a value that was encoded up to three times, or raise `ConversationError`"
     for _ in range(3):
         if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "[", '"'):
             break
         try:
             value = loads(value)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            if json_error_code(error, "") == "duplicate_key":
+                raise ConversationError(f"{path}: {error}", "duplicate_key", path) from None
             break
     check_depth(value, path, 128)
     return value

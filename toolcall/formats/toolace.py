@@ -21,7 +21,7 @@ from toolcall.formats.dialogues import (
     text_messages,
     tools_in_text,
 )
-from .fields import parse_tools
+from .fields import json_error_code, parse_tools
 from .normalise import Format
 from ..text import decode_at, excerpt, loads
 
@@ -73,7 +73,7 @@ def _parse_arguments(dialogue: Dialogue, text: str, pos: int, place: str) -> tup
     while separator == "," and (key := _ARGUMENT.match(text, pos)):
         end = _value_end(text, key.end())
         if key[1] in arguments:
-            raise ValueError(f"argument {key[1]} is given twice")
+            raise ValueError(f"key {key[1]!r} twice")
         arguments[key[1]] = dialogue.decode(text[key.end() : end].strip(), place)
         separator = text[end]
         pos = end + (separator == ",")
@@ -137,7 +137,8 @@ def _parse_turn(dialogue: Dialogue, text: str, name_pattern: re.Pattern, place: 
         written = _parse_written_calls(dialogue, text, name_pattern, place)
         return parse_calls(dialogue, written, place)
     except ValueError as error:
-        code = error.code if isinstance(error, ConversationError) else "args_not_json"
+        code = json_error_code(error, "args_not_json")
+        code = error.code if isinstance(error, ConversationError) else code
         raise ConversationError(f"text begins like a call: {error}", code, place) from None
 
 

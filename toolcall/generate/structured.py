@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 from transformers.generation import LogitsProcessor
 
-from ..errors import StructuredError
+from ..errors import StructuredError, ToolcallError
 from .decoding import Chooser
+from ..schema_budget import pattern_size, read_budget
 from ..text import dumps, loads
 
 if TYPE_CHECKING:
@@ -127,6 +128,31 @@ def _takes_any_order(schema: dict) -> bool:
         and '"$ref"' not in json.dumps(schema)
     )
 
+# %% ../../nbs/07_generate/02_structured.ipynb #ab5132fa
+_MAX_CATALOGUE = 500_000  # characters of all tools
+_MAX_CHARACTERS = 30_000  # of one tool
+_MAX_SUBSCHEMAS = 200
+_MAX_REPEATS = 3_000  # lengths of texts and sizes of patterns, together
+_LENGTHS = re.compile(r'"m(?:ax|in)Length": ?(\d+)')
+
+
+def check_grammar_size(
+    schema: dict,  # JSON Schema of a tool's arguments
+) -> None:
+    "Raise `ToolcallError` for a schema that takes too long to be compiled"
+    text = dumps(schema)
+    budget = read_budget(schema) if len(text) <= _MAX_CHARACTERS else None
+    subschemas = len(budget.parts) if budget else 0
+    lengths = [int(length[:9]) for length in _LENGTHS.findall(text)]
+    repeats = sum(lengths) + sum(map(pattern_size, budget.patterns if budget else ()))
+    for size, limit, noun in (
+        (len(text), _MAX_CHARACTERS, "characters"),
+        (subschemas, _MAX_SUBSCHEMAS, "subschemas"),
+        (repeats, _MAX_REPEATS, "repeated characters"),
+    ):
+        if size > limit:
+            raise ToolcallError(f"it has {size:,} {noun}; at most {limit:,} are compiled")
+
 # %% ../../nbs/07_generate/02_structured.ipynb #f0ef9a88
 class Grammars:
     "Compiles the grammar of a catalogue"
@@ -156,7 +182,16 @@ class Grammars:
         tools: Sequence[dict],  # Tools on offer; without any, no call is allowed
     ) -> "CompiledGrammar":
         "Compile a catalogue, or raise `StructuredError` that names the tool"
-        return self._compiled(dumps(list(tools)))
+        try:
+            catalogue = dumps(list(tools))
+        except RecursionError:
+            raise StructuredError("the schema of a tool is nested too deeply") from None
+        if len(catalogue) > _MAX_CATALOGUE:
+            raise StructuredError(
+                f"the tools have {len(catalogue):,} characters; at most {_MAX_CATALOGUE:,} are "
+                "compiled"
+            )
+        return self._compiled(catalogue)
 
     def _compile(self, catalogue: str) -> "CompiledGrammar":
         calls = [self._call_tag(tool["function"]) for tool in loads(catalogue)]
@@ -173,7 +208,9 @@ class Grammars:
     def _call_tag(self, function: dict) -> dict:
         before, between, after = self.frame
         try:
-            grammar = value_grammar((function.get("parameters") or {}) | {"type": "object"})
+            schema = (function.get("parameters") or {}) | {"type": "object"}
+            check_grammar_size(schema)
+            grammar = value_grammar(schema)
         except (RuntimeError, TypeError, AttributeError, ValueError) as error:
             raise StructuredError(
                 f"the schema of tool {function['name']!r} can't be turned into a grammar: "

@@ -15,7 +15,7 @@ from ..conversation import ToolCall
 from ..errors import GenerateError
 from .protocol import ChatEngine
 from ..schemas import argument_errors
-from ..text import dumps
+from ..text import count, dumps
 from ..turn import Output
 
 # %% ../../nbs/07_generate/05_tools.ipynb #44008c34
@@ -25,7 +25,7 @@ class Exchange:
 
     messages: list[dict]  # The whole conversation, the new messages at its end
     outputs: list[Output]  # Of each step
-    ended: str  # answer, malformed, cut or max_steps
+    ended: str  # answer, malformed, cut, no_answer or max_steps
 
     @property
     def answer(self) -> str:
@@ -50,6 +50,8 @@ def run_tool_loop(
         parsed = output.parsed
         if parsed is None:
             raise GenerateError("`reply` of an engine must return a parsed output")
+        if parsed.outcome == "no_answer":
+            return Exchange(messages, outputs, "no_answer")
         if parsed.outcome == "malformed" or not output.stopped:
             ended = "malformed" if output.stopped else "cut"
             message = {"role": "assistant", "content": output.text}
@@ -120,9 +122,14 @@ class ToolCaller:
         self,
         question: str | list[dict],  # The user's words, or a conversation so far
     ) -> Exchange:  # The conversation with all new messages
-        "Let the model call tools until it answers"
+        "Let the model call tools until it answers, or raise `GenerateError` when it can't be asked"
         if isinstance(question, str):
             question = [{"role": "user", "content": question}]
-        return run_tool_loop(
+        exchange = run_tool_loop(
             self.engine, question, self.schemas, run_call=self.call, max_steps=self.max_steps
         )
+        if exchange.ended == "no_answer":
+            [*answered, last] = exchange.outputs
+            reason = last.parsed.reason if last.parsed else last.error
+            raise GenerateError(f"after {count(len(answered), 'output')} no answer: {reason}")
+        return exchange

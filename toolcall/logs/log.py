@@ -20,10 +20,10 @@ from ..formats.fields import parse_tools
 from ..formats.mcp import mcp_tools
 from ..formats.registry import expand, find_adapter
 from .codes import MERGED
-from .documents import Raw
+from .documents import MAX_RECORD_BYTES, Raw
 from .reading import find_logs, iter_records
-from .reports import Log, LogReport, Merge, Reject
-from ..text import JSON
+from .reports import Log, Merge, Reject, count_log
+from ..text import JSON, excerpt
 
 # %% ../../nbs/02_logs/04_log.ipynb #7bec29c4
 _PENDING = object()  # no record is this
@@ -93,7 +93,11 @@ _Item = Conversation | Reject | Merge
 class _LogReader:
     "Converts the records of files, and counts how many went in"
 
-    def __init__(self, format: str, adapter: Adapter | None):
+    def __init__(self, format: str, adapter: Adapter | None, max_record_bytes: int):
+        if not isinstance(max_record_bytes, int) or max_record_bytes < 1:
+            text = f"max_record_bytes is a number of bytes, not {excerpt(max_record_bytes)}"
+            raise LogError(text)
+        self.max_record_bytes = max_record_bytes
         self.own_adapter = adapter is not None
         self.adapt = adapter or find_adapter(format)
         self.joiner = _BatchJoiner()
@@ -103,7 +107,7 @@ class _LogReader:
         "One item per record, in the order of the files"
         files = find_logs(path)
         for name, file in zip(_file_names(files), files):
-            for raw in iter_records(file):
+            for raw in iter_records(file, self.max_record_bytes):
                 place = _Place(f"{name}:{raw.line}", raw)
                 try:
                     parts = self._parts(raw)
@@ -176,9 +180,10 @@ def iter_logs(
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
+    max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
 ) -> Iterator[Conversation | Reject | Merge]:  # One item per record, in the order of the files
     "Stream a log: each record comes out as a conversation, a reject, or part of another record"
-    yield from _LogReader(format, adapter).read(path)
+    yield from _LogReader(format, adapter, max_record_bytes).read(path)
 
 # %% ../../nbs/02_logs/04_log.ipynb #7ed5a7ed
 def _offer_tools(
@@ -186,16 +191,20 @@ def _offer_tools(
 ) -> list[Conversation]:
     if tools is None:
         return conversations
+    error: ConversationError | None = None
     if isinstance(tools, list):
         origin = "given"
         entries: object = tools
     else:
         origin = "mcp"
-        values = (raw.value for raw in iter_records(tools))
-        entries = mcp_tools(value for value in values if isinstance(value, dict))
+        raws = list(iter_records(tools))
+        error = next((raw.error for raw in raws if raw.error), None)
+        entries = mcp_tools(raw.value for raw in raws if isinstance(raw.value, dict))
     catalogue = parse_tools(entries)[0]
     if not catalogue:
         raise LogError(f"no tools in {tools}; it should hold the result of a tools/list request")
+    if error:
+        raise LogError(f"{tools}: {error}")
     return [
         c if c.tools else c.relabel(c.id, tools=_with_called_names(c, catalogue), tools_from=origin)
         for c in conversations
@@ -238,28 +247,10 @@ def _refusal(
 def _check_reject(reject: Reject, max_reject: float, strict: bool) -> None:
     if strict:
         raise LogError(str(reject))
+    if reject.code == "damaged" and max_reject < 1:
+        raise LogError(f"{reject}: with max_reject=1 it is read all the same")
     if reject.lost > max_reject * (reject.offset + reject.lost):
         raise LogError(f"{reject}: more is lost than max_reject={max_reject:g} allows")
-
-
-def _make_report(
-    source: str,
-    records: int,
-    conversations: list[Conversation],
-    rejects: list[Reject],
-    merged: Counter[str],
-) -> LogReport:
-    warnings = Counter(code for c in conversations for code in c.meta.get("warnings", []))
-    return LogReport(
-        source,
-        records,
-        len(conversations),
-        rejected=dict(Counter(reject.code for reject in rejects).most_common()),
-        merged=dict(merged.most_common()),
-        formats=dict(Counter(c.meta.get("format", "adapter") for c in conversations).most_common()),
-        warnings=dict(warnings.most_common()),
-        tools=dict(Counter(call.name for c in conversations for call in c.calls()).most_common()),
-    )
 
 # %% ../../nbs/02_logs/04_log.ipynb #b213acf1
 def read_logs(
@@ -267,6 +258,7 @@ def read_logs(
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
+    max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
     tools: list[dict] | str | Path | None = None,  # Tools, or an MCP file, where none is declared
     max_reject: float = 0.2,  # Share of rejected records above which the log is refused
     strict: bool = False,  # Raise at the first reject
@@ -279,7 +271,7 @@ def read_logs(
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
     merged: Counter[str] = Counter()
-    reader = _LogReader(format, adapter)
+    reader = _LogReader(format, adapter, max_record_bytes)
     for item in reader.read(path):
         if isinstance(item, Merge):
             merged[item.code] += 1
@@ -295,5 +287,5 @@ def read_logs(
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:
         raise LogError(_refusal(name, rejects, total, max_reject, merged))
-    report = _make_report(name, reader.records, conversations, rejects, merged)
+    report = count_log(name, reader.records, conversations, rejects, merged)
     return Log(_offer_tools(conversations, tools), rejects, report)

@@ -8,6 +8,7 @@ A log that was read is a `Log`: conversations, rejects and a `LogReport`. A reco
 __all__ = ['Reject', 'Merge', 'LogReport', 'Log']
 
 # %% ../../nbs/02_logs/03_reports.ipynb #2668e5c9
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,12 @@ from pathlib import Path
 from ..conversation import Conversation
 from ..errors import LogError
 from .codes import CODES, MERGED, WARNINGS
-from ..text import dumps, escape_markdown, one_line, write_atomic
+from ..text import dumps, escape_markdown, one_line, printable, write_atomic
 
 # %% ../../nbs/02_logs/03_reports.ipynb #75c5520d
+_MAX_TEXT = 1000  # characters
+
+
 @dataclass(frozen=True)
 class Reject:
     "A record that could not be read"
@@ -29,6 +33,12 @@ class Reject:
     message: str  # What is wrong, and what would be right
     excerpt: str  # The record's first 80 characters
     lost: int = 0  # Bytes after it that can't be read either, when a file breaks off inside
+
+    def __post_init__(self):
+        for name in ("source", "path", "message", "excerpt"):
+            text = one_line(printable(getattr(self, name)))
+            text = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
+            object.__setattr__(self, name, text)
 
     def __str__(self) -> str:
         place = f"{self.source} {self.path}".strip()
@@ -86,12 +96,35 @@ class LogReport:
         ]
 
     def __repr__(self) -> str:
-        return "\n".join([self.source] + [f"{n:8,}  {one_line(label)}" for label, n in self.rows()])
+        rows = [f"{n:8,}  {one_line(label)[:_MAX_TEXT]}" for label, n in self.rows()]
+        return "\n".join([one_line(self.source), *rows])
 
     def _repr_markdown_(self) -> str:
         head = [f"| {escape_markdown(self.source)} | n |", "|---|--:|"]
         rows = [f"| {escape_markdown(label)} | {n:,} |" for label, n in self.rows()]
         return "\n".join(head + rows)
+
+# %% ../../nbs/02_logs/03_reports.ipynb #1086e3c7
+def count_log(
+    source: str,  # The file's name
+    records: int,  # Records in
+    conversations: list[Conversation],  # Conversations out
+    rejects: list[Reject],  # Records that could not be read
+    merged: Counter[str],  # Records that belong to others, by code
+) -> LogReport:  # The counts, the most frequent first
+    "Count what became of a log, or raise `LogError` when records are missing"
+    warnings = Counter(code for c in conversations for code in c.meta.get("warnings", []))
+    formats = Counter(c.meta.get("format", "adapter") for c in conversations)
+    return LogReport(
+        source,
+        records,
+        len(conversations),
+        rejected=dict(Counter(reject.code for reject in rejects).most_common()),
+        merged=dict(merged.most_common()),
+        formats=dict(formats.most_common()),
+        warnings=dict(warnings.most_common()),
+        tools=dict(Counter(call.name for c in conversations for call in c.calls()).most_common()),
+    )
 
 # %% ../../nbs/02_logs/03_reports.ipynb #f973c8dc
 @dataclass(frozen=True)

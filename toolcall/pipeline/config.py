@@ -9,7 +9,7 @@ __all__ = ['make_config', 'load_config']
 
 # %% ../../nbs/10_pipeline/01_config.ipynb #21aafcd8
 import difflib
-import re
+import math
 from collections.abc import Sequence
 from dataclasses import fields as dataclass_fields
 from datetime import date
@@ -19,15 +19,21 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
 from .options import Config, Options
+from .strict_yaml import MAX_CONFIG_SIZE, read_yaml
 from ..text import JSON
 
 # %% ../../nbs/10_pipeline/01_config.ipynb #ee4adc74
+def _show(value: JSON) -> str:
+    "A value on one line, cut when it is long"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 def _training_fields() -> list[str]:
     from transformers import TrainingArguments
 
@@ -61,12 +67,11 @@ def _quantization_problem(quantization: dict[str, JSON], lora: dict[str, JSON]) 
         )
     packed = [quantization.get(key, False) for key in ("load_in_4bit", "load_in_8bit")]
     if packed.count(True) != 1:
-        return (
-            f"quantization is either load_in_4bit: true or load_in_8bit: true, not {quantization!r}"
-        )
+        shown = _show(quantization)
+        return f"quantization is either load_in_4bit: true or load_in_8bit: true, not {shown}"
     if quantization.get("bnb_4bit_quant_type", "nf4") not in ("fp4", "nf4"):
         name = quantization["bnb_4bit_quant_type"]
-        return f"quantization.bnb_4bit_quant_type is fp4 or nf4, not {name!r}"
+        return f"quantization.bnb_4bit_quant_type is fp4 or nf4, not {_show(name)}"
     try:
         BitsAndBytesConfig(**quantization)
     except (ValueError, TypeError, AttributeError) as error:
@@ -97,14 +102,14 @@ def _problem(config: Config) -> str:
     }
     for name, values in texts.items():
         if any(isinstance(value, date) for value in values.values()):
-            return f"{name}: a date is written in quotes, or it is no text: {values!r}"
+            return f"{name}: a date is written in quotes, or it is no text: {_show(values)}"
     return ""
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, known, 1)
+    near = difflib.get_close_matches(key[:80], known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return f"unknown key {key!r}; {hint}"
+    return f"unknown key {_show(key)}; {hint}"
 
 # %% ../../nbs/10_pipeline/01_config.ipynb #2d325b5c
 _KINDS = {NoneType: "null", str: "str", int: "int", float: "float", bool: "bool"}
@@ -152,18 +157,32 @@ def _sentence(error: ErrorDetails) -> str:
     if name == "log_path" and error["type"] in ("missing", "string_too_short"):
         return "log_path is missing: the log to learn from"
     if isinstance(annotation, type(Options)):
-        return f"{name} is a group of keys, not {value!r}"
+        return f"{name} is a group of keys, not {_show(value)}"
     if error["type"] in ("greater_than", "greater_than_equal"):
-        return f"{name} is positive, not {value!r}"
+        return f"{name} is positive, not {_show(value)}"
     if error["type"] == "less_than_equal":
-        return f"{name} is at most 1, not {value!r}"
+        return f"{name} is at most 1, not {_show(value)}"
     words = _alternatives(annotation)
     if error["type"] == "literal_error":
         several = ", or a list of them" if "a list" in words else ""
-        return f"{name} is {' or '.join(w for w in words if w != 'a list')}{several}, not {value!r}"
-    return f"{name} is of type {' or '.join(words)}, not {value!r}"
+        words = [word for word in words if word != "a list"]
+        return f"{name} is {' or '.join(words)}{several}, not {_show(value)}"
+    return f"{name} is of type {' or '.join(words)}, not {_show(value)}"
 
 # %% ../../nbs/10_pipeline/01_config.ipynb #dafbd67f
+def _not_finite(value: JSON, name: str = "") -> str:
+    "The name of the first number that is infinite or not a number, or an empty text"
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else name
+    items: list[tuple[JSON, JSON]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    names = (_not_finite(inner, f"{name}.{key}" if name else str(key)) for key, inner in items)
+    return next(filter(None, names), "")
+
+
 def make_config(
     values: dict,  # Keys of `Config`; groups may be partial
     *,
@@ -172,6 +191,8 @@ def make_config(
     "Check a configuration, or raise `ConfigError` that names the key and what would be right"
     if not isinstance(values, dict):
         raise ConfigError(f"{source} is a mapping of keys to values, not {type(values).__name__}")
+    if name := _not_finite(values):
+        raise ConfigError(f"{source}: {name} is a finite number, neither infinity nor NaN")
     # a group without keys is null in YAML
     groups = [name for name, value in Config(log_path="-") if isinstance(value, (Options, dict))]
     given = {key: part for key, part in values.items() if part is not None or key not in groups}
@@ -184,14 +205,6 @@ def make_config(
     return config
 
 # %% ../../nbs/10_pipeline/01_config.ipynb #c4adb8c5
-class _Loader(yaml.SafeLoader):
-    "YAML's safe loader, with 1e-4 read as a number, which YAML 1.1 takes for text"
-
-
-_FLOAT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
-
-
 def apply_overrides(
     values: dict,  # Keys and groups of a configuration
     overrides: Sequence[str],  # `key=value` or `group.key=value`
@@ -202,19 +215,20 @@ def apply_overrides(
     for override in overrides:
         place, equals, text = override.partition("=")
         if not equals:
-            raise ConfigError(f"an override is key=value, such as batch_size=4; got {override!r}")
+            raise ConfigError(
+                f"an override is key=value, such as batch_size=4; got {_show(override)}"
+            )
         try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            kind = type(error).__name__
-            raise ConfigError(f"{override!r}: the value is not YAML ({kind}); quote it") from None
+            value = read_yaml(text, f"{_show(override)}: the value")
+        except ConfigError as error:
+            raise ConfigError(f"{error}; quote it") from None
         group, dot, key = place.partition(".")
         if not dot:
             values = values | {group: value}
             continue
         before = values.get(group) or {}
         if not isinstance(before, dict):
-            raise ConfigError(f"{group} is a group of keys, not {before!r}")
+            raise ConfigError(f"{group} is a group of keys, not {_show(before)}")
         values = values | {group: before | {key: value}}
     return values
 
@@ -228,7 +242,8 @@ def load_config(
     if not path.is_file():
         raise ConfigError(f"no such config file: {path.absolute()}")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        with open(path, encoding="utf-8") as handle:
+            values = read_yaml(handle.read(MAX_CONFIG_SIZE + 1), str(path)) or {}
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}") from None
     return make_config(apply_overrides(values, overrides), source=str(path))

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..logs.documents import MAX_RECORD_BYTES
 from ..text import JSON
 
 # %% ../../nbs/10_pipeline/00_options.ipynb #91536daf
@@ -35,6 +36,7 @@ class LogOptions(Options):
     max_reject: _Share = 0.2  # _Share of rejected records above which the log is refused
     strict: bool = False  # Stop at the first reject
     tools: str = ""  # An MCP transcript, for conversations that declare no tools
+    max_record_bytes: _Positive = MAX_RECORD_BYTES  # A larger record, unpacked, is rejected
 
 
 class CurateOptions(Options):

@@ -133,6 +133,9 @@ def _seconds(evaluation: Evaluation, key: str) -> str:
     return f"{evaluation.latency[key]:.3g}" if key in evaluation.latency else "–"
 
 # %% ../../nbs/09_report/03_page.ipynb #adebc3ae
+_PRIVACY = "private values"  # the key of the settings that holds `privacy_note`
+
+
 @dataclass(frozen=True)
 class Report:
     "Base against tuned, ready to be shown or saved"
@@ -167,7 +170,13 @@ class Report:
         )
         failures = _failures(self, comparison)
         parts: list[Any] = [glance, *failures, *_breakdowns(self), *_numbers(self)]
-        return Page("Tool-call report", summarize(self.base, self.tuned, comparison), parts)
+        return Page("Tool-call report", self._lead(comparison), parts)
+
+    def _lead(self, comparison: Comparison) -> str:
+        "The summary, and whether the training data were redacted"
+        note = self.settings.get(_PRIVACY)
+        privacy = f"\nTraining data {note}" if note else ""
+        return summarize(self.base, self.tuned, comparison) + privacy
 
     def _repr_html_(self) -> str:
         return self.page._repr_html_()
@@ -187,8 +196,7 @@ class Report:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
             for row in rows
         ]
-        summary = summarize(self.base, self.tuned, self.comparison)
-        return "\n".join(lines) + f"\n\n{summary}"
+        return "\n".join(lines) + f"\n\n{self._lead(self.comparison)}"
 
 # %% ../../nbs/09_report/03_page.ipynb #276153a1
 def last_messages(

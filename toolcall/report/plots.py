@@ -15,7 +15,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from ..evaluate.breakdowns import MALFORMED, NONE, binned, confusion, error_counts, exact_by
+from toolcall.evaluate.breakdowns import (
+    MALFORMED,
+    NO_ANSWER,
+    NONE,
+    binned,
+    confusion,
+    error_counts,
+    exact_by,
+)
 from ..evaluate.evaluation import Evaluation
 from ..evaluate.intervals import Metric
 from ..evaluate.scores import TurnScore
@@ -169,7 +177,7 @@ def _confusion_table(
 ) -> tuple[list[str], list[str], np.ndarray]:
     "Return rows, columns and counts, for the tools with the most confusions"
     counts = confusion(scores)
-    tools = {name for pair in counts for name in pair} - {NONE, MALFORMED}
+    tools = {name for pair in counts for name in pair} - {NONE, MALFORMED, NO_ANSWER}
     wrong: Counter[str] = Counter()
     for (expected, predicted), count in counts.items():
         if expected != predicted:
@@ -177,6 +185,8 @@ def _confusion_table(
     drawn = sorted(sorted(tools, key=lambda tool: (-wrong[tool], tool))[:most])
     rows = [*drawn, NONE]
     columns = [*drawn, NONE, MALFORMED]
+    if any(predicted == NO_ANSWER for _, predicted in counts):
+        columns.append(NO_ANSWER)
     return rows, columns, np.array([[counts.get((r, c), 0) for c in columns] for r in rows])
 
 

@@ -8,6 +8,7 @@ A `Trainer` that plans its batches as token trees, averages the loss over superv
 __all__ = ['ToolTrainer']
 
 # %% ../../nbs/06_train/02_trainer.ipynb #52f0a7da
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +18,16 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, Trainer
 
 from ..errors import TrainError
+from ..manifest import write_manifest
 from ..packing.attention import with_blocks
 from ..packing.batches import ExampleDataset, TreeCollator, TreeSampler
 from ..packing.loss import completion_loss
-from .checkpoints import check_room
+from toolcall.train.checkpoints import (
+    check_room,
+    checkpoint_fault,
+    delete_old_checkpoints,
+    reading_checkpoint,
+)
 from .throughput import Throughput, chip_peak
 
 # %% ../../nbs/06_train/02_trainer.ipynb #26d3543b
@@ -44,7 +51,7 @@ def _out_of_memory(trainer: "ToolTrainer", examples: int, tokens: int) -> TrainE
         f"per_device_train_batch_size (now {batch_size}), or set gradient_checkpointing=True"
     )
 
-
+# %% ../../nbs/06_train/02_trainer.ipynb #57be0566
 def _make_loader(
     trainer: "ToolTrainer", dataset: ExampleDataset, batches: TreeSampler | list[list[int]]
 ) -> DataLoader:
@@ -66,6 +73,14 @@ def _make_loader(
         process_index=0,
         put_on_device=True,
     )
+
+
+def _check_room(trainer: "ToolTrainer", model: torch.nn.Module) -> None:
+    states = trainer.optimizer.state.values()
+    values = [value for state in states for value in state.values()]
+    moments = [value for value in values if isinstance(value, torch.Tensor)]
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    check_room(str(trainer.args.output_dir), [*weights, *moments])
 
 
 def _start_throughput(trainer: "ToolTrainer") -> Throughput:
@@ -138,6 +153,13 @@ class ToolTrainer(Trainer):
             return with_blocks(inputs)
         return inputs
 
+    def _run_epoch(self, *args, **options):
+        "Train an epoch; a run that goes on from its last step takes no further one"
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **options)
+
     def training_step(self, model, inputs, *args, **options):
         "Train on one batch, or raise `TrainError` when it doesn't fit into memory"
         examples = len(inputs["label_examples"])
@@ -182,11 +204,49 @@ class ToolTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model, trial):
-        "Save, or raise `TrainError` when there is no room"
+        "Save with a manifest, then delete old checkpoints; `TrainError` when there is no room"
+        name = f"checkpoint-{self.state.global_step}"
+        folder = Path(self._get_output_dir(trial=trial), name)
         if self.args.should_save:
-            states = self.optimizer.state.values()
-            values = [value for state in states for value in state.values()]
-            moments = [value for value in values if isinstance(value, torch.Tensor)]
-            weights = [weight for weight in model.parameters() if weight.requires_grad]
-            check_room(self.args.output_dir, [*weights, *moments])
-        super()._save_checkpoint(model, trial)
+            _check_room(self, model)
+            if folder.exists():  # of an earlier start, which passed it over
+                shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
+        limit = self.args.save_total_limit
+        self.args.save_total_limit = None  # the `Trainer` deletes by the clock
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()  # the files of all processes are there
+        if self.args.should_save:
+            write_manifest(folder)
+            delete_old_checkpoints(folder, limit, self.state.best_model_checkpoint)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        with reading_checkpoint(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        with reading_checkpoint(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint):
+        with reading_checkpoint(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+    def _issue_warnings_after_load(self, load_result):
+        "Raise `TrainError` where the `Trainer` only warns"
+        derived = {
+            *(self.model._tied_weights_keys or ()),
+            *(self.model._keys_to_ignore_on_save or ()),
+        }
+        if names := sorted({*load_result.missing_keys} - derived):
+            raise TrainError(f"the checkpoint lacks weights of the model, such as {names[0]}")
+
+    def _load_best_model(self):
+        best = Path(self.args.output_dir, Path(self.state.best_model_checkpoint).name)
+        if fault := checkpoint_fault(best):
+            raise TrainError(f"the best checkpoint, {best}, can't be loaded: {fault}")
+        self.state.best_model_checkpoint = str(best)
+        super()._load_best_model()
