@@ -9,6 +9,7 @@ __all__ = []
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #cf2d0e9b
 from ..errors import ConversationError
+from .ai_sdk import ai_sdk_answer, ai_sdk_reason, name_tools
 from .anthropic import read_messages
 from .bedrock import read_tool_specs
 from .fields import Catalogue, decode_field
@@ -24,12 +25,16 @@ def read_tools(
 ) -> JSON:  # The tools without the wrappers of Bedrock and Gemini
     "Unwrap tools, or raise `ConversationError`"
     tools = decode_field(tools, path)
+    if (named := name_tools(tools)) is not None:
+        return named
     if not isinstance(tools, list) or (isinstance(tools, Catalogue) and tools.parsed):
         return tools
     if (unwrapped := read_tool_specs(tools)) is not None:
         return unwrapped
     if all(isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools):
         return tools
+    if all(isinstance(tool, str) for tool in tools):
+        return [decode_field(tool, f"{path}[{i}]") for i, tool in enumerate(tools)]
     return read_declarations(tools)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #83be1d14
@@ -174,7 +179,10 @@ def read_response(
     "Read a response of any API, or raise `ConversationError`"
     response = decode_field(response, path)
     draft.meta.setdefault("response_at", len(draft.messages))
-    if isinstance(response, dict):
+    if (parts := ai_sdk_answer(response)) is not None:
+        draft.finish(ai_sdk_reason(response))
+        read_messages([{"role": "assistant", "content": parts}], draft, path)
+    elif isinstance(response, dict):
         _read_response_object(response, draft, path)
     elif isinstance(response, list):
         _read_response_list(response, draft, path)

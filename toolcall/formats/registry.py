@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
+from .ai_sdk_spans import FORMATS as AI_SDK_SPANS
 from .atif import FORMATS as ATIF
 from .chat_datasets import FORMATS as CHAT_DATASETS
 from .glaive import FORMATS as GLAIVE
@@ -40,6 +41,7 @@ _ORDER = (
     "openinference",
     "mlflow_trace",
     "mlflow",
+    "ai_sdk_spans",
     "otel",
     "atif",
     "xlam",
@@ -53,6 +55,7 @@ _ORDER = (
     "responses",
     "requests",
     "gemini",
+    "ai_sdk",
     "anthropic",
     "messages",
     "answer",
@@ -65,6 +68,7 @@ _MODULES = (
     OTEL,
     OPENINFERENCE,
     MLFLOW,
+    AI_SDK_SPANS,
     ATIF,
     GLAIVE,
     TOOLACE,

@@ -71,4 +71,6 @@ WARNINGS = {
     "parts_as_text": "parts that were logged as JSON text are read as parts",
     "joined_answer": "an answer in several messages is joined to one turn",
     "invalid_tool_call": "a call whose arguments are not JSON; the turn carries no loss",
+    "unfinished_turn": "a turn that was still being written; it carries no loss",
+    "forced_call": "the request forced the call; the turn carries no loss",
 }
