@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
+from .ag_ui import FORMATS as AG_UI
 from .ai_sdk_spans import FORMATS as AI_SDK_SPANS
 from .atif import FORMATS as ATIF
 from .chat_datasets import FORMATS as CHAT_DATASETS
@@ -23,6 +24,7 @@ from .litellm import FORMATS as LITELLM
 from .mcp import FORMATS as MCP
 from .mlflow import FORMATS as MLFLOW
 from .normalise import Format
+from .open_webui import FORMATS as OPEN_WEBUI
 from .openinference import FORMATS as OPENINFERENCE
 from .otel import FORMATS as OTEL
 from .providers import FORMATS as PROVIDERS
@@ -44,6 +46,7 @@ _ORDER = (
     "ai_sdk_spans",
     "otel",
     "atif",
+    "open_webui",
     "xlam",
     "glaive",
     "trajectory",
@@ -56,6 +59,7 @@ _ORDER = (
     "requests",
     "gemini",
     "ai_sdk",
+    "ag_ui",
     "anthropic",
     "messages",
     "answer",
@@ -73,6 +77,8 @@ _MODULES = (
     GLAIVE,
     TOOLACE,
     CHAT_DATASETS,
+    AG_UI,
+    OPEN_WEBUI,
     LITELLM,
     PROVIDERS,
     SIMPLE,
