@@ -6,6 +6,7 @@ The shapes follow the types that are named beside each record. The words and the
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable
 
@@ -141,7 +142,235 @@ def products(tool: dict, user: dict, calls: list, results: list, answer: dict) -
             },
             [user, called],
         ),
+        # AG-UI, sdks/typescript/packages/core/src/types.ts: RunAgentInput
+        "ag_ui": (
+            "ag_ui",
+            {
+                "threadId": "t1",
+                "runId": "r1",
+                "messages": [
+                    {"id": "1", **user},
+                    {"id": "2", "role": "assistant", "toolCalls": wire(calls)},
+                    *each(
+                        lambda call, _, result: {
+                            "id": call["id"],
+                            "role": "tool",
+                            "toolCallId": call["id"],
+                            "content": result["content"],
+                        }
+                    ),
+                    {"id": "3", **said},
+                ],
+                "tools": [flat | {"parameters": schema}],
+            },
+            whole,
+        ),
+        # Open WebUI 0.6, backend/open_webui/utils/middleware.py: serialize_output
+        "open_webui": (
+            "open_webui",
+            {
+                "id": "w",
+                "user_id": "u1",
+                "chat": {
+                    "models": ["m"],
+                    "tools": [tool],
+                    "history": {
+                        "currentId": "b",
+                        "messages": {
+                            "a": {"id": "a", "parentId": None, "childrenIds": ["b"], **user},
+                            "b": {
+                                "id": "b",
+                                "parentId": "a",
+                                "role": "assistant",
+                                "done": True,
+                                "content": "".join(map(details, calls, results))
+                                + answer["content"],
+                            },
+                        },
+                    },
+                },
+            },
+            whole,
+        ),
+        # pydantic-ai 1.0, pydantic_ai/messages.py: ModelMessage
+        "pydantic_ai": (
+            "pydantic_ai",
+            {
+                "messages": [
+                    {
+                        "kind": "request",
+                        "parts": [{"part_kind": "user-prompt", "content": user["content"]}],
+                    },
+                    {
+                        "kind": "response",
+                        "parts": each(
+                            lambda call, city, _: {
+                                "part_kind": "tool-call",
+                                "tool_name": "get_weather",
+                                "args": json.dumps({"city": city}),
+                                "tool_call_id": call["id"],
+                            }
+                        ),
+                    },
+                    {
+                        "kind": "request",
+                        "parts": each(
+                            lambda call, _, result: {
+                                "part_kind": "tool-return",
+                                "tool_name": "get_weather",
+                                "content": result["content"],
+                                "tool_call_id": call["id"],
+                                "outcome": "success",
+                            }
+                        ),
+                    },
+                    {
+                        "kind": "response",
+                        "parts": [{"part_kind": "text", "content": answer["content"]}],
+                    },
+                ],
+                "tools": [tool],
+            },
+            known,
+        ),
+        # autogen-agentchat 0.7, autogen_agentchat/messages.py
+        "autogen": (
+            "autogen",
+            {
+                "messages": [
+                    {"type": "TextMessage", "source": "user", "content": user["content"]},
+                    {
+                        "type": "ToolCallRequestEvent",
+                        "source": "agent",
+                        "content": [{"id": call["id"]} | call["function"] for call in wire(calls)],
+                    },
+                    {
+                        "type": "ToolCallExecutionEvent",
+                        "source": "agent",
+                        "content": each(
+                            lambda call, _, result: {
+                                "call_id": call["id"],
+                                "name": "get_weather",
+                                "content": result["content"],
+                                "is_error": False,
+                            }
+                        ),
+                    },
+                    {"type": "TextMessage", "source": "agent", "content": answer["content"]},
+                ],
+                "tools": [tool],
+            },
+            known,
+        ),
+        # smolagents 1.20, src/smolagents/memory.py: ActionStep.to_messages
+        "smolagents": (
+            "smolagents",
+            {
+                "messages": [
+                    {"role": "user", "content": [text_part(user["content"])]},
+                    {"role": "tool-call", "content": f"Calling tools:\n{calls[:1]}"},
+                    {
+                        "role": "tool-response",
+                        "content": f"Observation:\n{results[0]['content']}",
+                    },
+                    {"role": "assistant", "content": [text_part(answer["content"])]},
+                ],
+                "tools": [tool],
+            },
+            [user, called | {"tool_calls": calls[:1]}, results[0], said],
+        ),
+        # langchain-core 1.0, langchain_core/messages: messages_to_dict
+        "langchain": (
+            "langchain",
+            {
+                "messages": [
+                    {"type": "human", "data": {"type": "human", "content": user["content"]}},
+                    {
+                        "type": "ai",
+                        "data": {
+                            "content": "",
+                            "tool_calls": each(
+                                lambda call, city, _: {
+                                    "name": "get_weather",
+                                    "args": {"city": city},
+                                    "id": call["id"],
+                                    "type": "tool_call",
+                                }
+                            ),
+                        },
+                    },
+                    *each(
+                        lambda call, _, result: {
+                            "type": "tool",
+                            "data": {"content": result["content"], "tool_call_id": call["id"]},
+                        }
+                    ),
+                    {"type": "ai", "data": {"content": answer["content"], "tool_calls": []}},
+                ],
+                "tools": [tool],
+            },
+            whole,
+        ),
+        # verifiers 0.1.9, verifiers/utils/save_utils.py: state_to_output
+        "verifiers": (
+            "verifiers",
+            {
+                "example_id": 0,
+                "prompt": [user],
+                "completion": [
+                    {
+                        "role": "assistant",
+                        "content": None,
+                        "tool_calls": [json.dumps(call) for call in wire(calls)],
+                    },
+                    *results,
+                    said,
+                ],
+                "reward": 1.0,
+                "info": {"oai_tools": [tool]},
+            },
+            whole,
+        ),
+        # kiln-ai 0.20, kiln_ai/datamodel/task_run.py
+        "kiln": (
+            "kiln",
+            {
+                "v": 1,
+                "id": "k1",
+                "model_type": "task_run",
+                "input": user["content"],
+                "output": {"output": answer["content"]},
+                "trace": [
+                    user,
+                    {"role": "assistant", "content": None, "tool_calls": wire(calls)},
+                    *results,
+                    said,
+                ],
+                "tools": [tool],
+            },
+            whole,
+        ),
     }
+
+
+def wire(calls: list[dict]) -> list[dict]:
+    "Calls whose arguments are text"
+    return [
+        call
+        | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
+        for call in calls
+    ]
+
+
+def details(call: dict, result: dict) -> str:
+    "A call as HTML"
+    arguments = html.escape(json.dumps(json.dumps(call["function"]["arguments"])))
+    value = html.escape(json.dumps(result["content"], ensure_ascii=False))
+    return (
+        f'<details type="tool_calls" done="true" id="{call["id"]}" name="get_weather"'
+        f' arguments="{arguments}" result="{value}" files="">\n'
+        "<summary>Tool Executed</summary>\n</details>\n"
+    )
 
 
 def text_part(text: str) -> dict:

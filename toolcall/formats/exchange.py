@@ -12,6 +12,7 @@ from ..errors import ConversationError
 from .ai_sdk import ai_sdk_answer, ai_sdk_reason, name_tools
 from .anthropic import read_messages
 from .bedrock import read_tool_specs
+from .content import check_attachments
 from .fields import Catalogue, decode_field
 from .gemini import is_contents, read_candidates, read_contents, read_declarations
 from .openai_api import Draft, read_completion
@@ -78,6 +79,7 @@ def _read_history(body: dict, draft: Draft, prefix: str) -> None:
 
 
 def _read_body(body: dict, draft: Draft, prefix: str) -> None:
+    check_attachments(body, is_record=True)
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK
     _read_system(body, config, draft, prefix)
     draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
-from .content import REDACTED, parse_content
+from .content import REDACTED, check_attachments, parse_content
 from .fields import parse_arguments, parse_json_text, parse_time, parse_tools
 from ..text import JSON, excerpt
 
@@ -157,6 +157,7 @@ def _parse_assistant(message: dict, i: int, pairing: _CallPairing) -> dict:
 def _parse_message(message: JSON, i: int, pairing: _CallPairing) -> dict | None:
     if not isinstance(message, dict):
         raise ConversationError(f"a message is an object, not {excerpt(message)}")
+    check_attachments(message)
     role = message.get("role")
     if role == "assistant":
         return _parse_assistant(message, i, pairing)

@@ -185,7 +185,7 @@ def _is_message(message: JSON) -> bool:
         return False
     if "parentId" in message and ("childrenIds" in message or "models" in message):
         return True
-    content = message.get("content")
+    content = message.get("content") if message.get("role") == "assistant" else None
     return isinstance(content, str) and '<details type="tool_calls"' in content
 
 
