@@ -3,6 +3,7 @@
 One test a kind of message; each is small and made up around one tool.
 """
 
+import html
 import json
 from contextlib import suppress
 
@@ -444,3 +445,494 @@ def test_a_file_of_chats_is_read_from_the_disk(tmp_path):
     assert [len(item.turns) for item in read_back.conversations] == [2, 2, 2]
     with suppress(ConversationError):
         find_adapter("ai_sdk")({"messages": []})
+
+
+WIRE = {
+    "id": "c1",
+    "type": "function",
+    "function": {"name": "get_weather", "arguments": json.dumps(PARIS)},
+}
+
+
+def test_ag_ui_calls_results_and_errors():
+    messages = [
+        ASKED,
+        {"id": "2", "role": "assistant", "content": None, "toolCalls": [WIRE]},
+        {"id": "3", "role": "tool", "toolCallId": "c1", "content": "12 °C", "error": None},
+        {"id": "4", "role": "assistant", "content": "12 °C.", "toolCalls": []},
+    ]
+    lines = [f"assistant: {PARIS_CALL}", "tool: 12 °C", "assistant: 12 °C."]
+    assert shape(read({"messages": messages}, "ag_ui"))[1:] == lines
+    for content in ("", None, "no such city"):
+        messages[2] |= {"content": content, "error": "no such city"}
+        assert shape(read({"messages": messages}))[2] == "tool: no such city !"
+
+
+def test_ag_ui_activities_are_skipped_and_reasoning_joins_the_answer():
+    messages = [
+        ASKED,
+        {"role": "activity", "activityType": "PLAN", "content": {"steps": []}},
+        {"role": "reasoning", "content": "Use the tool."},
+        {"role": "reasoning", "content": "", "encryptedValue": "x"},
+        {"role": "assistant", "tool_calls": [WIRE]},
+    ]
+    conversation = read({"threadId": "t", "messages": messages}, "ag_ui")
+    assert shape(conversation)[1:] == [f"assistant: {PARIS_CALL}"]
+    assert conversation.messages[1]["reasoning_content"] == "Use the tool."
+    assert conversation.meta["warnings"] == ["reasoning_left_out"]
+    assert conversation.meta["conversation_id"] == "t"
+
+
+def test_ag_ui_snapshots_are_read_and_other_events_refused():
+    answer = {"role": "assistant", "content": "Hi.", "toolCalls": None}
+    assert read({"type": "MESSAGES_SNAPSHOT", "messages": [ASKED, answer]}, "ag_ui")
+    for kind in ("RUN_STARTED", "TEXT_MESSAGE_CONTENT", "TOOL_CALL_START", "STATE_DELTA"):
+        assert "one event" in refused({"type": kind, "delta": "x"}, "missing_history")
+
+
+def test_ag_ui_users_with_files_are_refused():
+    picture = {"type": "binary", "mimeType": "image/png", "data": "iVBO"}
+    user = {"role": "user", "content": [said("Which city?"), picture]}
+    answer = {"role": "assistant", "toolCalls": [WIRE]}
+    refused({"messages": [user, answer]}, "multimodal")
+
+
+def details(body: str = "", **attributes: str) -> str:
+    fields = {"type": "tool_calls", "done": "true", "id": "c1", "name": "get_weather"}
+    fields |= {"arguments": '"{\\"city\\": \\"Paris\\"}"', "result": '"12 °C"'}
+    fields |= attributes
+    written = " ".join(
+        f'{name}="{html.escape(value)}"' for name, value in fields.items() if value is not None
+    )
+    return f"<details {written}>\n<summary>Tool Executed</summary>{body}\n</details>\n"
+
+
+def web_chat(content: str, **message) -> dict:
+    answer = {"id": "b", "parentId": "a", "childrenIds": [], "role": "assistant"}
+    user = {"id": "a", "parentId": None, "childrenIds": ["b"]} | ASKED
+    return {"id": "w", "messages": [user, answer | {"content": content} | message]}
+
+
+ANSWERED = [f"assistant: {PARIS_CALL}", "tool: 12 °C", "assistant: 12 °C."]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        details(),
+        details(arguments=json.dumps(PARIS), files="", embeds="[]"),
+        details("\n12 °C", result=None),
+        details(
+            content=json.dumps([WIRE]),
+            results=json.dumps([{"tool_call_id": "c1", "content": "12 °C"}]),
+        ),
+    ],
+)
+def test_open_webui_calls_in_html(element):
+    assert shape(read(web_chat(element + "12 °C."), "open_webui"))[1:] == ANSWERED
+
+
+def test_open_webui_waiting_calls_reasoning_and_several_steps():
+    waiting = details(done="false", result=None)
+    assert shape(read(web_chat("One moment.\n" + waiting)))[1:] == [
+        f"assistant: One moment. {PARIS_CALL}"
+    ]
+    thought = '<details type="reasoning" done="true" duration="1">\n<summary>Thought</summary>\n'
+    thought += "&gt; Is it 5 &lt; 6?\n&gt; Yes.\n</details>\n"
+    rome = details(id="c2", arguments='{"city": "Rome"}', result='"19 °C"')
+    conversation = read(web_chat(thought + details() + "And Rome.\n" + rome + "12 and 19 °C."))
+    assert shape(conversation)[1:] == [
+        *ANSWERED[:2],
+        'assistant: And Rome. get_weather(city="Rome")',
+        "tool: 19 °C",
+        "assistant: 12 and 19 °C.",
+    ]
+    assert conversation.messages[1]["reasoning_content"] == "Is it 5 < 6?\nYes."
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "code"),
+    [
+        ('<details type="code_interpreter" done="true">1</details>\nOne.', {}, "hosted_tool"),
+        ('<details type="weather_card">x</details>\nOne.', {}, "markup_left_out"),
+        ('One.\n<details type="tool_calls" done="true" id="c1"', {}, "markup_left_out"),
+        ("One.", {"error": {"content": "500"}}, "failed_answer"),
+        ("One.", {"done": False}, "unfinished_turn"),
+        ("One.", {"sources": [{"source": {"name": "a.pdf"}}]}, "hidden_context"),
+    ],
+)
+def test_open_webui_answers_without_loss(content, message, code):
+    conversation = read(web_chat(content, **message))
+    assert shape(conversation)[1:] == ["(assistant: One.)"]
+    assert conversation.meta["warnings"] == [code]
+
+
+def test_open_webui_items_beside_the_html_are_preferred():
+    output = [
+        {"type": "function_call", "call_id": "c1", "name": "get_weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": [said("12 °C")]},
+        {"type": "message", "role": "assistant", "content": [said("12 °C.")]},
+    ]
+    lines = shape(read(web_chat(details() + "12 °C.", output=output), "open_webui"))
+    assert lines[1:] == ["assistant: get_weather()", *ANSWERED[1:]]
+
+
+def test_open_webui_branches_files_and_systems():
+    chat = web_chat(details() + "12 °C.")
+    nodes = {message["id"]: message for message in chat["messages"]}
+    nodes["c"] = nodes["b"] | {"id": "c", "content": "I can't."}
+    inner = {"history": {"messages": nodes, "currentId": "c"}, "system": "Be brief."}
+    lines = shape(read({"id": "w", "chat": inner}, "open_webui"))
+    assert lines == ["system: Be brief.", "user: Weather in Paris?", "assistant: I can't."]
+    inner["history"]["currentId"] = "b"
+    assert shape(read({"chat": inner}))[2:] == ANSWERED
+    nodes["a"]["parentId"] = "b"  # a circle ends
+    assert read({"chat": inner})
+    refused(web_chat(details(files='["data:image/png"]') + "12 °C."), "multimodal")
+    chat["messages"][0]["files"] = [{"type": "file", "name": "a.pdf"}]
+    refused(chat, "multimodal")
+
+
+def pydantic(*responses: list, **last) -> dict:
+    "A history of alternating requests and responses"
+    kinds = ("request", "response")
+    first = [{"part_kind": "user-prompt", "content": ASKED["content"]}]
+    messages = [
+        {"kind": kinds[n % 2], "parts": parts} for n, parts in enumerate([first, *responses])
+    ]
+    messages[-1] |= last
+    return {"messages": messages}
+
+
+ARGS = {"part_kind": "tool-call", "tool_name": "get_weather", "args": PARIS, "tool_call_id": "c1"}
+RETURN = {
+    "part_kind": "tool-return",
+    "tool_name": "get_weather",
+    "content": "12 °C",
+    "tool_call_id": "c1",
+}
+WORDS = {"part_kind": "text", "content": "12 °C."}
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        (RETURN, "tool: 12 °C"),
+        (RETURN | {"outcome": "success", "content": {"t": 12}}, 'tool: {"t": 12}'),
+        (RETURN | {"outcome": "failed"}, "tool: 12 °C !"),
+        (RETURN | {"outcome": "denied", "content": "No"}, "tool: No !"),
+        (RETURN | {"part_kind": "retry-prompt", "content": "again"}, "tool: again !"),
+        (
+            RETURN | {"part_kind": "retry-prompt", "content": [{"loc": ["city"]}]},
+            'tool: [{"loc": ["city"]}] !',
+        ),
+    ],
+)
+def test_pydantic_ai_results(part, line):
+    conversation = read(pydantic([ARGS], [part], [WORDS]), "pydantic_ai")
+    assert shape(conversation)[1:] == [f"assistant: {PARIS_CALL}", line, "assistant: 12 °C."]
+    assert trained(conversation) == (1 if line.endswith("!") else 2)
+
+
+def test_pydantic_ai_retries_without_a_tool_reject_the_answer():
+    retry = {"part_kind": "retry-prompt", "content": "a number, please", "tool_name": None}
+    conversation = read(pydantic([WORDS], [retry], [WORDS | {"content": "12"}]))
+    assert shape(conversation)[1:] == [
+        "(assistant: 12 °C.)",
+        "user: a number, please",
+        "assistant: 12",
+    ]
+
+
+def test_pydantic_ai_responses_that_are_cut_or_hosted():
+    cut = read(pydantic([WORDS], finish_reason="length"))
+    assert cut.turns == [] and cut.meta["warnings"] == ["unfinished_turn"]
+    hosted = {"part_kind": "builtin-tool-call", "tool_name": "web_search", "args": {}}
+    conversation = read(pydantic([hosted, WORDS]))
+    assert shape(conversation)[1:] == ["(assistant: 12 °C.)"]
+    thinking = {"part_kind": "thinking", "content": "", "signature": "x"}
+    assert read(pydantic([thinking, WORDS])).meta["warnings"] == ["reasoning_left_out"]
+    refused(pydantic([{"part_kind": "compaction", "content": None}]), "missing_history")
+    refused(pydantic([{"part_kind": "file", "content": {}}]), "multimodal")
+    assert "'hologram'" in refused(pydantic([{"part_kind": "hologram"}]), "bad_type").replace(
+        '"', "'"
+    )
+
+
+def test_pydantic_ai_prompts_instructions_and_files():
+    record = pydantic([WORDS])
+    record["messages"][0]["instructions"] = "Be brief."
+    assert shape(read(record))[0] == "system: Be brief."
+    prompt = ["Weather", {"kind": "cache-point"}, "in Paris?"]
+    record["messages"][0]["parts"] = [{"part_kind": "user-prompt", "content": prompt}]
+    assert shape(read({"all_messages": record["messages"]}))[1] == "user: Weather|in Paris?"
+    for kind in ("image-url", "binary"):
+        prompt[1] = {"kind": kind}
+        assert kind in refused(record, "multimodal")
+    refused(pydantic([ARGS], [RETURN | {"content": [{"kind": "binary"}]}], [WORDS]), "multimodal")
+    assert "Pydantic AI" in refused(record["messages"][1], "missing_history")
+
+
+def autogen(*messages: dict) -> dict:
+    task = {"type": "TextMessage", "source": "user", "content": ASKED["content"]}
+    return {"messages": [task, *({"source": "agent"} | message for message in messages)]}
+
+
+REQUEST = {"type": "ToolCallRequestEvent", "content": [{"id": "c1", **WIRE["function"]}]}
+EXECUTION = {
+    "type": "ToolCallExecutionEvent",
+    "content": [{"call_id": "c1", "name": "get_weather", "content": "12 °C", "is_error": False}],
+}
+
+
+def test_autogen_calls_results_and_errors():
+    conversation = read(autogen(REQUEST, EXECUTION), "autogen")
+    assert shape(conversation)[1:] == [f"assistant: {PARIS_CALL}", "tool: 12 °C"]
+    failed = EXECUTION | {"content": [EXECUTION["content"][0] | {"is_error": True}]}
+    assert trained(read(autogen(REQUEST, failed))) == 0
+    assert "results are a list" in refused(
+        autogen(REQUEST, EXECUTION | {"content": None}), "bad_type"
+    )
+
+
+def test_autogen_messages_without_the_model_carry_no_loss():
+    summary = {"type": "ToolCallSummaryMessage", "content": "12 °C"}
+    handoff = {"type": "HandoffMessage", "content": "Over to you.", "target": "b"}
+    chunk = {"type": "ModelClientStreamingChunkEvent", "content": "12"}
+    stop = {"type": "StopMessage", "content": "TERMINATE"}
+    conversation = read(autogen(REQUEST, EXECUTION, summary, chunk, handoff, stop))
+    assert shape(conversation)[3:] == ["(assistant: 12 °C)", "(assistant: Over to you.)"]
+
+
+def test_autogen_thoughts_memories_pictures_and_unknown_types():
+    thought = {"type": "ThoughtEvent", "content": "Use the tool."}
+    memory = {"type": "MemoryQueryEvent", "content": [{"content": "She likes °F."}]}
+    conversation = read(autogen(memory, thought, REQUEST))
+    assert shape(conversation)[1] == "system: She likes °F."
+    assert conversation.messages[2]["reasoning_content"] == "Use the tool."
+    picture = {"type": "MultiModalMessage", "source": "user", "content": ["See", {"data": "iVBO"}]}
+    refused(autogen(picture, REQUEST), "multimodal")
+    assert "CodeExecutionEvent" in refused(autogen({"type": "CodeExecutionEvent"}), "bad_type")
+    structured = {"type": "StructuredMessage[Weather]", "content": {"t": 12}}
+    assert shape(read(autogen(structured)))[1] == 'assistant: {"t": 12}'
+
+
+def test_autogen_model_contexts():
+    context = [
+        {"type": "SystemMessage", "content": "Be brief."},
+        {"type": "UserMessage", "source": "user", "content": ASKED["content"]},
+        {
+            "type": "AssistantMessage",
+            "source": "a",
+            "content": REQUEST["content"],
+            "thought": "Hm.",
+        },
+        {"type": "FunctionExecutionResultMessage", "content": EXECUTION["content"]},
+        {"type": "AssistantMessage", "source": "a", "content": "12 °C.", "thought": None},
+    ]
+    lines = shape(read({"messages": context}, "autogen"))
+    assert lines == ["system: Be brief.", "user: Weather in Paris?", *ANSWERED]
+
+
+def smol(*pairs: tuple[str, str]) -> dict:
+    messages = [{"role": role, "content": [said(text)]} for role, text in pairs]
+    return {"messages": [ASKED, *messages]}
+
+
+def calling(*cities: str) -> tuple[str, str]:
+    calls = [
+        {
+            "id": f"c{n}",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": {"city": city}},
+        }
+        for n, city in enumerate(cities)
+    ]
+    return "tool-call", f"Calling tools:\n{calls}"
+
+
+def test_smolagents_words_call_and_result():
+    record = smol(
+        ("assistant", "I look."),
+        calling("Paris"),
+        ("tool-response", "Observation:\n12 °C"),
+        ("assistant", "12 °C."),
+    )
+    lines = shape(read(record, "smolagents"))
+    assert lines[1:] == [f"assistant: I look. {PARIS_CALL}", *ANSWERED[1:]]
+    assert read(record) == read(record)  # the record is not changed
+
+
+def test_smolagents_errors_and_calls_that_share_a_result():
+    error = ("tool-response", "Call id: c0\nError:\nno such city\nNow let's retry")
+    conversation = read(smol(calling("Pris"), error, calling("Paris"), ("tool-response", "12")))
+    assert [message.get("is_error") for message in conversation.messages[2::2]] == [True, None]
+    both = read(smol(calling("Paris", "Rome"), ("tool-response", "Observation:\n12\n19")))
+    assert shape(both)[1:] == [f'assistant: {PARIS_CALL} get_weather(city="Rome")', "tool: 12|19"]
+    again = smol(
+        calling("Paris", "Rome"),
+        ("tool-response", "12\n19"),
+        calling("Oslo"),
+        ("tool-response", "4"),
+    )
+    results = [m for m in read(again).messages if m["role"] == "tool"]
+    assert [m["content"] for m in results] == ["12\n19", "4"]
+    assert results[1]["tool_call_id"] == read(again).calls()[-1].id
+
+
+def test_smolagents_code_is_text():
+    code = [{"id": "c1", "function": {"name": "python_interpreter", "arguments": "print(1)"}}]
+    record = smol(
+        ("assistant", "<code>print(1)</code>"),
+        ("tool-call", f"Calling tools:\n{code}"),
+        ("tool-response", "Observation:\n1"),
+        ("assistant", "One."),
+    )
+    assert shape(read(record))[1:] == [
+        "assistant: <code>print(1)</code>",
+        "user: 1",
+        "assistant: One.",
+    ]
+
+
+def test_smolagents_steps():
+    step = {
+        "step_number": 1,
+        "model_output": "I look.",
+        "tool_calls": [WIRE | {"function": {"name": "get_weather", "arguments": PARIS}}],
+        "observations": None,
+        "error": {"type": "AgentToolCallError", "message": "no such city"},
+    }
+    record = {"steps": [{"system_prompt": "Be brief."}, {"task": "Paris?"}, step]}
+    assert shape(read(record, "smolagents"))[2:] == [
+        f"assistant: I look. {PARIS_CALL}",
+        "tool: Error:|no such city !",
+    ]
+    step["observations_images"] = ["iVBO"]
+    refused(record, "multimodal")
+
+
+def rollout(**fields) -> dict:
+    record = {"example_id": 0, "prompt": [ASKED], "reward": 0.5, "info": {"oai_tools": [TOOL]}}
+    completion = [
+        {"role": "assistant", "content": "", "tool_calls": [json.dumps(WIRE)]},
+        {"role": "tool", "tool_call_id": "c1", "content": "12 °C"},
+        {"role": "assistant", "content": "12 °C."},
+    ]
+    return record | {"completion": completion} | fields
+
+
+def test_verifiers_tools_calls_and_scores():
+    for fields in (
+        {},
+        {"info": json.dumps({"oai_tools": [TOOL]})},
+        {"info": {"oai_tools": json.dumps([TOOL])}},
+        {"info": {}, "tool_defs": [TOOL["function"]]},
+        {"info": None, "tool_defs": [TOOL["function"] | {"strict": None}]},
+    ):
+        conversation = read(rollout(**fields), "verifiers")
+        assert shape(conversation)[1:] == ANSWERED
+        assert conversation.tools[0]["function"]["parameters"] == TOOL["function"]["parameters"]
+        assert conversation.meta["scores"] == {"reward": 0.5}
+    metrics = read(rollout(metrics={"num_turns": 2, "note": "x"})).meta["scores"]
+    assert metrics == {"reward": 0.5, "num_turns": 2}
+
+
+def test_verifiers_rollouts_that_end_early():
+    assert trained(read(rollout(is_truncated=True))) == 1
+    assert trained(read(rollout(error={"error": "ToolError"}))) == 1
+    refused(rollout(completion=[]), "no_content")
+    refused(rollout(completion=None), "no_content")
+    broken = rollout()
+    broken["completion"][0]["tool_calls"] = ['{"id"']
+    assert "completion[0].tool_calls[0]" in refused(broken, "bad_type")
+
+
+def test_verifiers_texts_in_place_of_messages():
+    conversation = read(rollout(prompt="Weather in Paris?", completion="12 °C."), "verifiers")
+    assert shape(conversation) == ["user: Weather in Paris?", "assistant: 12 °C."]
+
+
+def test_kiln_traces_ratings_and_repairs():
+    trace = [ASKED, *rollout()["completion"]]
+    trace[1] = trace[1] | {"tool_calls": [WIRE]}
+    run = {"model_type": "task_run", "input": "x", "output": {"output": "12 °C."}, "trace": trace}
+    conversation = read(run, "kiln")
+    assert shape(conversation)[1:] == ANSWERED and "scores" not in conversation.meta
+    rated = run | {"output": {"rating": {"type": "pass_fail", "value": 1}}}
+    assert read(rated).meta["scores"] == {"rating": 1.0}
+    repaired = read(run | {"repair_instructions": "In °F."})
+    assert shape(repaired)[-1] == "(assistant: 12 °C.)"
+    for missing in (None, []):
+        assert "trace" in refused(run | {"trace": missing}, "no_content")
+
+
+def chain(kind: str, **fields) -> list[dict]:
+    "A message of LangChain in its three ways of writing"
+    name = {"human": "Human", "ai": "AI", "tool": "Tool"}[kind] + "Message"
+    ids = ["langchain", "schema", "messages", name]
+    return [
+        {"type": kind, **fields},
+        {"type": kind, "data": {"type": kind, **fields}},
+        {"lc": 1, "type": "constructor", "id": ids, "kwargs": fields},
+    ]
+
+
+@pytest.mark.parametrize("way", range(3))
+def test_langchain_messages_at_the_top(way):
+    call = {"name": "get_weather", "args": PARIS, "id": "c1", "type": "tool_call"}
+    messages = [
+        chain("human", content=ASKED["content"])[way],
+        chain("ai", content="", tool_calls=[call], additional_kwargs={})[way],
+        chain("tool", content="no such city", tool_call_id="c1", status="error")[way],
+        chain("ai", content="No.", response_metadata={"finish_reason": "length"})[way],
+    ]
+    conversation = read({"thread_id": "t", "messages": messages, "tools": [TOOL]}, "langchain")
+    assert shape(conversation)[1:] == [
+        f"assistant: {PARIS_CALL}",
+        "tool: no such city !",
+        "assistant: No.",
+    ]
+    assert trained(conversation) == 0 and conversation.tools == [TOOL]
+    removed = [*messages, {"type": "remove", "content": "", "id": "1"}]
+    assert read({"messages": [removed]}).messages == conversation.messages
+
+
+def test_llamafactory_roles_in_messages():
+    messages = [
+        ASKED,
+        {
+            "role": "function_call",
+            "content": json.dumps([{"name": "get_weather", "arguments": PARIS}]),
+        },
+        {"role": "observation", "content": "12 °C"},
+        {"role": "assistant", "content": "12 °C."},
+    ]
+    conversation = read({"messages": messages, "tools": json.dumps([TOOL])}, "sharegpt")
+    assert shape(conversation)[1:] == ANSWERED and conversation.tools == [TOOL]
+    messages[2]["role"] = "function_response"
+    assert shape(read({"messages": messages}))[1:] == ANSWERED
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("images", ["iVBORw0KGgo="]),
+        ("image", "a.png"),
+        ("videos", ["a.mp4"]),
+        ("attachments", [{"id": "f1", "type": "image/png"}]),
+        ("experimental_attachments", [{"url": "https://example.com/a.png"}]),
+        ("files", [{"type": "image", "url": "a.png"}]),
+        ("audio", {"id": "a1", "transcript": "Hi"}),
+    ],
+)
+def test_attachments_beside_the_content_are_refused(key, value):
+    answer = {"role": "assistant", "content": None, "tool_calls": [WIRE]}
+    asked = ASKED | {key: value}
+    assert key in refused({"messages": [asked, answer]}, "multimodal")
+    request = {"request": {"messages": [asked]}, "response": answer}
+    assert key in refused(request, "multimodal")
+    for nothing in (None, [], ""):
+        assert read({"messages": [ASKED | {key: nothing}, answer], key: nothing})
+    if key not in ("files", "audio"):
+        assert key in refused({"messages": [ASKED, answer], key: value}, "multimodal")

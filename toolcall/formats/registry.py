@@ -77,6 +77,8 @@ _ORDER = (
     "answer",
     "simple",
 )
+
+# %% ../../nbs/01_formats/90_registry.ipynb #bd397593
 _MODULES = (
     LANGFUSE,
     LANGSMITH,
