@@ -49,6 +49,8 @@ def has_ai_sdk_parts(
     content = message.get("content")
     if isinstance(content, list) and any(map(_is_model_part, content)):
         return True
+    if not (isinstance(content, dict) or "parts" in message or "toolInvocations" in message):
+        return False  # the common case
     parts = _ui_parts(message)
     return bool(parts and any(map(_is_ui_part, parts))) or _has_invocations(message)
 

@@ -30,7 +30,9 @@ _RESULTS = ("ToolCallExecutionEvent", "ToolCallResultMessage", "FunctionExecutio
 _CONTEXT = ("ToolCallSummaryMessage", "HandoffMessage")  # written without the model
 
 
-def _openai_calls(calls: list) -> list:
+def _openai_calls(calls: JSON) -> JSON:
+    if not isinstance(calls, list):
+        return calls
     return [
         {"id": branch(call, "id"), "function": call} if isinstance(call, dict) else call
         for call in calls
@@ -68,7 +70,7 @@ def _openai_message(message: dict, thoughts: list[str], place: str) -> list[dict
     if kind in _RESULTS:
         return _openai_results(content, place)
     if kind in _CALLS or (kind == "AssistantMessage" and isinstance(content, list)):
-        turn |= {"content": "", "tool_calls": _openai_calls(content or [])}
+        turn |= {"content": "", "tool_calls": _openai_calls(content)}
     elif kind in ("SystemMessage", "MemoryQueryEvent"):
         texts = [branch(item, "content") for item in content] if isinstance(content, list) else []
         return [{"role": "system", "content": texts or content}]
@@ -122,8 +124,10 @@ _OWN = (*_CALLS, *_RESULTS, "UserMessage", "AssistantMessage")
 
 
 def _is_message(message: JSON) -> bool:
-    kind = branch(message, "type")
-    if not isinstance(kind, str) or "role" in message:
+    if not isinstance(message, dict) or "role" in message:
+        return False
+    kind = message.get("type")
+    if not isinstance(kind, str):
         return False
     return kind in _OWN or (
         isinstance(message.get("source"), str)
@@ -133,7 +137,7 @@ def _is_message(message: JSON) -> bool:
 
 def _is_autogen(record: dict) -> bool:
     messages = record.get("messages")
-    return isinstance(messages, list) and any(map(_is_message, messages))
+    return isinstance(messages, list) and any(map(_is_message, messages[:4]))
 
 
 FORMATS = (

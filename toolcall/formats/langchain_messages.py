@@ -64,7 +64,7 @@ def _is_langchain(record: dict) -> bool:
     messages = record.get("messages")
     while isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], list):
         messages = messages[0]
-    return isinstance(messages, list) and any(map(_kind, messages))
+    return isinstance(messages, list) and any(map(_kind, messages[:4]))
 
 
 FORMATS = (

@@ -124,8 +124,9 @@ _HISTORIES = ("messages", "all_messages", "new_messages", "message_history", "hi
 
 def _is_message(value: JSON) -> bool:
     return (
-        branch(value, "kind") in ("request", "response")
-        and isinstance(branch(value, "parts"), list)
+        isinstance(value, dict)
+        and value.get("kind") in ("request", "response")
+        and isinstance(value.get("parts"), list)
         and any(isinstance(branch(part, "part_kind"), str) for part in value["parts"])
     )
 
@@ -134,7 +135,7 @@ def _find_history(record: dict) -> str | None:
     "The key of the history"
     for key in _HISTORIES:
         messages = record.get(key)
-        if isinstance(messages, list) and any(map(_is_message, messages)):
+        if isinstance(messages, list) and any(map(_is_message, messages[:4])):
             return key
     return None
 
