@@ -3,8 +3,11 @@
 The shapes follow the types of the SDKs openai 3.54 (chat completions, chunks, Responses, batch,
 fine-tuning), anthropic 2.12 (Messages) and google-genai 3.4 (contents), NVIDIA's data flywheel
 (docs/data-logging.md), OpenPipe's log export and LiteLLM's StandardLoggingPayload. Formats of
-traces and of training sets have theirs in their own tests.
+traces and of training sets have theirs in their own tests, those of frameworks in
+`golden_products`.
 """
+
+from golden_products import products
 
 TOOL = {
     "type": "function",
@@ -379,3 +382,5 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         WHOLE,
     ),
 }
+
+GOLDENS |= products(TOOL, USER, CALLS, RESULTS, ANSWER)

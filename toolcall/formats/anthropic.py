@@ -1,4 +1,4 @@
-"""Messages with content blocks, as Anthropic, Bedrock and Vercel's AI SDK write them.
+"""Messages with content blocks, as Anthropic and Bedrock write them.
 
 Messages whose content is made of blocks go in, messages with OpenAI's keys are added to a `Draft`. Such a message mixes text, calls and results; here each of them moves to the message that it belongs to."""
 
@@ -11,6 +11,7 @@ __all__ = []
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
+from .ai_sdk import is_ai_sdk, read_ai_sdk
 from .bedrock import read_converse_block
 from .fields import parse_json_text
 from ..text import JSON, excerpt
@@ -35,26 +36,9 @@ def _is_hosted(kind: JSON) -> bool:
 
 
 def _read_block(part: JSON) -> JSON:
-    "Convert a block of Bedrock or Vercel to Anthropic's format; any other part stays as it is"
-    if not isinstance(part, dict):
-        return part
-    if (block := read_converse_block(part)) is not None:
-        return block
-    if part.get("type") == "tool-call":  # Vercel
-        return {
-            "type": "tool_use",
-            "id": part.get("toolCallId"),
-            "name": part.get("toolName"),
-            "input": part.get("input", part.get("args")),
-        }
-    if part.get("type") == "tool-result":  # Vercel
-        return {
-            "type": "tool_result",
-            "tool_use_id": part.get("toolCallId"),
-            "content": part.get("output", part.get("result")),
-            "is_error": part.get("isError"),
-        }
-    return part
+    "Convert a block of Bedrock to Anthropic's format; any other part stays as it is"
+    block = read_converse_block(part) if isinstance(part, dict) else None
+    return part if block is None else block
 
 
 def _has_blocks(message: JSON) -> bool:
@@ -147,6 +131,9 @@ def read_messages(
             "missing_field" if messages is None else "bad_type",
             path,
         )
+    if is_ai_sdk(messages):
+        read_ai_sdk(messages, draft, path)
+        return
     if not any(map(_has_blocks, messages)) and not draft.rests_on_hosted():
         draft.messages += messages
         draft.places += [f"{path}[{i}]" for i in range(len(messages))]

@@ -177,7 +177,12 @@ def parse_result(
     call = pairing.add_result(_parse_id(logged), name, content)
     if call is None:
         return None
-    result: dict[str, JSON] = {"role": "tool", "tool_call_id": call[0], "name": call[1], "content": content}
+    result: dict[str, JSON] = {
+        "role": "tool",
+        "tool_call_id": call[0],
+        "name": call[1],
+        "content": content,
+    }
     failed = call_failed(message)
     if failed is not None:
         result["is_error"] = failed

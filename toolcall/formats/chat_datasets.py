@@ -41,8 +41,12 @@ def from_sharegpt(
 def _is_sharegpt(record: dict) -> bool:
     items = record.get("conversations")
     shapes = ("from", "value"), ("role", "content")
-    return isinstance(items, list) and any(
-        isinstance(item, dict) and any(a in item and b in item for a, b in shapes) for item in items
+    if isinstance(items, list):
+        return any(isinstance(i, dict) and any(a in i and b in i for a, b in shapes) for i in items)
+    messages = record.get("messages")
+    return isinstance(messages, list) and any(
+        isinstance(item, dict) and item.get("role") in ("function_call", "function_response")
+        for item in messages
     )
 
 # %% ../../nbs/01_formats/33_chat_datasets.ipynb #a97da629
@@ -136,6 +140,6 @@ FORMATS = (
         _is_sharegpt,
         from_sharegpt,
         "conversations of from and value",
-        starts=("conversations",),
+        starts=("conversations", "messages"),
     ),
 )

@@ -62,6 +62,29 @@ def _has_media(parts: list, structured: bool) -> bool:
         not isinstance(kind, str) or kind not in _TEXT_PARTS for kind in kinds if kind is not None
     )
 
+# %% ../../nbs/01_formats/01_content.ipynb #eafd26bc
+_IMAGES = ("image", "images", "image_url", "image_urls", "video", "videos", "audios")
+_RECORD_KEYS = frozenset((*_IMAGES, "attachments", "experimental_attachments"))
+_MESSAGE_KEYS = _RECORD_KEYS | {"audio", "files", "media"}
+
+
+def check_attachments(
+    holder: dict,  # A message, or a record with messages
+    *,
+    is_record: bool = False,  # Whether it is a record, whose `audio` and `files` mean other things
+) -> None:
+    "Raise `ConversationError` for images, audio and files beside the text"
+    keys = _RECORD_KEYS if is_record else _MESSAGE_KEYS
+    if keys.isdisjoint(holder):
+        return
+    found = next((key for key in holder if key in keys and holder[key]), None)
+    if found:
+        raise ConversationError(
+            f"{found} hold what the model saw beside the text, which a text model can't see",
+            "multimodal",
+            found,
+        )
+
 # %% ../../nbs/01_formats/01_content.ipynb #a314022b
 REDACTED = ("redacted-by-litellm", "<REDACTED>", "__REDACTED__", "[REDACTED]", "REDACTED")
 

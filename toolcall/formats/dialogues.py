@@ -10,6 +10,7 @@ __all__ = []
 # %% ../../nbs/01_formats/31_dialogues.ipynb #ace77a40
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .content import check_attachments
 from .fields import check_depth, json_error_code, parse_json_text
 from .normalise import build
 from .python_literals import parse_literal
@@ -153,11 +154,7 @@ def start_dialogue(
     key: str,  # The key of its messages
 ) -> tuple[Dialogue, list]:  # A dialogue with the record's system text, and the messages to read
     "Begin to read a record, or raise `ConversationError`"
-    if any(record.get(kind) for kind in ("images", "videos", "audios")):
-        raise ConversationError(
-            "the record comes with images, videos or audio, which a text model can't see",
-            "multimodal",
-        )
+    check_attachments(record, is_record=True)
     items = record.get(key)
     if isinstance(items, str) and items:
         items = parse_json_text(items, key)

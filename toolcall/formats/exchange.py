@@ -9,11 +9,12 @@ __all__ = []
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #cf2d0e9b
 from ..errors import ConversationError
+from .ai_sdk import ai_sdk_answer, ai_sdk_reason, name_tools
 from .anthropic import read_messages
 from .bedrock import read_converse_system, read_tool_specs
 from .bodies import check_history, open_request, open_response
 from .cohere import from_cohere, is_cohere
-from .content import parse_content
+from .content import check_attachments, parse_content
 from .event_streams import is_event_text
 from .fields import Catalogue, decode_field
 from toolcall.formats.gemini import (
@@ -36,6 +37,8 @@ def read_tools(
 ) -> JSON:  # The tools without the wrappers of Bedrock and Gemini
     "Unwrap tools, or raise `ConversationError`"
     tools = decode_field(tools, path)
+    if (named := name_tools(tools)) is not None:
+        return named
     if not isinstance(tools, list) or (isinstance(tools, Catalogue) and tools.parsed):
         return tools
     if (unwrapped := read_tool_specs(tools)) is not None:
@@ -44,6 +47,8 @@ def read_tools(
         return flatten_namespaces(tools)
     if all(isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools):
         return tools
+    if all(isinstance(tool, str) for tool in tools):
+        return [decode_field(tool, f"{path}[{i}]") for i, tool in enumerate(tools)]
     return read_declarations(tools)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #83be1d14
@@ -91,6 +96,7 @@ def _read_history(body: dict, draft: Draft, prefix: str) -> None:
 
 
 def _read_body(body: dict, draft: Draft, prefix: str) -> None:
+    check_attachments(body, is_record=True)
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK
     _read_system(body, config, draft, prefix)
     draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
@@ -224,7 +230,10 @@ def read_response(
     response, path = open_response(_decode_response(response, path), path)
     response = join_stream(response, path)
     start = len(draft.messages)
-    if isinstance(response, dict):
+    if (parts := ai_sdk_answer(response)) is not None:
+        draft.finish(ai_sdk_reason(response))
+        read_messages([{"role": "assistant", "content": parts}], draft, path)
+    elif isinstance(response, dict):
         _read_response_object(response, draft, path)
         begun = draft.messages[start - 1] if start and isinstance(draft.messages, list) else None
         is_flagged = isinstance(begun, dict) and (begun.get("prefix") or begun.get("partial"))

@@ -209,6 +209,8 @@ def _parse_marshalled(tools: bytes, path: str) -> tuple[list[dict], list[str]]:
     values = marshal.loads(tools)
     check_depth(values, path)
     for i, value in enumerate(values):
+        if isinstance(value, str):
+            value = parse_json_text(value, f"{path}[{i}]")
         if _is_hosted(value):
             warnings.append("hosted_tool")
             continue

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
+from .ai_sdk import has_ai_sdk_parts
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -84,10 +85,11 @@ def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
 def is_contents(
     value: JSON,  # A request's messages
 ) -> bool:  # Whether they are Gemini's
-    "Recognise contents by their parts"
+    "Recognise contents by their parts; those of the AI SDK have a type"
     if not isinstance(value, list) or not value:
         return False
-    return isinstance(value[0], dict) and "parts" in value[0]
+    first = value[0]
+    return isinstance(first, dict) and "parts" in first and not has_ai_sdk_parts(first)
 
 
 def read_contents(

@@ -17,6 +17,7 @@ from .calls import RESULT_KEYS, CallPairing, parse_calls, parse_result
 from toolcall.formats.content import (
     REASONING_KEYS,
     REDACTED,
+    check_attachments,
     parse_content,
     read_reasoning,
     split_thoughts,
@@ -71,6 +72,7 @@ def _parse_assistant(message: dict, i: int, pairing: CallPairing) -> dict:
 def _parse_message(message: JSON, i: int, pairing: CallPairing) -> dict | None:
     if not isinstance(message, dict):
         raise ConversationError(f"a message is an object, not {excerpt(message)}")
+    check_attachments(message)
     role = message.get("role")
     if role == "assistant":
         return _parse_assistant(message, i, pairing)
@@ -264,7 +266,9 @@ def build(
         conversation_meta["train"] = reader.trainable
     if "response_at" in facts:
         places_after = [*reader.positions, len(parsed)]
-        conversation_meta["response_at"] = places_after[min(facts["response_at"], len(places_after) - 1)]
+        conversation_meta["response_at"] = places_after[
+            min(facts["response_at"], len(places_after) - 1)
+        ]
     unread = reader.pairing.unread
     conversation_meta |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
     all_warnings = [*warnings, *tool_warnings, *facts.get("warnings", [])]

@@ -10,6 +10,7 @@ __all__ = []
 # %% ../../nbs/01_formats/09_providers.ipynb #1df5ad8d
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .ai_sdk import is_ai_sdk
 from .anthropic import is_anthropic
 from .bodies import holds_request
 from .exchange import read_request, read_response, read_tools
@@ -126,6 +127,13 @@ FORMATS = (
         lambda record: _from_conversation(record, format="gemini"),
         "contents (and tools, candidates)",
         starts=("contents",),
+    ),
+    Format(
+        "ai_sdk",
+        lambda record: is_ai_sdk(record.get("messages")),
+        lambda record: _from_conversation(record, format="ai_sdk"),
+        "messages with parts, toolInvocations or tool-call parts",
+        starts=("messages",),
     ),
     Format(
         "anthropic",

@@ -14,21 +14,30 @@ from functools import lru_cache
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
+from .ag_ui import FORMATS as AG_UI
+from .ai_sdk_spans import FORMATS as AI_SDK_SPANS
 from .atif import FORMATS as ATIF
+from .autogen import FORMATS as AUTOGEN
 from .chat_datasets import FORMATS as CHAT_DATASETS
 from .glaive import FORMATS as GLAIVE
 from .guard import apply_findings
+from .kiln import FORMATS as KILN
+from .langchain_messages import FORMATS as LANGCHAIN
 from .langfuse import FORMATS as LANGFUSE
 from .langsmith import FORMATS as LANGSMITH
 from .litellm import FORMATS as LITELLM
 from .mcp import FORMATS as MCP
 from .mlflow import FORMATS as MLFLOW
 from .normalise import Format
+from .open_webui import FORMATS as OPEN_WEBUI
 from .openinference import FORMATS as OPENINFERENCE
 from .otel import FORMATS as OTEL
 from .providers import FORMATS as PROVIDERS
+from .pydantic_ai import FORMATS as PYDANTIC_AI
 from .simple import FORMATS as SIMPLE
+from .smolagents import FORMATS as SMOLAGENTS
 from .toolace import FORMATS as TOOLACE
+from .verifiers import FORMATS as VERIFIERS
 from ..text import JSON
 
 # %% ../../nbs/01_formats/90_registry.ipynb #3e2f0ffa
@@ -42,12 +51,17 @@ _ORDER = (
     "openinference",
     "mlflow_trace",
     "mlflow",
+    "ai_sdk_spans",
     "otel",
     "atif",
+    "kiln",
+    "open_webui",
     "xlam",
     "glaive",
+    "verifiers",
     "trajectory",
     "toolace",
+    "smolagents",
     "swift",
     "hermes",
     "sharegpt",
@@ -55,11 +69,18 @@ _ORDER = (
     "responses",
     "requests",
     "gemini",
+    "ai_sdk",
+    "ag_ui",
+    "pydantic_ai",
+    "autogen",
+    "langchain",
     "anthropic",
     "messages",
     "answer",
     "simple",
 )
+
+# %% ../../nbs/01_formats/90_registry.ipynb #bd397593
 _MODULES = (
     LANGFUSE,
     LANGSMITH,
@@ -67,10 +88,19 @@ _MODULES = (
     OTEL,
     OPENINFERENCE,
     MLFLOW,
+    AI_SDK_SPANS,
     ATIF,
     GLAIVE,
     TOOLACE,
     CHAT_DATASETS,
+    AG_UI,
+    OPEN_WEBUI,
+    PYDANTIC_AI,
+    AUTOGEN,
+    SMOLAGENTS,
+    VERIFIERS,
+    KILN,
+    LANGCHAIN,
     LITELLM,
     PROVIDERS,
     SIMPLE,
