@@ -57,6 +57,7 @@ def _is_response_body(value: dict) -> bool:
         or bool(value.get("error"))
         or isinstance(value.get("message"), dict)
         or isinstance(value.get("content"), list)
+        or (isinstance(value.get("content"), dict) and "parts" in value["content"])
     )
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #1925422d

@@ -16,6 +16,12 @@ from .openllmetry import read_openllmetry
 from .otel_attributes import attribute_names, decode_attributes, read_attribute
 from .otel_events import NO_CONTENT, read_events
 from .otel_messages import read_otel_messages, read_parts
+from toolcall.formats.otel_requests import (
+    has_request,
+    listed_events,
+    listed_tools,
+    read_request_attributes,
+)
 from .otlp import EVENT_ROLES, expand_otlp, is_otlp, read_event
 from .spans import branch, check_span, first_choice, refuse_document, span_facts
 from ..text import JSON, excerpt
@@ -52,8 +58,15 @@ def _read_content(attributes: dict, events: list[tuple[str, JSON, str]], draft: 
         read_openllmetry(attributes, draft)
     elif events:
         read_events(events, draft)
+    elif has_request(attributes):
+        read_request_attributes(attributes, draft)
     else:
         raise ConversationError(NO_CONTENT, "no_content", "attributes")
+    if draft.tools is None:
+        draft.offer(listed_tools(attributes), "attributes.model_request_parameters")
+    if "finish_reason" not in draft.meta:
+        reasons = read_attribute(attributes, "gen_ai.response.finish_reasons")
+        draft.finish(reasons[0] if isinstance(reasons, list) and reasons else reasons)
 
 # %% ../../nbs/01_formats/16_otel.ipynb #71b0e4d4
 def _outcome(outcomes: dict, trace_id: str, call_id: JSON) -> dict:
@@ -124,6 +137,7 @@ def from_otel(
     "Read a model call of OpenTelemetry's GenAI conventions, or raise `ConversationError`"
     attributes = decode_attributes(record.get("attributes"))
     items = record["events"] if isinstance(record.get("events"), list) else []
+    items = items + listed_events(attributes)
     events = [(*read_event(item), f"events[{i}]") for i, item in enumerate(items)]
     events = [event for event in events if event[0]]
     for item in items:
@@ -131,6 +145,7 @@ def from_otel(
             attributes = decode_attributes(item.get("attributes")) | attributes
     operation = attributes.get("gen_ai.operation.name", attributes.get("llm.request.type"))
     has_content = any(key.startswith((_INPUT, _OUTPUT, *_FLAT)) for key in attributes)
+    has_content = has_content or has_request(attributes)
     is_call = has_content or events or operation in _MODEL_OPERATIONS or bool(read_event(record)[0])
     if record.get("joined") is True or operation in _OTHER_OPERATIONS or not is_call:
         raise MergedRecord(
@@ -156,7 +171,7 @@ def _is_otel(record: dict) -> bool:
         return False
     if record.get("otlp") is True:
         return True
-    if any(name.startswith(("gen_ai.", "llm.request.")) for name in names):
+    if any(name.startswith(("gen_ai.", "llm.request.", "gcp.vertex.agent.")) for name in names):
         return True
     events = record["events"] if isinstance(record.get("events"), list) else []
     event_names = [item.get("name") for item in [record, *events] if isinstance(item, dict)]

@@ -14,6 +14,7 @@ from functools import lru_cache
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
 from .atif import FORMATS as ATIF
+from .bedrock_log import FORMATS as BEDROCK_LOG
 from .chat_datasets import FORMATS as CHAT_DATASETS
 from .glaive import FORMATS as GLAIVE
 from .langfuse import FORMATS as LANGFUSE
@@ -22,11 +23,14 @@ from .litellm import FORMATS as LITELLM
 from .mcp import FORMATS as MCP
 from .mlflow import FORMATS as MLFLOW
 from .normalise import Format
+from .one_message import FORMATS as ONE_MESSAGE
+from .openai_agents import FORMATS as OPENAI_AGENTS
 from .openinference import FORMATS as OPENINFERENCE
 from .otel import FORMATS as OTEL
 from .providers import FORMATS as PROVIDERS
 from .simple import FORMATS as SIMPLE
 from .toolace import FORMATS as TOOLACE
+from .weave import FORMATS as WEAVE
 from ..text import JSON
 
 # %% ../../nbs/01_formats/90_registry.ipynb #3e2f0ffa
@@ -49,6 +53,11 @@ _ORDER = (
     "swift",
     "hermes",
     "sharegpt",
+    "weave",
+    "openai_agents",
+    "bedrock_log",
+    "claude_code",
+    "codex",
     "litellm",
     "responses",
     "requests",
@@ -56,6 +65,9 @@ _ORDER = (
     "anthropic",
     "messages",
     "answer",
+    "openai_realtime",
+    "stream_events",
+    "one_message",
     "simple",
 )
 _MODULES = (
@@ -69,6 +81,10 @@ _MODULES = (
     GLAIVE,
     TOOLACE,
     CHAT_DATASETS,
+    WEAVE,
+    OPENAI_AGENTS,
+    BEDROCK_LOG,
+    ONE_MESSAGE,
     LITELLM,
     PROVIDERS,
     SIMPLE,
@@ -102,10 +118,11 @@ def expand(
     record: dict,  # A decoded record
 ) -> list[tuple[str, JSON]]:  # Path and value of each record in it; path "" for an ordinary one
     "Take a document apart into its records"
-    if len(record) == 1:
-        [(key, values)] = record.items()
-        if key in _WRAPPERS and isinstance(values, list) and values:
-            return _expand_wrapper(key, values)
+    wrapper = next(
+        (key for key in record if key in _WRAPPERS and isinstance(record[key], list)), None
+    )
+    if wrapper and record[wrapper] and _is_wrapper(record, record[wrapper]):
+        return _expand_wrapper(wrapper, record[wrapper])
     envelope = next(
         (key for key in record if key in _ENVELOPES and isinstance(record[key], dict)), None
     )
@@ -115,6 +132,13 @@ def expand(
         if format.expand and format.detect(record):
             return format.expand(record)
     return [("", record)]
+
+
+def _is_wrapper(record: dict, values: list) -> bool:
+    "Whether a record is a list of others: alone, a page of OpenAI's API, or of an unknown format"
+    if len(record) == 1 or record.get("object") == "list":
+        return True
+    return all(isinstance(value, dict) for value in values) and find_format(record) is None
 
 
 def _expand_wrapper(key: str, values: list) -> list[tuple[str, JSON]]:
