@@ -70,7 +70,7 @@ def _from_litellm(record: dict) -> Conversation:
     read_response(record.get("response"), draft, "response")
     return draft.build("litellm")
 
-
+# %% ../../nbs/01_formats/40_litellm.ipynb #832435ec
 def _is_litellm(record: dict) -> bool:
     return (
         "response" in record

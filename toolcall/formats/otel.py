@@ -10,18 +10,14 @@ __all__ = ['from_otel']
 # %% ../../nbs/01_formats/16_otel.ipynb #529919e7
 from ..conversation import Conversation
 from ..errors import ConversationError, MergedRecord
+from .exchange import read_request, read_response
 from .normalise import Format
 from .openai_api import Draft
 from .openllmetry import read_openllmetry
 from .otel_attributes import attribute_names, decode_attributes, read_attribute
 from .otel_events import NO_CONTENT, read_events
 from .otel_messages import read_otel_messages, read_parts
-from toolcall.formats.otel_requests import (
-    has_request,
-    listed_events,
-    listed_tools,
-    read_request_attributes,
-)
+from .otel_requests import find_request, listed_events, listed_tools
 from .otlp import EVENT_ROLES, expand_otlp, is_otlp, read_event
 from .spans import branch, check_span, first_choice, refuse_document, span_facts
 from ..text import JSON, excerpt
@@ -58,8 +54,9 @@ def _read_content(attributes: dict, events: list[tuple[str, JSON, str]], draft: 
         read_openllmetry(attributes, draft)
     elif events:
         read_events(events, draft)
-    elif has_request(attributes):
-        read_request_attributes(attributes, draft)
+    elif parts := find_request(attributes):
+        for (key, value), read in zip(parts, (read_request, read_response)):
+            read(value, draft, f"attributes.{key}")
     else:
         raise ConversationError(NO_CONTENT, "no_content", "attributes")
     if draft.tools is None:
@@ -145,7 +142,7 @@ def from_otel(
             attributes = decode_attributes(item.get("attributes")) | attributes
     operation = attributes.get("gen_ai.operation.name", attributes.get("llm.request.type"))
     has_content = any(key.startswith((_INPUT, _OUTPUT, *_FLAT)) for key in attributes)
-    has_content = has_content or has_request(attributes)
+    has_content = has_content or bool(find_request(attributes))
     is_call = has_content or events or operation in _MODEL_OPERATIONS or bool(read_event(record)[0])
     if record.get("joined") is True or operation in _OTHER_OPERATIONS or not is_call:
         raise MergedRecord(
