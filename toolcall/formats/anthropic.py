@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
 from .bedrock import read_converse_block
+from .content import split_thoughts
 from .fields import parse_json_text
 from ..text import JSON, excerpt
 
@@ -106,11 +107,12 @@ def _read_blocks(message: dict, draft: "Draft", place: str) -> None:
                 "is_error": block.get("is_error"),
             }
             draft.add(result, f"{place}.content[{j}]")
-        elif kind == "thinking":
-            texts = (extra.get("reasoning_content"), block.get("thinking"))
-            extra["reasoning_content"] = "\n".join(text for text in texts if isinstance(text, str))
-        elif kind == "redacted_thinking":
-            draft.warn("reasoning_left_out")
+        elif kind in ("thinking", "redacted_thinking"):
+            [thought] = split_thoughts([block])[1]
+            if not thought:
+                draft.warn("reasoning_left_out")
+            texts = (extra.get("reasoning_content", ""), thought)
+            extra["reasoning_content"] = "\n".join(filter(None, texts))
         elif kind == "compaction":
             raise ConversationError(
                 "the provider condensed the history; what the model saw is not in the log",

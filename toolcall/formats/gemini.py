@@ -194,13 +194,14 @@ def join_candidates(
     for i, chunk in enumerate(chunks):
         if failure := chunk.get("error") or block_reason(chunk):
             return {"error": failure}
-        for candidate in chunk.get("candidates") or []:
-            if not isinstance(candidate, dict):
-                raise ConversationError(
-                    f"a candidate is an object, not {excerpt(candidate)}",
-                    "bad_type",
-                    f"{path}[{i}]",
-                )
+        candidates = chunk.get("candidates") or []
+        if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):
+            raise ConversationError(
+                f"candidates are a list of objects, not {excerpt(candidates)}",
+                "bad_type",
+                f"{path}[{i}]",
+            )
+        for candidate in candidates:
             if candidate.get("index") not in (0, None):
                 others.append(candidate)
                 continue
