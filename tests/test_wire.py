@@ -470,6 +470,18 @@ def test_finish_reason_of_a_whole_answer(reason):
     assert learned(exchange(CHAT, {"choices": [choice]})) == ["09:12"]
 
 
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"role": "assistant", "content": "09:", "finish_reason": "length"},
+        {"role": "assistant", "content": "09:", "stop_reason": "max_tokens"},
+        {"message": {"role": "assistant", "content": "09:", "stop_reason": "max_tokens"}},
+    ],
+)
+def test_finish_reason_of_a_bare_message(response):
+    assert learned(exchange(CHAT, response)) == []
+
+
 def test_finish_reasons_of_a_span():
     attributes = {
         "gen_ai.operation.name": "chat",
@@ -587,6 +599,18 @@ def test_call_of_a_program_carries_no_loss_and_a_direct_one_does():
     conversation = one(claude(by_code, then=(RESULT, SAID)))
     assert learned(conversation) == [] and "called_by_code" in warned(conversation)
     assert len(conversation.calls()) == 1
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [("bash_20250124", "bash"), ("text_editor_20250728", "str_replace_based_edit_tool")],
+)
+def test_tools_that_the_client_runs_are_declared(kind, name):
+    tools = [{"type": kind, "name": name}, *CLAUDE["tools"]]
+    call = USE | {"name": name, "input": {"command": "view", "path": "/tide.txt"}}
+    conversation = exchange(CLAUDE | {"tools": tools}, {"content": [call]})
+    assert [tool["function"]["name"] for tool in conversation.tools] == [name, "get_tide"]
+    assert "unknown_tool" not in warned(conversation)
 
 
 def test_compaction_is_refused():
@@ -891,6 +915,22 @@ def test_bodies_in_envelopes(record):
     assert [tool["function"]["name"] for tool in conversation.tools] == ["get_tide"]
 
 
+def test_batches_of_anthropic_and_of_bedrock(tmp_path):
+    path = tmp_path / "batch.jsonl"
+    answer = {"content": [USE], "stop_reason": "tool_use"}
+    halves = [
+        {"custom_id": "a", "params": CLAUDE},
+        {"custom_id": "b", "params": CLAUDE},
+        {"custom_id": "b", "result": {"type": "errored", "error": {"type": "overloaded_error"}}},
+        {"custom_id": "a", "result": {"type": "succeeded", "message": answer}},
+        {"recordId": "c", "modelInput": CLAUDE, "modelOutput": answer},
+    ]
+    path.write_text("\n".join(map(json.dumps, halves)))
+    log = read_logs(path, max_reject=1)
+    assert [learned(c) for c in log] == [['get_tide(harbour="Brest")']] * 2
+    assert [reject.code for reject in log.rejects] == ["failed_call"]
+
+
 def test_bodies_that_can_not_be_read_are_refused():
     record = wrapped({"body": CHAT}, {"status": 200, "body": "H4sIAAAA"})
     assert refused(record).code == "bad_type"
@@ -943,6 +983,12 @@ def test_results_that_name_their_tool_in_another_order():
     ids = {call.id: call.name for call in conversation.calls()}
     answered = [m for m in conversation.messages if m["role"] == "tool"]
     assert all(ids[m["tool_call_id"]] == m["content"] == m["name"] for m in answered)
+
+
+def test_answer_of_ollama_beside_its_messages():
+    whole = CHAT | {"message": CALLED, "done": True}
+    assert learned(one(whole)) == ['get_tide(harbour="Brest")']
+    assert learned(one(whole | {"done": False})) == []
 
 
 def test_generate_of_ollama():
@@ -1099,6 +1145,8 @@ def test_requests_in_attributes():
     [
         ({"conversation_id": "c", "seq": 0} | ASKED, "one_message"),
         ({"role": "assistant", "tool_calls": CALLED["tool_calls"]}, "one_message"),
+        ({"thread_id": "t", "message": ASKED}, "one_message"),
+        ({"session_id": "s", "sender": "user", "text": "Tide?"}, "one_message"),
         ({"type": "user", "sessionId": "s", "message": ASKED}, "claude_code"),
         ({"type": "summary", "summary": "Tides", "leafUuid": "x"}, "claude_code"),
         ({"timestamp": "t", "type": "response_item", "payload": ITEM}, "codex"),

@@ -159,6 +159,41 @@ def read_messages(
         else:
             _add(message, draft, f"{path}[{i}]")
 
+# %% ../../nbs/01_formats/06_anthropic.ipynb #e267c2ef
+_TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
+_CLIENT_TOOLS: dict[str, dict] = {
+    "bash_": {"command": _TEXT, "restart": {"type": "boolean"}},
+    "text_editor_": {
+        "command": {"enum": ["view", "create", "str_replace", "insert", "undo_edit"]},
+        **dict.fromkeys(("path", "file_text", "old_str", "new_str", "insert_text"), _TEXT),
+        "insert_line": _NUMBER,
+        "view_range": {"type": "array", "items": _NUMBER},
+    },
+    "memory_": {
+        "command": {"enum": ["view", "create", "str_replace", "insert", "delete", "rename"]},
+        **dict.fromkeys(("path", "file_text", "old_str", "new_str", "insert_text"), _TEXT),
+        **dict.fromkeys(("old_path", "new_path"), _TEXT),
+        "insert_line": _NUMBER,
+        "view_range": {"type": "array", "items": _NUMBER},
+    },
+}
+
+
+def declare_client_tool(
+    tool: JSON,  # A tool of a request
+) -> JSON:  # The same, with a schema when it is one of Anthropic's that the client runs
+    "Give Anthropic's own client tools their schemas"
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    if not isinstance(kind, str) or "name" not in tool or "input_schema" in tool:
+        return tool
+    start = next((start for start in _CLIENT_TOOLS if kind.startswith(start)), None)
+    if start is None or not kind.removeprefix(start).isdigit():
+        return tool
+    schema = {"type": "object", "properties": _CLIENT_TOOLS[start]}
+    if start != "bash_":
+        schema["required"] = ["command"]
+    return {"name": tool["name"], "input_schema": schema}
+
 # %% ../../nbs/01_formats/06_anthropic.ipynb #afc92a25
 def is_anthropic(
     record: dict,  # A decoded record

@@ -103,6 +103,8 @@ def open_response(
         codes = [response.get(key) for key in _STATUS_KEYS]
         failed = [code for code in codes if isinstance(code, int) and code >= 400]
         key = None if _is_response_body(response) else _inner_key(response)
+        if response.get("type") == "succeeded" and isinstance(response.get("message"), dict):
+            key = "message"  # of a batch of Anthropic's
         if failed:
             text = excerpt(response[key] if key else response)
             raise ConversationError(
@@ -151,3 +153,19 @@ def check_history(
                 "missing_history",
                 f"{place}.{key}".lstrip("."),
             )
+
+# %% ../../nbs/01_formats/07c_bodies.ipynb #e124cb09
+def is_asking(
+    record: dict,  # A record with a `custom_id`
+) -> bool:  # Whether it holds the request of a batch job
+    "Recognise the request of a batch job"
+    params = record.get("params")
+    return "body" in record or (isinstance(params, dict) and "messages" in params)
+
+
+def is_answering(
+    record: dict,  # A record with a `custom_id`
+) -> bool:  # Whether it holds the answer of a batch job
+    "Recognise the answer of a batch job"
+    result = record.get("result")
+    return "response" in record or (isinstance(result, dict) and "type" in result)

@@ -9,7 +9,7 @@ __all__ = []
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #cf2d0e9b
 from ..errors import ConversationError
-from .anthropic import read_messages
+from .anthropic import declare_client_tool, read_messages
 from .bedrock import read_converse_system, read_tool_specs
 from .bodies import check_history, open_request, open_response
 from .cohere import from_cohere, is_cohere
@@ -42,6 +42,8 @@ def read_tools(
         return unwrapped
     if any(isinstance(tool, dict) and tool.get("type") == "namespace" for tool in tools):
         return flatten_namespaces(tools)
+    if any(isinstance(tool, dict) and isinstance(tool.get("type"), str) for tool in tools):
+        tools = list(map(declare_client_tool, tools))
     if all(isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools):
         return tools
     return read_declarations(tools)
@@ -152,6 +154,8 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
         check_history(response, path)
     if is_ollama(response):
         read_completion(from_ollama(response), draft, path)
+    elif is_cohere(response) and "stop_reason" in response["message"]:  # Anthropic's, wrapped
+        _read_response_object(response["message"], draft, f"{path}.message")
     elif is_cohere(response):
         read_completion(from_cohere(response), draft, path)
     elif "candidates" in response:

@@ -45,8 +45,14 @@ def _is_realtime(record: dict) -> bool:
 
 
 def _is_row(record: dict) -> bool:
-    keys = ("content", "tool_calls", "parts", "function_call")
-    return isinstance(record.get("role"), str) and any(key in record for key in keys)
+    keys = ("content", "tool_calls", "parts", "function_call", "text", "message")
+    if isinstance(record.get("role"), str):
+        return any(key in record for key in keys)
+    message = record.get("message")
+    if isinstance(message, dict):
+        return isinstance(message.get("role"), str) and "messages" not in record
+    is_said = isinstance(record.get("sender", record.get("author")), str)
+    return is_said and any(isinstance(record.get(key), str) for key in ("text", "content"))
 
 # %% ../../nbs/01_formats/44_one_message.ipynb #78c5c24e
 def _refuse(what: str, instead: str, record: dict) -> Conversation:
@@ -100,6 +106,6 @@ FORMATS = (
         _is_row,
         lambda record: _refuse("one message", _GROUP, record),
         "role and content, a message a record",
-        starts=("role",),
+        starts=("role", "message", "sender", "author"),
     ),
 )
