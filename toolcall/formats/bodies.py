@@ -45,7 +45,7 @@ def holds_request(
         return False
     if "prompt" in value and isinstance(value.get("model"), str):
         return True
-    if any(key in value for key in ("messages", "contents", "input")):
+    if "messages" in value or "contents" in value or "input" in value:
         return True
     key = None if is_request_body(value) else _inner_key(value)
     return key is not None and holds_request(value[key], depth - 1)
@@ -83,8 +83,10 @@ def open_request(
 ) -> tuple[JSON, str]:  # Its body, and where that stands
     "Find the body of a request, or raise `ConversationError`"
     for _ in range(4):
-        key = _inner_key(request) if isinstance(request, dict) else None
-        if key is None or is_request_body(request):
+        if not isinstance(request, dict) or "messages" in request or is_request_body(request):
+            break
+        key = _inner_key(request)
+        if key is None:
             break
         path = f"{path}.{key}" if path else key
         inner = request[key]
@@ -98,7 +100,7 @@ def open_response(
 ) -> tuple[JSON, str]:  # Its body, and where that stands
     "Find the body of a response, or raise `ConversationError`; a status from 400 is a failed call"
     for _ in range(4):
-        if not isinstance(response, dict):
+        if not isinstance(response, dict) or "choices" in response:
             break
         codes = [response.get(key) for key in _STATUS_KEYS]
         failed = [code for code in codes if isinstance(code, int) and code >= 400]
@@ -126,6 +128,9 @@ _STORED = (
 )
 
 
+_STATE_KEYS = (*_STORED, "conversation", "prompt", "context", "config")
+
+
 def _stored_key(body: dict) -> str | None:
     "The key that names a stored history or prompt"
     if key := next((key for key in _STORED if body.get(key)), None):
@@ -144,7 +149,9 @@ def check_history(
     path: str,  # Where it stands
 ) -> None:
     "Raise `ConversationError` when the history or the prompt is stored by the provider"
-    for part, place in ((body, path), (body.get("config") if isinstance(body, dict) else 0, path)):
+    if not isinstance(body, dict) or body.keys().isdisjoint(_STATE_KEYS):  # the common case
+        return
+    for part, place in ((body, path), (body.get("config"), path)):
         key = _stored_key(part) if isinstance(part, dict) else None
         if key:
             raise ConversationError(

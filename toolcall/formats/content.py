@@ -106,6 +106,7 @@ def _part_text(part: str | dict) -> str:
 # %% ../../nbs/01_formats/01_content.ipynb #3ae65d21
 REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "tool_plan")
 _REASONING_LISTS = ("thinking_blocks", "reasoning_details")
+_REASONING_PLACES = (*REASONING_KEYS, *_REASONING_LISTS)
 _THOUGHTS = {"thinking": "thinking", "reasoning": "text", "reasoning.text": "text"}
 _HIDDEN_THOUGHTS = ("redacted_thinking", "reasoning.encrypted", "reasoning.summary")
 
@@ -138,6 +139,8 @@ def read_reasoning(
     thoughts: list[str] | None = None,  # Those that stood in its content
 ) -> tuple[str, bool]:  # Its reasoning, and whether some of it can't be read
     "Find the reasoning of a message under any of its names"
+    if not thoughts and message.keys().isdisjoint(_REASONING_PLACES):  # the common case
+        return "", False
     for key in REASONING_KEYS:
         value = message.get(key)
         if value and isinstance(value, str):

@@ -38,6 +38,8 @@ def read_tools(
     tools = decode_field(tools, path)
     if not isinstance(tools, list) or (isinstance(tools, Catalogue) and tools.parsed):
         return tools
+    if all(isinstance(tool, dict) and isinstance(tool.get("function"), dict) for tool in tools):
+        return tools
     if (unwrapped := read_tool_specs(tools)) is not None:
         return unwrapped
     if any(isinstance(tool, dict) and tool.get("type") == "namespace" for tool in tools):
@@ -53,9 +55,10 @@ def _find_tools(body: dict, config: dict) -> JSON:
     bedrock = body.get("toolConfig")
     if isinstance(bedrock, dict) and "tools" in bedrock:
         return bedrock["tools"]
+    if tools := body.get("tools") or body.get("functions") or config.get("tools"):
+        return tools
     options = body.get("optional_params")  # LiteLLM's callbacks
-    tools = options.get("tools") if isinstance(options, dict) else None
-    return body.get("tools") or body.get("functions") or config.get("tools") or tools
+    return options.get("tools") if isinstance(options, dict) else None
 
 
 def _read_system(body: dict, config: dict, draft: Draft, prefix: str) -> None:
@@ -144,9 +147,12 @@ def _read_new_messages(messages: list, draft: Draft, path: str) -> None:
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #d59d2acb
 def _read_response_object(response: dict, draft: Draft, path: str) -> None:
+    if response.get("choices"):
+        read_completion(response, draft, path)
+        return
     output = response.get("output")
     failure = response.get("error") or block_reason(response)
-    if failure and not response.get("choices"):
+    if failure:
         raise ConversationError(
             f"the model call failed: {excerpt(failure)}", "failed_call", f"{path}.error"
         )
@@ -163,8 +169,6 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
     elif isinstance(output, dict) and isinstance(output.get("message"), dict):  # Bedrock
         draft.finish(response.get("stopReason"))
         read_messages([output["message"]], draft, f"{path}.output.message")
-    elif "choices" in response:
-        read_completion(response, draft, path)
     elif isinstance(output, list):
         read_items(output, draft, f"{path}.output")
         if response.get("status") != "completed":

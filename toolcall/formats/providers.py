@@ -55,8 +55,8 @@ def _is_request(value: JSON) -> bool:
 
 
 def _from_exchange(record: dict) -> Conversation:
-    pairs = [pair for pair in _PAIRS if _is_pair(record, *pair)]
-    request_key, response_key = [*pairs, *_PAIRS][0]
+    pairs = (pair for pair in _PAIRS if _is_pair(record, *pair))
+    request_key, response_key = next(pairs, _PAIRS[0])
     request = decode_field(record.get(request_key), request_key)
     response = record.get(response_key)
     metadata = record.get("metadata")

@@ -118,11 +118,9 @@ def expand(
     record: dict,  # A decoded record
 ) -> list[tuple[str, JSON]]:  # Path and value of each record in it; path "" for an ordinary one
     "Take a document apart into its records"
-    wrapper = next(
-        (key for key in record if key in _WRAPPERS and isinstance(record[key], list)), None
-    )
-    if wrapper and record[wrapper] and _is_wrapper(record, record[wrapper]):
-        return _expand_wrapper(wrapper, record[wrapper])
+    for key in () if record.keys().isdisjoint(_WRAPPERS) else list(record):
+        if key in _WRAPPERS and record[key] and _is_wrapper(record, record[key]):
+            return _expand_wrapper(key, record[key])
     envelope = next(
         (key for key in record if key in _ENVELOPES and isinstance(record[key], dict)), None
     )
@@ -134,8 +132,10 @@ def expand(
     return [("", record)]
 
 
-def _is_wrapper(record: dict, values: list) -> bool:
+def _is_wrapper(record: dict, values: JSON) -> bool:
     "Whether a record is a list of others: alone, a page of OpenAI's API, or of an unknown format"
+    if not isinstance(values, list):
+        return False
     if len(record) == 1 or record.get("object") == "list":
         return True
     return all(isinstance(value, dict) for value in values) and find_format(record) is None
