@@ -643,6 +643,13 @@ def test_prefill_of_chat_completions(flag, answer):
     assert learned(conversation) == ['{"high": 1}']
 
 
+def test_prefill_of_vllm():
+    messages = [ASKED, {"role": "assistant", "content": "{"}]
+    choice = {"finish_reason": "stop", "message": {"role": "assistant", "content": '"high": 1}'}}
+    request = CHAT | {"messages": messages, "continue_final_message": True}
+    assert learned(exchange(request, {"choices": [choice]})) == ['{"high": 1}']
+
+
 def test_prefill_before_a_call():
     request = CLAUDE | {"messages": [ASKED, {"role": "assistant", "content": "Let me"}]}
     response = {"content": [{"type": "text", "text": " look."}, USE], "stop_reason": "tool_use"}
@@ -899,6 +906,15 @@ def wrapped(request: object, response: object, **fields: object) -> dict:
             {"method": "POST", "postData": {"mimeType": "json", "text": json.dumps(CHAT)}},
             {"status": 200, "content": {"mimeType": "json", "text": json.dumps(ANSWER)}},
         ),
+        wrapped(
+            {"body": CHAT},
+            {
+                "content": {
+                    "encoding": "base64",
+                    "text": base64.b64encode(json.dumps(ANSWER).encode()).decode(),
+                }
+            },
+        ),
         {"requestBody": CHAT, "responseBody": ANSWER},
         {"RequestBody": json.dumps(CHAT), "ResponseBody": json.dumps(ANSWER)},
         {"request_body": json.dumps(CHAT), "response_body": json.dumps(ANSWER)},
@@ -1015,6 +1031,15 @@ def test_plan_of_cohere_is_kept_beside_the_call():
     assert learned(exchange(CHAT | {"messages": history}, response))[-1] == "At nine."
 
 
+def test_results_of_cohere_in_documents():
+    documents = [{"type": "document", "document": {"id": "d", "data": {"high": "09:12"}}}]
+    result = {"role": "tool", "tool_call_id": "c1", "content": documents}
+    conversation = one({"messages": [ASKED, CALLED, result, SAID]})
+    assert conversation.messages[2]["content"] == '{"high": "09:12"}'
+    media = {"role": "user", "content": [{"type": "document", "source": {"data": "x"}}]}
+    assert refused({"messages": [media, SAID]}).code == "multimodal"
+
+
 # Weave and the Agents SDK
 
 WEAVE = {
@@ -1093,6 +1118,13 @@ def test_attributes_that_were_encoded_twice(write):
     assert conversation.tools == [TOOL]
 
 
+def test_parts_as_text():
+    parts = {"role": "assistant", "parts": json.dumps([OTEL_CALL])}
+    asked = {"role": "user", "parts": [json.dumps(OTEL["parts"][0])]}
+    attributes = {"gen_ai.input.messages": [asked], "gen_ai.output.messages": [parts]}
+    assert learned(one({"attributes": attributes})) == ['get_tide(harbour="Brest")']
+
+
 LOGFIRE = {
     "gen_ai.operation.name": "chat",
     "events": [
@@ -1149,6 +1181,7 @@ def test_requests_in_attributes():
         ({"session_id": "s", "sender": "user", "text": "Tide?"}, "one_message"),
         ({"type": "user", "sessionId": "s", "message": ASKED}, "claude_code"),
         ({"type": "summary", "summary": "Tides", "leafUuid": "x"}, "claude_code"),
+        ({"type": "file-history-snapshot", "messageId": "m", "snapshot": {}}, "claude_code"),
         ({"timestamp": "t", "type": "response_item", "payload": ITEM}, "codex"),
         ({"timestamp": "t", "type": "session_meta", "payload": {"id": "s"}}, "codex"),
         ({"type": "session.updated", "session": {"tools": []}}, "openai_realtime"),

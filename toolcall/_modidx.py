@@ -995,6 +995,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'toolcall/formats/bodies.py'),
                                          'toolcall.formats.bodies._stored_key': ( '01_formats/bodies.html#_stored_key',
                                                                                   'toolcall/formats/bodies.py'),
+                                         'toolcall.formats.bodies._unpack': ( '01_formats/bodies.html#_unpack',
+                                                                              'toolcall/formats/bodies.py'),
                                          'toolcall.formats.bodies.check_history': ( '01_formats/bodies.html#check_history',
                                                                                     'toolcall/formats/bodies.py'),
                                          'toolcall.formats.bodies.holds_request': ( '01_formats/bodies.html#holds_request',

@@ -8,6 +8,8 @@ A logged request or response goes in, its body comes out. HTTP logs keep the bod
 __all__ = []
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #cd69621d
+import base64
+
 from ..errors import ConversationError
 from .event_streams import is_event_text
 from .fields import parse_json_text
@@ -67,6 +69,17 @@ def _inner_key(value: dict) -> str | None:
     return next((key for key in inner if value[key]), None)
 
 
+def _unpack(envelope: dict, key: str) -> JSON:
+    "The body in an envelope; a HAR file and AWS API Gateway may write it in base64"
+    body = envelope[key]
+    if envelope.get("encoding") != "base64" and envelope.get("isBase64Encoded") is not True:
+        return body
+    try:
+        return base64.b64decode(body, validate=True).decode()
+    except (ValueError, TypeError):
+        return body
+
+
 def _decode(text: str, path: str) -> JSON:
     if is_event_text(text):
         return text
@@ -89,7 +102,7 @@ def open_request(
         if key is None:
             break
         path = f"{path}.{key}" if path else key
-        inner = request[key]
+        inner = _unpack(request, key)
         request = _decode(inner, path) if isinstance(inner, str) else inner
     return request, path
 
@@ -115,7 +128,7 @@ def open_response(
         if key is None:
             break
         path = f"{path}.{key}" if path else key
-        inner = response[key]
+        inner = _unpack(response, key)
         response = _decode(inner, path) if isinstance(inner, str) else inner
     return response, path
 

@@ -44,6 +44,8 @@ def _is_text(part: JSON, structured: bool) -> bool:
         return not structured
     if not isinstance(part, dict):
         return False
+    if isinstance(part.get("document"), dict) and "data" in part["document"]:  # Cohere's results
+        return structured and part.get("type") == "document"
     kind = part.get("type", None if structured else "text")
     return (
         isinstance(kind, str)
@@ -101,6 +103,8 @@ def parse_content(
 def _part_text(part: str | dict) -> str:
     if isinstance(part, str):
         return part
+    if part.get("type") == "document":
+        return parse_content(part["document"]["data"], structured=True)
     return parse_content(part[_TEXT_PARTS[part.get("type", "text")]])
 
 # %% ../../nbs/01_formats/01_content.ipynb #3ae65d21

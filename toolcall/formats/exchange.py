@@ -101,6 +101,9 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
     draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
     check_history(body, prefix.rstrip("."))
     _read_history(body, draft, prefix)
+    last = draft.messages[-1] if draft.messages else None
+    if body.get("continue_final_message") is True and isinstance(last, dict):
+        draft.messages[-1] = last | {"prefix": True}  # vLLM's name of a prefill
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #77d9730d
 def read_request(

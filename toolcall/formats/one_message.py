@@ -15,6 +15,7 @@ from ..text import JSON
 
 # %% ../../nbs/01_formats/44_one_message.ipynb #259fbbac
 _CLAUDE_CODE = ("user", "assistant", "system", "summary", "attachment", "progress")
+_CLAUDE_CODE_STATE = ("file-history-snapshot", "queue-operation")
 _CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 _REALTIME = (
     "session.",
@@ -34,6 +35,8 @@ def _kind(record: dict) -> str:
 
 def _is_claude_code(record: dict) -> bool:
     keys = ("sessionId", "parentUuid", "leafUuid", "isSidechain")
+    if _kind(record) in _CLAUDE_CODE_STATE:
+        return True
     return _kind(record) in _CLAUDE_CODE and any(key in record for key in keys)
 
 
