@@ -880,6 +880,18 @@ def test_answer_that_rests_on_a_search_of_gemini():
     assert learned(exchange(CONTENTS, candidate({"text": "9"}, groundingMetadata={}))) == ["9"]
 
 
+def test_turns_that_rest_on_code_that_gemini_ran():
+    code = {"executableCode": {"language": "PYTHON", "code": "1"}}
+    result = {"functionResponse": {"name": "get_tide", "response": {"output": "9"}}}
+    history = [
+        *CONTENTS["contents"],
+        {"role": "model", "parts": [code, GEMINI_CALL]},
+        {"role": "user", "parts": [result]},
+    ]
+    conversation = exchange(CONTENTS | {"contents": history}, candidate({"text": "9"}))
+    assert learned(conversation) == [] and len(conversation.calls()) == 1
+
+
 def test_prompt_that_gemini_blocked():
     record = {"request": CONTENTS, "response": {"promptFeedback": {"blockReason": "SAFETY"}}}
     assert refused(record).code == "failed_call"
@@ -1196,6 +1208,12 @@ def test_part_of_a_conversation_is_refused_by_name(record, name):
     assert find_format(inner).name == name
     error = refused(record)
     assert error.code == "one_message" and "several records" in str(error)
+
+
+def test_simple_record_with_a_role_is_no_single_message():
+    call = {"tool_name": "get_tide", "arguments": {"harbour": "Brest"}}
+    record = {"user": "Tide?", "role": "user", "message": "x", "author": "me", "text": "x"} | call
+    assert find_format(record).name == "simple"
 
 
 def test_log_of_single_messages_says_how_to_write_it(tmp_path):

@@ -72,7 +72,7 @@ def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
         turn[key] = turn.get(key, "") + fields["text"]
     elif any(_get(fields, key) for key in _HOSTED_PARTS):
         draft.warn("hosted_tool")
-        turn["weight"] = 0
+        turn |= {"weight": 0, "hosted": True}
     elif not set(map(_snake, fields)) <= _SIGNATURE:
         raise ConversationError(
             f"a part is text, a function call or its response, not {excerpt(part)}",
@@ -116,6 +116,8 @@ def _read_content(content: JSON, draft: "Draft", place: str) -> None:
     for j, part in enumerate(parts):
         _read_part(part, turn, draft, f"{place}.parts[{j}]")
     if len(turn) > 1 or turn["role"] == "model":
+        if turn["role"] == "model" and draft.rests_on_hosted():
+            turn["weight"] = 0
         draft.add(turn, place)
 
 # %% ../../nbs/01_formats/07_gemini.ipynb #325601ab

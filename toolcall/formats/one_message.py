@@ -49,6 +49,8 @@ def _is_realtime(record: dict) -> bool:
 
 def _is_row(record: dict) -> bool:
     keys = ("content", "tool_calls", "parts", "function_call", "text", "message")
+    if "tool_name" in record and "arguments" in record:  # a whole call, of the simple shape
+        return False
     if isinstance(record.get("role"), str):
         return any(key in record for key in keys)
     message = record.get("message")
