@@ -710,6 +710,16 @@ def test_items_that_are_no_functions_mask_their_turn(item, first):
     assert learned(one(responses(answer, input=history))) == []
 
 
+def test_refusal_in_a_part_carries_no_loss():
+    refusal = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    for conversation in (
+        one(responses({"type": "message"} | refusal)),
+        exchange(CHAT, {"choices": [{"finish_reason": "stop", "message": refusal}]}),
+    ):
+        assert learned(conversation) == [] and "refusal" in warned(conversation)
+        assert conversation.messages[1]["content"] == "No."
+
+
 def test_call_of_a_program_in_the_responses_api():
     conversation = one(responses(ITEM | {"caller": {"type": "program", "caller_id": "p"}}))
     assert learned(conversation) == [] and "called_by_code" in warned(conversation)
@@ -752,7 +762,8 @@ def test_cached_content_of_gemini_is_refused():
 
 
 def test_conversation_as_a_name_beside_whole_messages_is_no_state():
-    assert learned(one({"messages": [ASKED, SAID], "conversation": "c-1"})) == ["09:12"]
+    names = {"conversation": "c-1", "prompt": {"id": "tides", "version": 3}}
+    assert learned(one({"messages": [ASKED, SAID]} | names)) == ["09:12"]
 
 
 # Bedrock

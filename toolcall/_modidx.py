@@ -1304,6 +1304,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'toolcall/formats/normalise.py'),
                                             'toolcall.formats.normalise._called_names': ( '01_formats/normalise.html#_called_names',
                                                                                           'toolcall/formats/normalise.py'),
+                                            'toolcall.formats.normalise._is_refusal': ( '01_formats/normalise.html#_is_refusal',
+                                                                                        'toolcall/formats/normalise.py'),
                                             'toolcall.formats.normalise._is_trainable': ( '01_formats/normalise.html#_is_trainable',
                                                                                           'toolcall/formats/normalise.py'),
                                             'toolcall.formats.normalise._parse_assistant': ( '01_formats/normalise.html#_parse_assistant',

@@ -148,10 +148,11 @@ def _stored_key(body: dict) -> str | None:
     "The key that names a stored history or prompt"
     if key := next((key for key in _STORED if body.get(key)), None):
         return key
-    if body.get("conversation") and not body.get("messages"):  # of the Responses API
-        return "conversation"
-    if isinstance(body.get("prompt"), dict) and body["prompt"].get("id"):
-        return "prompt"
+    if not body.get("messages"):  # both are keys of the Responses API
+        if body.get("conversation"):
+            return "conversation"
+        if isinstance(body.get("prompt"), dict) and body["prompt"].get("id"):
+            return "prompt"
     context = body.get("context")  # Ollama's tokens of the history
     is_tokens = isinstance(context, list) and all(isinstance(item, int) for item in context)
     return "context" if context and is_tokens and "messages" not in body else None

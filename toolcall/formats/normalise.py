@@ -143,7 +143,7 @@ def _parse_assistant(message: dict, i: int, pairing: _CallPairing) -> dict:
         logged, thoughts = split_thoughts(logged)
     content = _parse_text(logged or message.get("refusal"))
     parsed: dict = {"role": "assistant", "content": content}
-    if "refusal" in message and message["refusal"]:
+    if _is_refusal(message):
         pairing.warn("refusal")
     if message.get("tool_calls"):
         parsed["tool_calls"] = _parse_calls(message["tool_calls"], i, "tool_calls", pairing)
@@ -213,7 +213,17 @@ def _parse_messages(
 def _is_trainable(message: dict) -> bool:
     if "weight" in message and message["weight"] == 0:
         return False
-    return not ("refusal" in message and message["refusal"])
+    return not _is_refusal(message)
+
+
+def _is_refusal(message: dict) -> bool:
+    "Whether the model refused to answer, in a key of its own or in a part of the content"
+    content = message.get("content")
+    if "refusal" in message and message["refusal"]:
+        return True
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") == "refusal" for part in content
+    )
 
 
 def _called_names(messages: list[dict]) -> set[str]:

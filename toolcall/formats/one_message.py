@@ -62,7 +62,7 @@ def _is_row(record: dict) -> bool:
 # %% ../../nbs/01_formats/44_one_message.ipynb #78c5c24e
 def _refuse(what: str, instead: str, record: dict) -> Conversation:
     keys = ("conversation_id", "session_id", "sessionId", "thread_id", "chat_id")
-    key: JSON = next((key for key in keys if record.get(key)), "its conversation")
+    key: JSON = next((key for key in keys if record.get(key)), "conversation")
     raise ConversationError(
         f"the record is {what}; its conversation is spread over several records: "
         + instead.format(key=key),
