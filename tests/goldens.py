@@ -193,6 +193,8 @@ GEMINI_TOOL = {
     ]
 }
 
+CACHE_POINT = {"cachePoint": {"type": "default"}}
+
 # name → (format, record, messages)
 GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
     "simple": (
@@ -381,6 +383,266 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         },
         WHOLE,
     ),
+    # github.com/ollama/ollama docs/api.md, "Generate a chat completion"
+    "ollama": (
+        "requests",
+        {
+            "request": {"model": "q", "messages": WIRE, "tools": [TOOL], "stream": False},
+            "response": {
+                "model": "q",
+                "created_at": "2024-11-19T07:16:44Z",
+                "message": ANSWER,
+                "done_reason": "stop",
+                "done": True,
+                "eval_count": 9,
+            },
+        },
+        WHOLE,
+    ),
+    # docs.cohere.com/reference/chat, version 2
+    "cohere": (
+        "requests",
+        {
+            "request": {"model": "command-a", "messages": WIRE, "tools": [TOOL]},
+            "response": {
+                "id": "c0",
+                "finish_reason": "COMPLETE",
+                "message": {
+                    "role": "assistant",
+                    "content": [{"type": "text", "text": ANSWER["content"]}],
+                },
+                "usage": {"tokens": {"input_tokens": 9}},
+            },
+        },
+        WHOLE,
+    ),
+    # docs.anthropic.com/en/api/messages-streaming
+    "anthropic stream": (
+        "requests",
+        {
+            "request": {"model": "claude-x", "messages": BLOCKS, "tools": [CLAUDE_TOOL]},
+            "response": [
+                {
+                    "type": "message_start",
+                    "message": {"id": "msg_1", "role": "assistant", "content": []},
+                },
+                {
+                    "type": "content_block_start",
+                    "index": 0,
+                    "content_block": {"type": "text", "text": ""},
+                },
+                *(
+                    {
+                        "type": "content_block_delta",
+                        "index": 0,
+                        "delta": {"type": "text_delta", "text": text},
+                    }
+                    for text in (ANSWER["content"][:3], ANSWER["content"][3:])
+                ),
+                {"type": "content_block_stop", "index": 0},
+                {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+                {"type": "message_stop"},
+            ],
+        },
+        WHOLE,
+    ),
+    # openai.types.responses.ResponseStreamEvent
+    "responses stream": (
+        "requests",
+        {
+            "request": {"model": "gpt-x", "input": ITEMS, "tools": [FLAT]},
+            "response": [
+                {"type": "response.created", "response": {"status": "in_progress", "output": []}},
+                {"type": "response.output_item.done", "output_index": 0, "item": OUTPUT[0]},
+                {"type": "response.completed", "response": {"status": "completed", "output": []}},
+            ],
+        },
+        WHOLE,
+    ),
+    # ai.google.dev/api/generate-content, streamGenerateContent
+    "gemini stream": (
+        "requests",
+        {
+            "request": {"contents": PARTS, "tools": [GEMINI_TOOL]},
+            "response": [
+                {
+                    "candidates": [
+                        {
+                            "content": {"role": "model", "parts": [{"text": ANSWER["content"]}]},
+                            "index": 0,
+                        }
+                    ]
+                },
+                {
+                    "candidates": [
+                        {
+                            "content": {"role": "model", "parts": [{"thoughtSignature": "x"}]},
+                            "finishReason": "STOP",
+                        }
+                    ]
+                },
+            ],
+        },
+        WHOLE,
+    ),
+    # docs.aws.amazon.com/bedrock, API_runtime_ConverseStream, and model-invocation-logging
+    "bedrock log": (
+        "bedrock_log",
+        {
+            "schemaType": "ModelInvocationLog",
+            "schemaVersion": "1.0",
+            "timestamp": "2024-11-19T07:16:44Z",
+            "requestId": "r1",
+            "operation": "ConverseStream",
+            "modelId": "anthropic.claude-x",
+            "input": {
+                "inputBodyJson": {
+                    "messages": [
+                        {"role": "user", "content": [{"text": USER["content"]}, CACHE_POINT]},
+                        {
+                            "role": "assistant",
+                            "content": [
+                                {
+                                    "toolUse": {
+                                        "toolUseId": call["id"],
+                                        "name": "get_weather",
+                                        "input": call["function"]["arguments"],
+                                    }
+                                }
+                                for call in CALLS
+                            ],
+                        },
+                        {
+                            "role": "user",
+                            "content": [
+                                {
+                                    "toolResult": {
+                                        "toolUseId": m["tool_call_id"],
+                                        "content": [{"text": m["content"]}],
+                                    }
+                                }
+                                for m in RESULTS
+                            ],
+                        },
+                    ],
+                    "toolConfig": {
+                        "tools": [
+                            {
+                                "toolSpec": {
+                                    "name": "get_weather",
+                                    "description": "Weather of a city",
+                                    "inputSchema": {"json": TOOL["function"]["parameters"]},
+                                }
+                            },
+                            CACHE_POINT,
+                        ]
+                    },
+                }
+            },
+            "output": {
+                "outputBodyJson": [
+                    {"messageStart": {"role": "assistant"}},
+                    {
+                        "contentBlockDelta": {
+                            "delta": {"text": ANSWER["content"]},
+                            "contentBlockIndex": 0,
+                        }
+                    },
+                    {"contentBlockStop": {"contentBlockIndex": 0}},
+                    {"messageStop": {"stopReason": "end_turn"}},
+                ]
+            },
+        },
+        WHOLE,
+    ),
+    # docs.konghq.com, plugin http-log, with the bodies
+    "http log": (
+        "requests",
+        {
+            "request": {"method": "POST", "url": "/v1/chat/completions", "body": REQUEST},
+            "response": {"status": 200, "headers": {}, "body": RESPONSE},
+            "started_at": 1732000604000,
+        },
+        WHOLE,
+    ),
+    # docs.litellm.ai/docs/proxy/ui_logs, table LiteLLM_SpendLogs
+    "litellm spend logs": (
+        "litellm",
+        {
+            "request_id": "r1",
+            "call_type": "acompletion",
+            "status": "success",
+            "messages": {},
+            "response": RESPONSE,
+            "proxy_server_request": {"model": "gpt-x", "messages": WIRE, "tools": [TOOL]},
+            "end_user": "u",
+            "startTime": "2024-11-19T07:16:44Z",
+        },
+        WHOLE,
+    ),
+    # weave.trace_server.trace_server_interface.CallSchema
+    "weave": (
+        "weave",
+        {
+            "id": "w1",
+            "project_id": "team/weather",
+            "op_name": "weave:///team/weather/op/openai.chat.completions.create:abc",
+            "trace_id": "t1",
+            "parent_id": None,
+            "thread_id": "thread-1",
+            "started_at": "2024-11-19T07:16:44Z",
+            "attributes": {},
+            "inputs": {"self": {}} | REQUEST,
+            "output": RESPONSE,
+            "exception": None,
+            "summary": {"status": "success"},
+        },
+        WHOLE,
+    ),
+    # openai-agents, agents.tracing.span_data.GenerationSpanData
+    "openai agents": (
+        "openai_agents",
+        {
+            "object": "trace.span",
+            "id": "span_1",
+            "trace_id": "trace_1",
+            "parent_id": None,
+            "started_at": "2024-11-19T07:16:44Z",
+            "span_data": {
+                "type": "generation",
+                "input": WIRE,
+                "output": [ANSWER],
+                "model": "gpt-x",
+                "model_config": {"temperature": 0, "tools": [TOOL]},
+            },
+            "error": None,
+        },
+        WHOLE,
+    ),
 }
 
 GOLDENS |= products(TOOL, USER, CALLS, RESULTS, ANSWER)
+
+# Records that are refused by name: each is a part of a conversation
+PARTS_OF_CONVERSATIONS: list[dict] = [
+    {"conversation_id": "c1", "seq": 0, "role": "user", "content": "Weather in Paris?"},
+    {
+        "type": "assistant",
+        "sessionId": "s1",
+        "parentUuid": None,
+        "isSidechain": False,
+        "message": {
+            "id": "msg_1",
+            "role": "assistant",
+            "content": [{"type": "text", "text": "Hm"}],
+        },
+        "uuid": "u1",
+    },
+    {
+        "timestamp": "2024-11-19T07:16:44Z",
+        "type": "response_item",
+        "payload": {"type": "message", "role": "user", "content": []},
+    },
+    {"type": "session.updated", "session": {"instructions": "Be brief.", "tools": [FLAT]}},
+    {"type": "response.output_item.done", "output_index": 0, "item": OUTPUT[0]},
+]

@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from goldens import GOLDENS, TOOL
+from goldens import GOLDENS, PARTS_OF_CONVERSATIONS, TOOL
 from test_traces import GOLDEN as TRACE_GOLDENS
 from test_training_sets import RECORDS as TRAINING_GOLDENS
 
@@ -20,6 +20,7 @@ EVERYTHING = (
     [record for _, record, _ in GOLDENS.values()]
     + list(TRACE_GOLDENS.values())
     + list(TRAINING_GOLDENS.values())
+    + PARTS_OF_CONVERSATIONS
 )
 
 

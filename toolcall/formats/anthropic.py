@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConversationError
 from .ai_sdk import is_ai_sdk, read_ai_sdk
 from .bedrock import read_converse_block
+from .content import split_thoughts
 from .fields import parse_json_text
 from ..text import JSON, excerpt
 
@@ -90,11 +91,12 @@ def _read_blocks(message: dict, draft: "Draft", place: str) -> None:
                 "is_error": block.get("is_error"),
             }
             draft.add(result, f"{place}.content[{j}]")
-        elif kind == "thinking":
-            texts = (extra.get("reasoning_content"), block.get("thinking"))
-            extra["reasoning_content"] = "\n".join(text for text in texts if isinstance(text, str))
-        elif kind == "redacted_thinking":
-            draft.warn("reasoning_left_out")
+        elif kind in ("thinking", "redacted_thinking"):
+            [thought] = split_thoughts([block])[1]
+            if not thought:
+                draft.warn("reasoning_left_out")
+            texts = (extra.get("reasoning_content", ""), thought)
+            extra["reasoning_content"] = "\n".join(filter(None, texts))
         elif kind == "compaction":
             raise ConversationError(
                 "the provider condensed the history; what the model saw is not in the log",
@@ -143,6 +145,41 @@ def read_messages(
             _read_blocks(message, draft, f"{path}[{i}]")
         else:
             _add(message, draft, f"{path}[{i}]")
+
+# %% ../../nbs/01_formats/06_anthropic.ipynb #e267c2ef
+_TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
+_CLIENT_TOOLS: dict[str, dict] = {
+    "bash_": {"command": _TEXT, "restart": {"type": "boolean"}},
+    "text_editor_": {
+        "command": {"enum": ["view", "create", "str_replace", "insert", "undo_edit"]},
+        **dict.fromkeys(("path", "file_text", "old_str", "new_str", "insert_text"), _TEXT),
+        "insert_line": _NUMBER,
+        "view_range": {"type": "array", "items": _NUMBER},
+    },
+    "memory_": {
+        "command": {"enum": ["view", "create", "str_replace", "insert", "delete", "rename"]},
+        **dict.fromkeys(("path", "file_text", "old_str", "new_str", "insert_text"), _TEXT),
+        **dict.fromkeys(("old_path", "new_path"), _TEXT),
+        "insert_line": _NUMBER,
+        "view_range": {"type": "array", "items": _NUMBER},
+    },
+}
+
+
+def declare_client_tool(
+    tool: JSON,  # A tool of a request
+) -> JSON:  # The same, with a schema when it is one of Anthropic's that the client runs
+    "Give Anthropic's own client tools their schemas"
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    if not isinstance(kind, str) or "name" not in tool or "input_schema" in tool:
+        return tool
+    start = next((start for start in _CLIENT_TOOLS if kind.startswith(start)), None)
+    if start is None or not kind.removeprefix(start).isdigit():
+        return tool
+    schema = {"type": "object", "properties": _CLIENT_TOOLS[start]}
+    if start != "bash_":
+        schema["required"] = ["command"]
+    return {"name": tool["name"], "input_schema": schema}
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #afc92a25
 def is_anthropic(

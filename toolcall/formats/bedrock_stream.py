@@ -36,16 +36,17 @@ def _add_delta(block: dict, delta: JSON, path: str) -> None:
         raise ConversationError(f"a delta is an object, not {excerpt(delta)}", "bad_type", path)
     merge_deltas(block, delta, ("text",), path)
     if isinstance(delta.get("toolUse"), dict):
-        use = block.setdefault("toolUse", {})
-        if not isinstance(use.get("input"), str):
-            use["input"] = ""
+        use = block["toolUse"] if isinstance(block.get("toolUse"), dict) else {}
+        block["toolUse"] = {"input": ""} | use
+        use = block["toolUse"]
         merge_deltas(use, delta["toolUse"], ("input",), path)
     reasoning = delta.get("reasoningContent")
     if isinstance(reasoning, dict):
-        thought = block.setdefault("reasoningContent", {"reasoningText": {}})
-        if "redactedContent" in reasoning:
-            thought["redactedContent"] = reasoning["redactedContent"]
-        merge_deltas(thought["reasoningText"], reasoning, ("text", "signature"), path)
+        text: dict = {}
+        for thought in (block.get("reasoningContent"), {"reasoningText": reasoning}):
+            if isinstance(thought, dict) and isinstance(thought.get("reasoningText"), dict):
+                merge_deltas(text, thought["reasoningText"], ("text", "signature"), path)
+        block["reasoningContent"] = {"reasoningText": text}
 
 # %% ../../nbs/01_formats/05a_bedrock_stream.ipynb #1b8200e5
 def join_converse_events(

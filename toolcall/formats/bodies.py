@@ -8,6 +8,8 @@ A logged request or response goes in, its body comes out. HTTP logs keep the bod
 __all__ = []
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #cd69621d
+import base64
+
 from ..errors import ConversationError
 from .event_streams import is_event_text
 from .fields import parse_json_text
@@ -45,7 +47,7 @@ def holds_request(
         return False
     if "prompt" in value and isinstance(value.get("model"), str):
         return True
-    if any(key in value for key in ("messages", "contents", "input")):
+    if "messages" in value or "contents" in value or "input" in value:
         return True
     key = None if is_request_body(value) else _inner_key(value)
     return key is not None and holds_request(value[key], depth - 1)
@@ -57,6 +59,7 @@ def _is_response_body(value: dict) -> bool:
         or bool(value.get("error"))
         or isinstance(value.get("message"), dict)
         or isinstance(value.get("content"), list)
+        or (isinstance(value.get("content"), dict) and "parts" in value["content"])
     )
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #1925422d
@@ -64,6 +67,17 @@ def _inner_key(value: dict) -> str | None:
     "The key of an envelope under which the body stands"
     inner = (key for key in _ENVELOPE_KEYS if isinstance(value.get(key), (dict, list, str)))
     return next((key for key in inner if value[key]), None)
+
+
+def _unpack(envelope: dict, key: str) -> JSON:
+    "The body in an envelope; a HAR file and AWS API Gateway may write it in base64"
+    body = envelope[key]
+    if envelope.get("encoding") != "base64" and envelope.get("isBase64Encoded") is not True:
+        return body
+    try:
+        return base64.b64decode(body, validate=True).decode()
+    except (ValueError, TypeError):
+        return body
 
 
 def _decode(text: str, path: str) -> JSON:
@@ -82,11 +96,13 @@ def open_request(
 ) -> tuple[JSON, str]:  # Its body, and where that stands
     "Find the body of a request, or raise `ConversationError`"
     for _ in range(4):
-        key = _inner_key(request) if isinstance(request, dict) else None
-        if key is None or is_request_body(request):
+        if not isinstance(request, dict) or "messages" in request or is_request_body(request):
+            break
+        key = _inner_key(request)
+        if key is None:
             break
         path = f"{path}.{key}" if path else key
-        inner = request[key]
+        inner = _unpack(request, key)
         request = _decode(inner, path) if isinstance(inner, str) else inner
     return request, path
 
@@ -97,11 +113,13 @@ def open_response(
 ) -> tuple[JSON, str]:  # Its body, and where that stands
     "Find the body of a response, or raise `ConversationError`; a status from 400 is a failed call"
     for _ in range(4):
-        if not isinstance(response, dict):
+        if not isinstance(response, dict) or "choices" in response:
             break
         codes = [response.get(key) for key in _STATUS_KEYS]
         failed = [code for code in codes if isinstance(code, int) and code >= 400]
         key = None if _is_response_body(response) else _inner_key(response)
+        if response.get("type") == "succeeded" and isinstance(response.get("message"), dict):
+            key = "message"  # of a batch of Anthropic's
         if failed:
             text = excerpt(response[key] if key else response)
             raise ConversationError(
@@ -110,7 +128,7 @@ def open_response(
         if key is None:
             break
         path = f"{path}.{key}" if path else key
-        inner = response[key]
+        inner = _unpack(response, key)
         response = _decode(inner, path) if isinstance(inner, str) else inner
     return response, path
 
@@ -123,14 +141,18 @@ _STORED = (
 )
 
 
+_STATE_KEYS = (*_STORED, "conversation", "prompt", "context", "config")
+
+
 def _stored_key(body: dict) -> str | None:
     "The key that names a stored history or prompt"
     if key := next((key for key in _STORED if body.get(key)), None):
         return key
-    if body.get("conversation") and not body.get("messages"):  # of the Responses API
-        return "conversation"
-    if isinstance(body.get("prompt"), dict) and body["prompt"].get("id"):
-        return "prompt"
+    if not body.get("messages"):  # both are keys of the Responses API
+        if body.get("conversation"):
+            return "conversation"
+        if isinstance(body.get("prompt"), dict) and body["prompt"].get("id"):
+            return "prompt"
     context = body.get("context")  # Ollama's tokens of the history
     is_tokens = isinstance(context, list) and all(isinstance(item, int) for item in context)
     return "context" if context and is_tokens and "messages" not in body else None
@@ -141,7 +163,9 @@ def check_history(
     path: str,  # Where it stands
 ) -> None:
     "Raise `ConversationError` when the history or the prompt is stored by the provider"
-    for part, place in ((body, path), (body.get("config") if isinstance(body, dict) else 0, path)):
+    if not isinstance(body, dict) or body.keys().isdisjoint(_STATE_KEYS):  # the common case
+        return
+    for part, place in ((body, path), (body.get("config"), path)):
         key = _stored_key(part) if isinstance(part, dict) else None
         if key:
             raise ConversationError(
@@ -150,3 +174,19 @@ def check_history(
                 "missing_history",
                 f"{place}.{key}".lstrip("."),
             )
+
+# %% ../../nbs/01_formats/07c_bodies.ipynb #e124cb09
+def is_asking(
+    record: dict,  # A record with a `custom_id`
+) -> bool:  # Whether it holds the request of a batch job
+    "Recognise the request of a batch job"
+    params = record.get("params")
+    return "body" in record or (isinstance(params, dict) and "messages" in params)
+
+
+def is_answering(
+    record: dict,  # A record with a `custom_id`
+) -> bool:  # Whether it holds the answer of a batch job
+    "Recognise the answer of a batch job"
+    result = record.get("result")
+    return "response" in record or (isinstance(result, dict) and "type" in result)

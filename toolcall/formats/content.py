@@ -44,6 +44,8 @@ def _is_text(part: JSON, structured: bool) -> bool:
         return not structured
     if not isinstance(part, dict):
         return False
+    if isinstance(part.get("document"), dict) and "data" in part["document"]:  # Cohere's results
+        return structured and part.get("type") == "document"
     kind = part.get("type", None if structured else "text")
     return (
         isinstance(kind, str)
@@ -124,11 +126,14 @@ def parse_content(
 def _part_text(part: str | dict) -> str:
     if isinstance(part, str):
         return part
+    if part.get("type") == "document":
+        return parse_content(part["document"]["data"], structured=True)
     return parse_content(part[_TEXT_PARTS[part.get("type", "text")]])
 
 # %% ../../nbs/01_formats/01_content.ipynb #3ae65d21
 REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "tool_plan")
 _REASONING_LISTS = ("thinking_blocks", "reasoning_details")
+_REASONING_PLACES = (*REASONING_KEYS, *_REASONING_LISTS)
 _THOUGHTS = {"thinking": "thinking", "reasoning": "text", "reasoning.text": "text"}
 _HIDDEN_THOUGHTS = ("redacted_thinking", "reasoning.encrypted", "reasoning.summary")
 
@@ -161,6 +166,8 @@ def read_reasoning(
     thoughts: list[str] | None = None,  # Those that stood in its content
 ) -> tuple[str, bool]:  # Its reasoning, and whether some of it can't be read
     "Find the reasoning of a message under any of its names"
+    if not thoughts and message.keys().isdisjoint(_REASONING_PLACES):  # the common case
+        return "", False
     for key in REASONING_KEYS:
         value = message.get(key)
         if value and isinstance(value, str):

@@ -9,7 +9,6 @@ __all__ = ['read_events']
 
 # %% ../../nbs/01_formats/02a_event_streams.ipynb #4c799eca
 import base64
-import binascii
 import re
 
 from ..errors import ConversationError
@@ -95,7 +94,7 @@ def _read_item(item: JSON, path: str) -> list[dict]:
     if isinstance(chunk.get("bytes"), str) and len(chunk) == 1:  # Bedrock's InvokeModel
         try:
             text = base64.b64decode(chunk["bytes"], validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # text that is not packed
             text = chunk["bytes"]
         return _decode_data(text, "", path)
     if "data" in item and item.keys() <= {"event", "data", "id", "retry"}:
@@ -128,8 +127,10 @@ def merge_deltas(
         piece = delta.get(key)
         if piece is None:
             continue
-        if not isinstance(piece, str):
+        before = texts.get(key) or ""
+        if not isinstance(piece, str) or not isinstance(before, str):
+            odd = excerpt(piece if isinstance(before, str) else before)
             raise ConversationError(
-                f"a piece of {key} is text, not {excerpt(piece)}", "bad_type", f"{path}.{key}"
+                f"a piece of {key} is text, not {odd}", "bad_type", f"{path}.{key}"
             )
-        texts[key] = texts.get(key, "") + piece
+        texts[key] = before + piece

@@ -10,7 +10,7 @@ __all__ = []
 # %% ../../nbs/01_formats/08_exchange.ipynb #cf2d0e9b
 from ..errors import ConversationError
 from .ai_sdk import ai_sdk_answer, ai_sdk_reason, name_tools
-from .anthropic import read_messages
+from .anthropic import declare_client_tool, read_messages
 from .bedrock import read_converse_system, read_tool_specs
 from .bodies import check_history, open_request, open_response
 from .cohere import from_cohere, is_cohere
@@ -41,10 +41,14 @@ def read_tools(
         return named
     if not isinstance(tools, list) or (isinstance(tools, Catalogue) and tools.parsed):
         return tools
+    if all(isinstance(tool, dict) and isinstance(tool.get("function"), dict) for tool in tools):
+        return tools
     if (unwrapped := read_tool_specs(tools)) is not None:
         return unwrapped
     if any(isinstance(tool, dict) and tool.get("type") == "namespace" for tool in tools):
         return flatten_namespaces(tools)
+    if any(isinstance(tool, dict) and isinstance(tool.get("type"), str) for tool in tools):
+        tools = list(map(declare_client_tool, tools))
     if all(isinstance(tool, dict) and ("name" in tool or "function" in tool) for tool in tools):
         return tools
     if all(isinstance(tool, str) for tool in tools):
@@ -56,9 +60,10 @@ def _find_tools(body: dict, config: dict) -> JSON:
     bedrock = body.get("toolConfig")
     if isinstance(bedrock, dict) and "tools" in bedrock:
         return bedrock["tools"]
+    if tools := body.get("tools") or body.get("functions") or config.get("tools"):
+        return tools
     options = body.get("optional_params")  # LiteLLM's callbacks
-    tools = options.get("tools") if isinstance(options, dict) else None
-    return body.get("tools") or body.get("functions") or config.get("tools") or tools
+    return options.get("tools") if isinstance(options, dict) else None
 
 
 def _read_system(body: dict, config: dict, draft: Draft, prefix: str) -> None:
@@ -102,6 +107,9 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
     draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
     check_history(body, prefix.rstrip("."))
     _read_history(body, draft, prefix)
+    last = draft.messages[-1] if draft.messages else None
+    if body.get("continue_final_message") is True and isinstance(last, dict):
+        draft.messages[-1] = last | {"prefix": True}  # vLLM's name of a prefill
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #77d9730d
 def read_request(
@@ -148,9 +156,12 @@ def _read_new_messages(messages: list, draft: Draft, path: str) -> None:
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #d59d2acb
 def _read_response_object(response: dict, draft: Draft, path: str) -> None:
+    if response.get("choices"):
+        read_completion(response, draft, path)
+        return
     output = response.get("output")
     failure = response.get("error") or block_reason(response)
-    if failure and not response.get("choices"):
+    if failure:
         raise ConversationError(
             f"the model call failed: {excerpt(failure)}", "failed_call", f"{path}.error"
         )
@@ -158,6 +169,8 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
         check_history(response, path)
     if is_ollama(response):
         read_completion(from_ollama(response), draft, path)
+    elif is_cohere(response) and "stop_reason" in response["message"]:  # Anthropic's, wrapped
+        _read_response_object(response["message"], draft, f"{path}.message")
     elif is_cohere(response):
         read_completion(from_cohere(response), draft, path)
     elif "candidates" in response:
@@ -165,8 +178,6 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
     elif isinstance(output, dict) and isinstance(output.get("message"), dict):  # Bedrock
         draft.finish(response.get("stopReason"))
         read_messages([output["message"]], draft, f"{path}.output.message")
-    elif "choices" in response:
-        read_completion(response, draft, path)
     elif isinstance(output, list):
         read_items(output, draft, f"{path}.output")
         if response.get("status") != "completed":

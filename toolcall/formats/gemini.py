@@ -73,7 +73,7 @@ def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
         turn[key] = turn.get(key, "") + fields["text"]
     elif any(_get(fields, key) for key in _HOSTED_PARTS):
         draft.warn("hosted_tool")
-        turn["weight"] = 0
+        turn |= {"weight": 0, "hosted": True}
     elif not set(map(_snake, fields)) <= _SIGNATURE:
         raise ConversationError(
             f"a part is text, a function call or its response, not {excerpt(part)}",
@@ -118,6 +118,8 @@ def _read_content(content: JSON, draft: "Draft", place: str) -> None:
     for j, part in enumerate(parts):
         _read_part(part, turn, draft, f"{place}.parts[{j}]")
     if len(turn) > 1 or turn["role"] == "model":
+        if turn["role"] == "model" and draft.rests_on_hosted():
+            turn["weight"] = 0
         draft.add(turn, place)
 
 # %% ../../nbs/01_formats/07_gemini.ipynb #325601ab
@@ -196,13 +198,14 @@ def join_candidates(
     for i, chunk in enumerate(chunks):
         if failure := chunk.get("error") or block_reason(chunk):
             return {"error": failure}
-        for candidate in chunk.get("candidates") or []:
-            if not isinstance(candidate, dict):
-                raise ConversationError(
-                    f"a candidate is an object, not {excerpt(candidate)}",
-                    "bad_type",
-                    f"{path}[{i}]",
-                )
+        candidates = chunk.get("candidates") or []
+        if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):
+            raise ConversationError(
+                f"candidates are a list of objects, not {excerpt(candidates)}",
+                "bad_type",
+                f"{path}[{i}]",
+            )
+        for candidate in candidates:
             if candidate.get("index") not in (0, None):
                 others.append(candidate)
                 continue

@@ -10,40 +10,67 @@ __all__ = []
 # %% ../../nbs/01_formats/40_litellm.ipynb #df042516
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .bodies import is_request_body, open_request
 from .exchange import read_request, read_response
+from .fields import decode_field
 from .normalise import Format
 from .openai_api import Draft, read_facts
-from ..text import dumps, excerpt
+from ..text import JSON, dumps, excerpt
 
 # %% ../../nbs/01_formats/40_litellm.ipynb #8242f207
+_EMPTY: tuple[JSON, ...] = (None, "", "{}", "[]", {}, [])
+
+
+def _client_request(record: dict) -> tuple[dict, str]:
+    "The body that the client sent, and where it stands; empty when it was not stored"
+    key = "proxy_server_request"
+    body, path = open_request(decode_field(record.get(key), key), key)
+    return (body, path) if isinstance(body, dict) and is_request_body(body) else ({}, key)
+
+
+def _find_request(record: dict) -> tuple[dict, str]:
+    "The request with its tools, and where it stands"
+    client, path = _client_request(record)
+    if record.get("messages") in _EMPTY:
+        return client, path
+    body = {"messages": record["messages"]}
+    for options in (client, record.get("model_parameters")):
+        if isinstance(options, dict):
+            body |= {key: options[key] for key in ("tools", "functions") if options.get(key)}
+    return body, ""
+
+
+def _failure(record: dict) -> JSON:
+    metadata = record["metadata"] if isinstance(record.get("metadata"), dict) else {}
+    if "failure" in (record.get("status"), metadata.get("status")):
+        return record.get("error_str") or metadata.get("error_information") or "failure"
+    return record.get("error_str")
+
+
 def _from_litellm(record: dict) -> Conversation:
-    messages = record.get("messages")
-    if record.get("status") == "failure" or record.get("error_str"):
+    if failure := _failure(record):
         raise ConversationError(
-            f"the model call failed: {excerpt(record.get('error_str'))}", "failed_call", "error_str"
+            f"the model call failed: {excerpt(failure)}", "failed_call", "error_str"
         )
-    if not messages or messages == "{}":
+    body, path = _find_request(record)
+    if not body:
         raise ConversationError(
             "LiteLLM stored no prompt: set general_settings.store_prompts_in_spend_logs to true",
             "no_content",
             "messages",
         )
-    if "litellm_truncated" in dumps(messages) + dumps(record.get("response")):
+    if "litellm_truncated" in dumps(body) + dumps(record.get("response")):
         raise ConversationError(
             "LiteLLM cut a long string: raise MAX_STRING_LENGTH_PROMPT_IN_DB",
             "truncated",
             "messages",
         )
-    body = {"messages": messages}
-    parameters = record.get("model_parameters")
-    if isinstance(parameters, dict):
-        body |= {key: parameters[key] for key in ("tools", "functions") if key in parameters}
-    draft = Draft(read_facts(record, record.get("metadata")))
-    read_request(body, draft, "")
+    draft = Draft(read_facts(record, record.get("metadata"), body))
+    read_request(body, draft, path)
     read_response(record.get("response"), draft, "response")
     return draft.build("litellm")
 
-
+# %% ../../nbs/01_formats/40_litellm.ipynb #832435ec
 def _is_litellm(record: dict) -> bool:
     return (
         "response" in record

@@ -46,6 +46,16 @@ def _parse_text(content: JSON) -> str:
     return parse_content(content)
 
 
+def _is_refusal(message: dict) -> bool:
+    "Whether the model refused to answer, in a key of its own or in a part of the content"
+    content = message.get("content")
+    if "refusal" in message and message["refusal"]:
+        return True
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") == "refusal" for part in content
+    )
+
+
 def _parse_assistant(message: dict, i: int, pairing: CallPairing) -> dict:
     logged = message.get("content")
     thoughts = None
@@ -53,7 +63,7 @@ def _parse_assistant(message: dict, i: int, pairing: CallPairing) -> dict:
         logged, thoughts = split_thoughts(logged)
     content = _parse_text(logged or message.get("refusal"))
     parsed: dict = {"role": "assistant", "content": content}
-    if "refusal" in message and message["refusal"]:
+    if _is_refusal(message):
         pairing.warn("refusal")
     if message.get("tool_calls"):
         parsed["tool_calls"] = parse_calls(message["tool_calls"], i, "tool_calls", pairing)
@@ -105,7 +115,7 @@ def _is_trainable(message: dict) -> bool:
     marks = () if _LOSS_KEYS.isdisjoint(message) else map(message.get, _LOSS_KEYS)
     if any(mark is False or (mark == 0 and mark is not None) for mark in marks):
         return False
-    return not ("refusal" in message and message["refusal"])
+    return not _is_refusal(message)
 
 
 def _is_empty(answer: dict) -> bool:

@@ -141,6 +141,7 @@ def read_completion(
             f"the model call failed: {excerpt(response['error'])}", "failed_call", path
         )
     if choices is None and "role" in response:
+        draft.finish(response.get("finish_reason") or response.get("stop_reason"))
         draft.add(response, path)
         return
     choice = choices[0] if isinstance(choices, list) and choices else None

@@ -10,12 +10,14 @@ __all__ = ['from_otel']
 # %% ../../nbs/01_formats/16_otel.ipynb #529919e7
 from ..conversation import Conversation
 from ..errors import ConversationError, MergedRecord
+from .exchange import read_request, read_response
 from .normalise import Format
 from .openai_api import Draft
 from .openllmetry import read_openllmetry
 from .otel_attributes import attribute_names, decode_attributes, read_attribute
 from .otel_events import NO_CONTENT, read_events
 from .otel_messages import read_otel_messages, read_parts
+from .otel_requests import find_request, listed_events, listed_tools
 from .otlp import EVENT_ROLES, expand_otlp, is_otlp, read_event
 from .spans import branch, check_span, first_choice, refuse_document, span_facts
 from ..text import JSON, excerpt
@@ -52,8 +54,16 @@ def _read_content(attributes: dict, events: list[tuple[str, JSON, str]], draft: 
         read_openllmetry(attributes, draft)
     elif events:
         read_events(events, draft)
+    elif parts := find_request(attributes):
+        for (key, value), read in zip(parts, (read_request, read_response)):
+            read(value, draft, f"attributes.{key}")
     else:
         raise ConversationError(NO_CONTENT, "no_content", "attributes")
+    if draft.tools is None:
+        draft.offer(listed_tools(attributes), "attributes.model_request_parameters")
+    if "finish_reason" not in draft.meta:
+        reasons = read_attribute(attributes, "gen_ai.response.finish_reasons")
+        draft.finish(reasons[0] if isinstance(reasons, list) and reasons else reasons)
 
 # %% ../../nbs/01_formats/16_otel.ipynb #71b0e4d4
 def _outcome(outcomes: dict, trace_id: str, call_id: JSON) -> dict:
@@ -124,6 +134,7 @@ def from_otel(
     "Read a model call of OpenTelemetry's GenAI conventions, or raise `ConversationError`"
     attributes = decode_attributes(record.get("attributes"))
     items = record["events"] if isinstance(record.get("events"), list) else []
+    items = items + listed_events(attributes)
     events = [(*read_event(item), f"events[{i}]") for i, item in enumerate(items)]
     events = [event for event in events if event[0]]
     for item in items:
@@ -131,6 +142,7 @@ def from_otel(
             attributes = decode_attributes(item.get("attributes")) | attributes
     operation = attributes.get("gen_ai.operation.name", attributes.get("llm.request.type"))
     has_content = any(key.startswith((_INPUT, _OUTPUT, *_FLAT)) for key in attributes)
+    has_content = has_content or bool(find_request(attributes))
     is_call = has_content or events or operation in _MODEL_OPERATIONS or bool(read_event(record)[0])
     if record.get("joined") is True or operation in _OTHER_OPERATIONS or not is_call:
         raise MergedRecord(
@@ -156,7 +168,7 @@ def _is_otel(record: dict) -> bool:
         return False
     if record.get("otlp") is True:
         return True
-    if any(name.startswith(("gen_ai.", "llm.request.")) for name in names):
+    if any(name.startswith(("gen_ai.", "llm.request.", "gcp.vertex.agent.")) for name in names):
         return True
     events = record["events"] if isinstance(record.get("events"), list) else []
     event_names = [item.get("name") for item in [record, *events] if isinstance(item, dict)]

@@ -126,18 +126,18 @@ def read_attribute(
 ) -> JSON:  # Its value; JSON text of an object or a list is decoded
     "Read an attribute that may be JSON text, or raise `ConversationError` when it was cut"
     value = attributes.get(key)
-    if isinstance(value, list) and value and all(map(_is_object_text, value)):
-        return [read_attribute({key: item}, key) for item in value]
     while isinstance(value, str) and (start := value.strip()[:2]):
         if start[0] not in "[{" and start not in ('"[', '"{'):
             break
         value = _decode_text(value.strip(), key)
     check_depth(value, f"attributes.{key}", 128)
+    if isinstance(value, list) and value and all(map(_is_object_text, value)):
+        return [read_attribute({key: item}, key) for item in value]
     return value
 
 
 def _is_object_text(item: JSON) -> bool:
-    return isinstance(item, str) and item.strip()[:1] == "{"
+    return isinstance(item, str) and item.lstrip('" \n')[:1] == "{"
 
 
 def _decode_text(text: str, key: str) -> JSON:

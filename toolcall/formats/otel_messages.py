@@ -11,6 +11,7 @@ __all__ = []
 from ..errors import ConversationError
 from .anthropic import read_messages
 from .openai_api import Draft
+from .otel_attributes import read_attribute
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #7cb85ba7
@@ -54,7 +55,7 @@ def read_parts(
     place: str,  # Where it stands, for errors
 ) -> None:
     "Read a message of parts into a draft, or raise `ConversationError`"
-    parts = message["parts"]
+    parts = read_attribute(message, "parts")
     if not isinstance(parts, list):
         raise ConversationError(
             f"parts is a list, not {excerpt(parts)}", "bad_type", f"{place}.parts"

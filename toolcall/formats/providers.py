@@ -33,6 +33,8 @@ _PAIRS = (
     ("request_payload", "response_payload"),
     ("raw_request", "raw_response"),
     ("req", "res"),
+    ("params", "result"),
+    ("modelInput", "modelOutput"),
     ("body", "response"),
 )
 
@@ -54,8 +56,8 @@ def _is_request(value: JSON) -> bool:
 
 
 def _from_exchange(record: dict) -> Conversation:
-    pairs = [pair for pair in _PAIRS if _is_pair(record, *pair)]
-    request_key, response_key = [*pairs, *_PAIRS][0]
+    pairs = (pair for pair in _PAIRS if _is_pair(record, *pair))
+    request_key, response_key = next(pairs, _PAIRS[0])
     request = decode_field(record.get(request_key), request_key)
     response = record.get(response_key)
     metadata = record.get("metadata")
@@ -75,6 +77,8 @@ def _from_conversation(record: dict, *, format: str = "messages") -> Conversatio
     keys = ("response", "output", "completion")
     answer = next((key for key in keys if record.get(key) is not None), None)
     is_response = "candidates" in record or "choices" in record
+    if isinstance(record.get("message"), dict) and not _ends_with_answer(draft.messages):
+        is_response = True  # of Ollama or Cohere
     if is_response or (answer == "output" and is_items(record["output"])):
         response = {key: value for key, value in record.items() if key not in ("messages", "error")}
         read_response(response, draft, "record")

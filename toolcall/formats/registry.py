@@ -18,6 +18,7 @@ from .ag_ui import FORMATS as AG_UI
 from .ai_sdk_spans import FORMATS as AI_SDK_SPANS
 from .atif import FORMATS as ATIF
 from .autogen import FORMATS as AUTOGEN
+from .bedrock_log import FORMATS as BEDROCK_LOG
 from .chat_datasets import FORMATS as CHAT_DATASETS
 from .glaive import FORMATS as GLAIVE
 from .guard import apply_findings
@@ -29,7 +30,9 @@ from .litellm import FORMATS as LITELLM
 from .mcp import FORMATS as MCP
 from .mlflow import FORMATS as MLFLOW
 from .normalise import Format
+from .one_message import FORMATS as ONE_MESSAGE
 from .open_webui import FORMATS as OPEN_WEBUI
+from .openai_agents import FORMATS as OPENAI_AGENTS
 from .openinference import FORMATS as OPENINFERENCE
 from .otel import FORMATS as OTEL
 from .providers import FORMATS as PROVIDERS
@@ -38,6 +41,7 @@ from .simple import FORMATS as SIMPLE
 from .smolagents import FORMATS as SMOLAGENTS
 from .toolace import FORMATS as TOOLACE
 from .verifiers import FORMATS as VERIFIERS
+from .weave import FORMATS as WEAVE
 from ..text import JSON
 
 # %% ../../nbs/01_formats/90_registry.ipynb #3e2f0ffa
@@ -65,6 +69,11 @@ _ORDER = (
     "swift",
     "hermes",
     "sharegpt",
+    "weave",
+    "openai_agents",
+    "bedrock_log",
+    "claude_code",
+    "codex",
     "litellm",
     "responses",
     "requests",
@@ -77,6 +86,9 @@ _ORDER = (
     "anthropic",
     "messages",
     "answer",
+    "openai_realtime",
+    "stream_events",
+    "one_message",
     "simple",
 )
 
@@ -101,6 +113,10 @@ _MODULES = (
     VERIFIERS,
     KILN,
     LANGCHAIN,
+    WEAVE,
+    OPENAI_AGENTS,
+    BEDROCK_LOG,
+    ONE_MESSAGE,
     LITELLM,
     PROVIDERS,
     SIMPLE,
@@ -134,10 +150,9 @@ def expand(
     record: dict,  # A decoded record
 ) -> list[tuple[str, JSON]]:  # Path and value of each record in it; path "" for an ordinary one
     "Take a document apart into its records"
-    if len(record) == 1:
-        [(key, values)] = record.items()
-        if key in _WRAPPERS and isinstance(values, list) and values:
-            return _expand_wrapper(key, values)
+    for key in () if record.keys().isdisjoint(_WRAPPERS) else list(record):
+        if key in _WRAPPERS and record[key] and _is_wrapper(record, record[key]):
+            return _expand_wrapper(key, record[key])
     envelope = next(
         (key for key in record if key in _ENVELOPES and isinstance(record[key], dict)), None
     )
@@ -147,6 +162,15 @@ def expand(
         if format.expand and format.detect(record):
             return format.expand(record)
     return [("", record)]
+
+
+def _is_wrapper(record: dict, values: JSON) -> bool:
+    "Whether a record is a list of others: alone, a page of OpenAI's API, or of an unknown format"
+    if not isinstance(values, list):
+        return False
+    if len(record) == 1 or record.get("object") == "list":
+        return True
+    return all(isinstance(value, dict) for value in values) and find_format(record) is None
 
 
 def _expand_wrapper(key: str, values: list) -> list[tuple[str, JSON]]:

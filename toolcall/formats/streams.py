@@ -45,6 +45,9 @@ def _candidates(item: dict) -> dict:
 # %% ../../nbs/01_formats/07d_streams.ipynb #06b0126e
 def _join(events: list[dict], path: str) -> dict:
     "One response from the events of one API"
+    failure = next((event for event in events if event.get("error")), None)
+    if failure:
+        return {"error": failure["error"]}
     if any("choices" in event for event in events):
         return join_chunks(events, path)
     if is_anthropic_stream(events):
@@ -59,9 +62,6 @@ def _join(events: list[dict], path: str) -> dict:
         return join_candidates([_candidates(event) or event for event in events], path)
     if any(isinstance(event.get("done"), bool) for event in events):
         return join_ollama_lines(events, path)
-    failure = next((event for event in events if event.get("error")), None)
-    if failure:
-        return {"error": failure["error"]}
     kinds = [event.get("type", list(event)[:3]) for event in events[:3]]
     raise ConversationError(
         f"the stream holds no events of an API that is read: {excerpt(kinds)}",

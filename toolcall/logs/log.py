@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError, LogError, MergedRecord
+from ..formats.bodies import is_answering, is_asking
 from ..formats.fields import parse_tools
 from ..formats.mcp import mcp_tools
 from ..formats.registry import expand, find_adapter
@@ -38,13 +39,13 @@ class _BatchJoiner:
     def join(self, record: JSON, source: str, raw: Raw) -> JSON:
         "The joined record, or `_PENDING` for a half whose other half hasn't come"
         id = record.get("custom_id") if isinstance(record, dict) else None
-        if not isinstance(id, str) or ("body" in record) == ("response" in record):
+        if not isinstance(id, str) or is_asking(record) == is_answering(record):
             return record
         if id not in self.pending:
             self.pending[id] = (source, raw._replace(text=raw.excerpt), record)
             return _PENDING
         other = self.pending[id][2]
-        if ("body" in other) == ("body" in record):
+        if is_asking(other) == is_asking(record):
             text = f"custom_id {id!r} is given twice; it names one request"
             raise ConversationError(text, "bad_type", "custom_id")
         del self.pending[id]
@@ -53,7 +54,7 @@ class _BatchJoiner:
     def reject_pending(self) -> Iterator[Reject]:
         "Rejects of the halves that are still pending"
         for id, (source, raw, record) in self.pending.items():
-            half = "response" if "body" in record else "request"
+            half = "response" if is_asking(record) else "request"
             text = (
                 f"no {half} with custom_id {id!r}; "
                 "read the input and the output file of the batch together"
