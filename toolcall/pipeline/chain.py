@@ -88,7 +88,7 @@ def _settings(
     config: Config, held_out: Sequence[Conversation], examples: Sequence["Example"]
 ) -> dict[str, Any]:
     "What a report says about how its numbers were made"
-    from toolcall.curate.summary import private_counts, privacy_note
+    from toolcall.curate.summary import privacy_note, private_counts
     from toolcall.models import best_device, fast_dtype
     from toolcall.report.page import environment
 
