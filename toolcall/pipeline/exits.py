@@ -102,7 +102,7 @@ def _hold_signals_while_forking() -> None:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=hold, after_in_parent=deliver, after_in_child=deliver)
 
-
+# %% ../../nbs/10_pipeline/08_exits.ipynb #04239aab
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:  # The signals that came
     "Raise `KeyboardInterrupt` with the number of a signal"
