@@ -144,7 +144,8 @@ def test_a_signal_while_the_log_is_read(zygote, project, command, name, tmp_path
     child = zygote.start(command, *argv)
     with open(pipe, "wb"):  # returns when the command has opened the log
         ended = child.signal(getattr(signal, name))
-    assert ended.code == SIGNALS[name] and quiet(ended.err)
+    assert ended.code == SIGNALS[name]
+    assert quiet(ended.err), ended.err[-1500:]
     assert "toolcall: interrupted" in ended.err and ended.err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -156,9 +157,10 @@ def test_a_signal_while_it_trains(zygote, small_model, name, tmp_path):
     config = make_project(tmp_path, small_model, training=training)
     workers = ["training.dataloader_num_workers=1"] if name != "SIGHUP" else []
     child = zygote.start("train", config, *workers)
-    child.wait_for((tmp_path / "run" / "checkpoint-4").exists)
+    child.wait_for((tmp_path / "run" / "checkpoint-4" / "manifest.json").exists)
     ended = child.signal(getattr(signal, name), group=bool(workers))
-    assert ended.code == SIGNALS[name] and quiet(ended.err)
+    assert ended.code == SIGNALS[name]
+    assert quiet(ended.err), ended.err[-1500:]
     assert "toolcall: interrupted. The same command goes on from checkpoint-" in ended.err
 
 

@@ -94,7 +94,7 @@ def test_a_page_never_overwrites_a_log(tmp_path, capsys):
         main(["inspect", str(tmp_path / "log.jsonl"), "--html", str(tmp_path / "log.jsonl")]) == 2
     )
     assert (
-        "not overwritten" in capsys.readouterr().err
+        "Nothing was written" in capsys.readouterr().err
         and (tmp_path / "log.jsonl").read_bytes() == TEXT
     )
     for _ in range(2):

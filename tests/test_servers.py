@@ -286,7 +286,9 @@ def test_one_prompt_is_refused(engine, server, name):
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_one_prompt_has_a_broken_answer(engine, name):
-    assert not check_one_failure(engine, *BROKEN[name], retries=0).is_final
+    # what a server sends beyond its length may reach another request, which is tried again
+    retries = int(name == "length too short")
+    assert not check_one_failure(engine, *BROKEN[name], retries=retries).is_final
 
 
 @pytest.mark.parametrize("name", HANGING)

@@ -320,4 +320,7 @@ def test_many_at_once(zygote, small_model, tmp_path):
     codes = [child.wait().code for child in children]
     assert set(codes) <= {0, 2} and 0 in codes
     names = sorted(path.name for path in (tmp_path / "run" / "data").iterdir())
-    assert names == ["README.md", "rejects.jsonl", "test.jsonl", "train.jsonl", "validation.jsonl"]
+    sets = ["test.jsonl", "train.jsonl", "validation.jsonl"]
+    assert names == sorted(
+        ["README.md", "rejects.jsonl", *sets, *(f"{name}.sha256" for name in sets)]
+    )

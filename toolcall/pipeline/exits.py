@@ -10,8 +10,10 @@ __all__ = []
 # %% ../../nbs/10_pipeline/08_exits.ipynb #4ac97c7d
 import argparse
 import errno
+import gc
 import os
 import signal
+import sys
 import threading
 import traceback
 import warnings
@@ -100,7 +102,7 @@ def _hold_signals_while_forking() -> None:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=hold, after_in_parent=deliver, after_in_child=deliver)
 
-
+# %% ../../nbs/10_pipeline/08_exits.ipynb #04239aab
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:  # The signals that came
     "Raise `KeyboardInterrupt` with the number of a signal"
@@ -123,6 +125,13 @@ def _interrupts() -> Iterator[list[int]]:  # The signals that came
     is_main = threading.current_thread() is threading.main_thread()
     numbers = _SIGNALS if is_main else []
     _hold_signals_while_forking()
+    unraisable = sys.unraisablehook
+
+    def ignored(error: "sys.UnraisableHookArgs") -> None:
+        if not received:  # what dies of the signal, such as a loader's worker, is no news
+            unraisable(error)
+
+    sys.unraisablehook = ignored
     before = {number: signal.getsignal(number) for number in numbers}
     changed = {number: old for number, old in before.items() if old in defaults}
     for number in changed:
@@ -130,6 +139,9 @@ def _interrupts() -> Iterator[list[int]]:  # The signals that came
     try:
         yield received
     finally:
+        if received:
+            gc.collect()  # what the command left ends here
+        sys.unraisablehook = unraisable
         for number, old in changed.items():
             signal.signal(number, old)
 
