@@ -264,7 +264,7 @@ def build(
     if catalogue:
         conversation_meta["tools_from"] = "declared"
     conversation_meta |= {
-        key: value for key, value in facts.items() if key not in ("id", "warnings")
+        key: value for key, value in facts.items() if key not in ("id", "warnings", "unread")
     }
     if facts.get("timestamp") is not None:
         conversation_meta["timestamp"] = parse_time(facts["timestamp"])
@@ -280,6 +280,7 @@ def build(
             min(facts["response_at"], len(places_after) - 1)
         ]
     unread = reader.pairing.unread
+    unread.note(facts.get("unread", {}), frozenset(), "")
     conversation_meta |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
     all_warnings = [*warnings, *tool_warnings, *facts.get("warnings", [])]
     conversation_meta["warnings"] = list(dict.fromkeys(all_warnings)) or None
