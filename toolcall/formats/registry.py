@@ -20,6 +20,7 @@ from .atif import FORMATS as ATIF
 from .autogen import FORMATS as AUTOGEN
 from .bedrock_log import FORMATS as BEDROCK_LOG
 from .chat_datasets import FORMATS as CHAT_DATASETS
+from .coding_agents import FORMATS as CODING_AGENTS
 from .glaive import FORMATS as GLAIVE
 from .guard import apply_findings
 from .kiln import FORMATS as KILN
@@ -30,13 +31,14 @@ from .litellm import FORMATS as LITELLM
 from .mcp import FORMATS as MCP
 from .mlflow import FORMATS as MLFLOW
 from .normalise import Format
-from .one_message import FORMATS as ONE_MESSAGE
 from .open_webui import FORMATS as OPEN_WEBUI
 from .openai_agents import FORMATS as OPENAI_AGENTS
 from .openinference import FORMATS as OPENINFERENCE
 from .otel import FORMATS as OTEL
 from .providers import FORMATS as PROVIDERS
 from .pydantic_ai import FORMATS as PYDANTIC_AI
+from .realtime import FORMATS as REALTIME
+from .sessions import FORMATS as SESSIONS
 from .simple import FORMATS as SIMPLE
 from .smolagents import FORMATS as SMOLAGENTS
 from .toolace import FORMATS as TOOLACE
@@ -88,7 +90,7 @@ _ORDER = (
     "answer",
     "openai_realtime",
     "stream_events",
-    "one_message",
+    "message_rows",
     "simple",
 )
 
@@ -116,7 +118,9 @@ _MODULES = (
     WEAVE,
     OPENAI_AGENTS,
     BEDROCK_LOG,
-    ONE_MESSAGE,
+    SESSIONS,
+    CODING_AGENTS,
+    REALTIME,
     LITELLM,
     PROVIDERS,
     SIMPLE,

@@ -42,6 +42,7 @@ MERGED = {
     "joined": "the request of a batch, joined with its response",
     "other_span": "part of a trace that is no model call",
     "tool_source": "a message between client and tool server",
+    "session_line": "a line of a session, read together with its other lines",
 }
 
 # %% ../../nbs/02_logs/02_codes.ipynb #c0615bc6
@@ -88,6 +89,9 @@ WARNINGS = {
     "unfinished_turn": "a turn that was still being written; it carries no loss",
     "forced_call": "the request forced the call; the turn carries no loss",
     "rejected_answer": "the application rejected an answer; it carries no loss",
+    "prompt_left_out": "a session file holds neither the system prompt nor the tools",
+    "branch_left_out": "the user went back and asked again; the later branch is read",
+    "speech_as_text": "speech is read as its transcript",
     "several_agents": "several agents speak, and each saw only a part",
     "failed_answer": "an answer that ended with an error; it carries no loss",
     "hidden_context": "the answer rests on documents that are not logged; it carries no loss",

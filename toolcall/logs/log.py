@@ -12,73 +12,20 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from ..conversation import Adapter, Conversation
-from ..errors import ConversationError, LogError, MergedRecord
-from ..formats.bodies import is_answering, is_asking
+from ..errors import ConversationError, LogError, MergedRecord, SessionLine
 from ..formats.fields import parse_tools
 from ..formats.mcp import mcp_tools
-from ..formats.registry import expand, find_adapter
+from ..formats.registry import apply_findings, expand, find_adapter
 from .codes import MERGED
 from .documents import MAX_RECORD_BYTES, Raw
+from .joining import PENDING, BatchJoiner, Place, SessionJoiner
 from .reading import find_logs, iter_records
 from .reports import Log, Merge, Reject, count_log
 from ..text import JSON, excerpt
 
-# %% ../../nbs/02_logs/04_log.ipynb #7bec29c4
-_PENDING = object()  # no record is this
-
-
-class _BatchJoiner:
-    "Joins the requests and responses of batch jobs by their `custom_id`"
-
-    def __init__(self) -> None:
-        self.pending: dict[str, tuple[str, Raw, dict]] = {}  # source, place and half by `custom_id`
-
-    def join(self, record: JSON, source: str, raw: Raw) -> JSON:
-        "The joined record, or `_PENDING` for a half whose other half hasn't come"
-        id = record.get("custom_id") if isinstance(record, dict) else None
-        if not isinstance(id, str) or is_asking(record) == is_answering(record):
-            return record
-        if id not in self.pending:
-            self.pending[id] = (source, raw._replace(text=raw.excerpt), record)
-            return _PENDING
-        other = self.pending[id][2]
-        if is_asking(other) == is_asking(record):
-            text = f"custom_id {id!r} is given twice; it names one request"
-            raise ConversationError(text, "bad_type", "custom_id")
-        del self.pending[id]
-        return other | record
-
-    def reject_pending(self) -> Iterator[Reject]:
-        "Rejects of the halves that are still pending"
-        for id, (source, raw, record) in self.pending.items():
-            half = "response" if is_asking(record) else "request"
-            text = (
-                f"no {half} with custom_id {id!r}; "
-                "read the input and the output file of the batch together"
-            )
-            yield Reject(source, raw.offset, "missing_result", "custom_id", text, raw.excerpt)
-
-# %% ../../nbs/02_logs/04_log.ipynb #6edecc42
-class _Place(NamedTuple):
-    "Where a record stands"
-
-    source: str  # `file:line`
-    raw: Raw
-    part: str = ""  # Path of the record inside the raw one
-
-    def reject(self, error: ConversationError) -> Reject:
-        raw = self.raw
-        path = ".".join(filter(None, (self.part, error.path)))
-        text = str(error)
-        return Reject(self.source, raw.offset, error.code, path, text, raw.excerpt, raw.lost)
-
-    def merge(self, code: str) -> Merge:
-        return Merge(self.source, self.raw.offset, code)
-
-
+# %% ../../nbs/02_logs/04_log.ipynb #494fc650
 def _file_names(files: Sequence[str | Path]) -> list[str]:
     "Names of files for `source`, with as much of the folder as makes them different"
     if len(files) == 1:
@@ -101,7 +48,8 @@ class _LogReader:
         self.max_record_bytes = max_record_bytes
         self.own_adapter = adapter is not None
         self.adapt = adapter or find_adapter(format)
-        self.joiner = _BatchJoiner()
+        self.joiner = BatchJoiner()
+        self.sessions = SessionJoiner()
         self.records = 0
 
     def read(self, path: LogPath) -> Iterator[_Item]:
@@ -109,7 +57,7 @@ class _LogReader:
         files = find_logs(path)
         for name, file in zip(_file_names(files), files):
             for raw in iter_records(file, self.max_record_bytes):
-                place = _Place(f"{name}:{raw.line}", raw)
+                place = Place(f"{name}:{raw.line}", raw)
                 try:
                     parts = self._parts(raw)
                 except ConversationError as error:
@@ -121,6 +69,11 @@ class _LogReader:
                     part_place = place._replace(part=part) if part else place
                     yield from self._catch_errors(self._convert(record, part_place), part_place)
         yield from self.joiner.reject_pending()
+        for item, place in self.sessions.read(apply_findings):
+            if isinstance(item, Conversation):
+                yield from self._catch_errors(_with_place(item, place), place)
+            else:
+                yield item
 
     def _parts(self, raw: Raw) -> list[tuple[str, JSON]]:
         "The records inside a raw one, with their paths"
@@ -128,13 +81,13 @@ class _LogReader:
             return [("", raw.value)]
         return expand(raw.value)
 
-    def _convert(self, record: JSON, place: _Place) -> Iterator[_Item]:
+    def _convert(self, record: JSON, place: Place) -> Iterator[_Item]:
         if place.raw.error:
             raise place.raw.error
         if not self.own_adapter:
             half = record
             record = self.joiner.join(half, place.source, place.raw)
-            if record is _PENDING:
+            if record is PENDING:
                 return
             if record is not half:
                 yield place.merge("joined")
@@ -149,10 +102,12 @@ class _LogReader:
         for conversation in conversations:
             yield from self._catch_errors(_with_place(conversation, place), place)
 
-    def _catch_errors(self, items: Iterator[_Item], place: _Place) -> Iterator[_Item]:
+    def _catch_errors(self, items: Iterator[_Item], place: Place) -> Iterator[_Item]:
         "The items; an exception becomes a reject or a merge"
         try:
             yield from items
+        except SessionLine as line:
+            self.sessions.add(line, place)
         except MergedRecord as error:
             yield place.merge(error.code)
         except ConversationError as error:
@@ -164,7 +119,7 @@ class _LogReader:
             yield place.reject(ConversationError(text, "adapter"))
 
 # %% ../../nbs/02_logs/04_log.ipynb #b0a3f049
-def _with_place(conversation: object, place: _Place) -> Iterator[Conversation]:
+def _with_place(conversation: object, place: Place) -> Iterator[Conversation]:
     "The conversation with its place and an id, or `ConversationError`"
     if not isinstance(conversation, Conversation):
         name = type(conversation).__name__
