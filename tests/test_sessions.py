@@ -356,3 +356,43 @@ def test_what_a_client_sends_counts_once(tmp_path):
     assert said(conversation)[1] == "u Tide?" and len(conversation.messages) == 4
     [conversation] = read(tmp_path, [sent, done(words("assistant", "09:12"))])
     assert said(conversation) == ["u Tide?", "a 09:12"]
+
+
+# Odd lines
+
+
+ODD = [None, True, 0, -1.5, "", "x", "[{", [], {}, [[]], [{}], {"x": 1}, [None], {"role": []}]
+
+
+def paths(value, path=()):
+    yield path
+    if isinstance(value, (dict, list)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths(inner, (*path, key))
+
+
+def with_value(record, path, value):
+    copy = json.loads(json.dumps(record))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [table("a"), session(), session(isSidechain=True), codex(), realtime(**SPEECH)],
+    ids=["rows", "claude code", "agent", "codex", "realtime"],
+)
+def test_odd_lines_never_crash_and_counts_add_up(tmp_path, lines):
+    whole = table("b")
+    for number, record in enumerate(lines):
+        for path in paths(record):
+            if not path:
+                continue
+            for odd in ODD:
+                changed = [*lines[:number], with_value(record, path, odd), *lines[number + 1 :]]
+                log = read(tmp_path, changed, whole)
+                merged = sum(log.report.merged.values())
+                assert len(log) + len(log.rejects) + merged == len(changed) + len(whole)

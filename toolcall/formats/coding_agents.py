@@ -46,11 +46,11 @@ def _taken_back(lines: list[dict]) -> set[int]:
 
 def _descendants(lines: list[dict], start: int, end: int) -> set[int]:
     "A line and the lines up to `end` that follow from it"
-    uuids = {lines[start].get("uuid")}
+    uuids = {str(lines[start].get("uuid"))}
     numbers = {start}
     for number in range(start + 1, end):
-        if lines[number].get("parentUuid") in uuids:
-            uuids.add(lines[number].get("uuid"))
+        if str(lines[number].get("parentUuid")) in uuids:
+            uuids.add(str(lines[number].get("uuid")))
             numbers.add(number)
     return numbers
 
@@ -76,8 +76,9 @@ def _joined_messages(lines: list[dict]) -> list[dict]:
 
 
 def _check_one_agent(lines: list[dict]) -> None:
-    uuids = {line.get("uuid") for line in lines}
-    if any(line.get("isSidechain") and line.get("parentUuid") not in uuids for line in lines[1:]):
+    uuids = {str(line.get("uuid")) for line in lines}
+    agents = [line for line in lines[1:] if line.get("isSidechain")]
+    if any(str(line.get("parentUuid")) not in uuids for line in agents):
         raise ConversationError(
             "lines of several agents that ran at once are mixed, and don't name their agent",
             "one_message",
@@ -136,11 +137,11 @@ def _read_codex(lines: list[dict]) -> Conversation:
                 message["weight"] = 0
     own = [line for line in lines if kind_of(line) == "response_item"]
     items = [item for item in map(_payload, own) if item.get("type") != "ghost_snapshot"]
-    hosted = {item.get("call_id") for item in items if item.get("type") == "local_shell_call"}
+    hosted = {str(item.get("call_id")) for item in items if item.get("type") == "local_shell_call"}
     items = [
         item
         for item in items
-        if item.get("type") != "function_call_output" or item.get("call_id") not in hosted
+        if item.get("type") != "function_call_output" or str(item.get("call_id")) not in hosted
     ]
     read_items(items, draft, "payload")
     draft.warn("prompt_left_out")
