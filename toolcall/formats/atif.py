@@ -108,6 +108,11 @@ def _is_atif(record: dict) -> bool:
     return isinstance(version, str) and version.startswith("ATIF")
 
 
+_READ = frozenset(
+    ["schema_version", "agent", "steps", "trajectory_id", "notes", "final_metrics", "extra"]
+)
+
+
 FORMATS = (
     Format(
         "atif",
@@ -115,5 +120,6 @@ FORMATS = (
         from_atif,
         "schema_version (ATIF…), agent, steps",
         starts=("schema_version",),
+        reads=_READ,
     ),
 )

@@ -20,7 +20,7 @@ from toolcall.formats.otel_attributes import (
     nest_attributes,
     read_attribute,
 )
-from .spans import branch, check_span, span_facts
+from .spans import SPAN_KEYS, branch, check_span, span_facts
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/17_openinference.ipynb #87b43b49
@@ -147,5 +147,6 @@ FORMATS = (
         from_openinference,
         "attributes with openinference.span.kind or llm.input_messages",
         starts=("attributes", "openinference", "llm"),
+        reads=SPAN_KEYS,
     ),
 )
