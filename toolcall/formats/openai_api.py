@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .guard import left_over
 from .normalise import build
 from ..text import JSON, excerpt
 
@@ -54,6 +55,11 @@ class Draft:
         "Note why the model stopped, when the log says so"
         if isinstance(reason, str):
             self.meta["finish_reason"] = reason.rpartition(".")[2]  # "FinishReason.STOP"
+
+    def note_unread(self, value: dict, known: frozenset[str], path: str) -> None:
+        "Note the keys of an object, such as a body, that no reader knows"
+        if left := left_over(value, known, path):
+            self.meta["unread"] = self.meta.get("unread", {}) | left
 
     def build(self, format: str) -> Conversation:
         "Make the conversation, or raise `ConversationError`"
@@ -123,6 +129,11 @@ def _read_scores(record: dict) -> dict[str, float]:
     }
 
 # %% ../../nbs/01_formats/03_openai_api.ipynb #f5ccf234
+_CHOICE_KEYS = frozenset(["message", "index", "finish_reason", "native_finish_reason", "text"])
+_CHOICE_KEYS |= {"logprobs", "stop_reason", "matched_stop", "token_ids", "content_filter_results"}
+_CHOICE_KEYS |= {"provider_specific_fields", "delta"}
+
+
 def read_completion(
     response: JSON,  # A chat completion, or the bare message
     draft: Draft,  # Gets the new turn
@@ -149,6 +160,7 @@ def read_completion(
         raise ConversationError(
             "a response has choices with a message in each", "missing_field", f"{path}.choices"
         )
+    draft.note_unread(choice, _CHOICE_KEYS, f"{path}.choices[]")
     if isinstance(choices, list) and len(choices) > 1:
         draft.warn("extra_choices")
     draft.finish(choice.get("finish_reason"))
