@@ -49,6 +49,7 @@ def _from_agents(record: dict) -> Conversation:
     config = branch(data, "model_config")
     tools = branch(data, "tools") or branch(config, "tools") or branch(answer, "tools")
     draft.offer(read_tools(tools, "span_data.tools"), "span_data.tools")
+    draft.force(data, config, answer)
     system = branch(data, "instructions") or branch(answer, "instructions")
     if isinstance(system, str):
         draft.add({"role": "system", "content": system}, "span_data.instructions")

@@ -86,7 +86,7 @@ WARNINGS = {
     "tool_search": "the provider's search for tools is left out; the tools are declared",
     "prefill": "the request begins the answer; both parts are one turn",
     "unfinished_turn": "a turn that was still being written; it carries no loss",
-    "forced_call": "the request forced the call; the turn carries no loss",
+    "forced_call": "the request forced a call or forbade calls; the answer carries no loss",
     "rejected_answer": "the application rejected an answer; it carries no loss",
     "several_agents": "several agents speak, and each saw only a part",
     "failed_answer": "an answer that ended with an error; it carries no loss",
