@@ -51,7 +51,7 @@ def _message_of(row: dict) -> JSON:
     if "role" not in columns and isinstance(speaker, str):
         columns["role"] = _SPEAKERS.get(speaker.lower(), speaker)
         columns["content"] = columns.get("content", columns.get("text"))
-    return {key: columns[key] for key in columns if key not in (*_ORDERS, *_TIMES, "text")}
+    return {key: columns[key] for key in columns if key not in (*_ORDERS, *_TIMES, "text", "tools")}
 
 
 def _in_order(rows: list[dict]) -> list[dict]:
