@@ -290,6 +290,18 @@ def cases() -> dict:
             },
             {"x": "é" * 1_000_000},
         ),
+        "a pattern of one property, and long texts of another": lambda: (
+            {"properties": {"y": {"pattern": r"(?=a)(a+)+b"}}},
+            {"x": ["a" * 2000 + "!"] * 5000},
+        ),
+        "a pattern of one property, and a long text of another": lambda: (
+            {"properties": {"y": {"pattern": r"^(?:(?=[ab]*c)|a)*$"}}},
+            {"x": "a" * 3_000_000},
+        ),
+        "patterns that look ahead, and many keys": lambda: (
+            {"patternProperties": {f"(?=a)(a+)+{n}b": {} for n in range(100)}},
+            {"a" * 30 + str(n): 1 for n in range(10_000)},
+        ),
         "formats of long texts": lambda: (
             {
                 "properties": {
