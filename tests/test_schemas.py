@@ -342,6 +342,7 @@ def test_no_pattern_runs_without_end(pattern):
 GIVES_UP = r"^(?=a)(a|aa)+\1c$"
 TRIED = {
     "a text": ({"properties": {"x": {"pattern": GIVES_UP}}}, {"x": "a" * 60}),
+    "a short text": ({"properties": {"x": {"pattern": GIVES_UP}}}, {"x": "a" * 24}),
     "in a list": ({"properties": {"x": {"items": {"pattern": GIVES_UP}}}}, {"x": [1, "a" * 60]}),
     "not": ({"properties": {"x": {"not": {"pattern": GIVES_UP}}}}, {"x": "a" * 60}),
     "a choice": ({"properties": {"x": {"anyOf": [{"pattern": GIVES_UP}, {}]}}}, {"x": "a" * 60}),
