@@ -2497,6 +2497,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'toolcall.schema_budget.spread': ( '00_record/schema_budget.html#spread',
                                                                            'toolcall/schema_budget.py')},
             'toolcall.schema_steps': { 'toolcall.schema_steps._named': ('00_record/schema_steps.html#_named', 'toolcall/schema_steps.py'),
+                                       'toolcall.schema_steps._texts': ('00_record/schema_steps.html#_texts', 'toolcall/schema_steps.py'),
                                        'toolcall.schema_steps._walk': ('00_record/schema_steps.html#_walk', 'toolcall/schema_steps.py'),
                                        'toolcall.schema_steps.bound': ('00_record/schema_steps.html#bound', 'toolcall/schema_steps.py'),
                                        'toolcall.schema_steps.depth_within': ( '00_record/schema_steps.html#depth_within',
