@@ -61,6 +61,10 @@ class _BatchJoiner:
             yield Reject(source, raw.offset, "missing_result", "custom_id", text, raw.excerpt)
 
 # %% ../../nbs/02_logs/04_log.ipynb #6edecc42
+LogPath = str | Path | Sequence[str | Path]
+_Item = Conversation | Reject | Merge
+
+
 class _Place(NamedTuple):
     "Where a record stands"
 
@@ -86,10 +90,6 @@ def _file_names(files: Sequence[str | Path]) -> list[str]:
     return [os.path.relpath(Path(file).absolute(), common) for file in files]
 
 # %% ../../nbs/02_logs/04_log.ipynb #9d1e8e7a
-LogPath = str | Path | Sequence[str | Path]
-_Item = Conversation | Reject | Merge
-
-
 class _LogReader:
     "Converts the records of files, and counts how many went in"
 
