@@ -1645,6 +1645,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'toolcall/generate/asking.py'),
                                           'toolcall.generate.asking.Server.hide': ( '07_generate/asking.html#server.hide',
                                                                                     'toolcall/generate/asking.py'),
+                                          'toolcall.generate.asking._certificates': ( '07_generate/asking.html#_certificates',
+                                                                                      'toolcall/generate/asking.py'),
                                           'toolcall.generate.asking._likeness': ( '07_generate/asking.html#_likeness',
                                                                                   'toolcall/generate/asking.py'),
                                           'toolcall.generate.asking._pause': ( '07_generate/asking.html#_pause',
