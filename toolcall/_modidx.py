@@ -2165,6 +2165,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'toolcall/pipeline/commands.py'),
                                             'toolcall.pipeline.commands._demo': ( '10_pipeline/commands.html#_demo',
                                                                                   'toolcall/pipeline/commands.py'),
+                                            'toolcall.pipeline.commands._difference': ( '10_pipeline/commands.html#_difference',
+                                                                                        'toolcall/pipeline/commands.py'),
                                             'toolcall.pipeline.commands._eval': ( '10_pipeline/commands.html#_eval',
                                                                                   'toolcall/pipeline/commands.py'),
                                             'toolcall.pipeline.commands._inspect': ( '10_pipeline/commands.html#_inspect',
