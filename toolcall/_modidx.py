@@ -2650,6 +2650,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                               'toolcall/train/trainer.py'),
                                         'toolcall.train.trainer.ToolTrainer._load_rng_state': ( '06_train/trainer.html#tooltrainer._load_rng_state',
                                                                                                 'toolcall/train/trainer.py'),
+                                        'toolcall.train.trainer.ToolTrainer._maybe_log_save_evaluate': ( '06_train/trainer.html#tooltrainer._maybe_log_save_evaluate',
+                                                                                                         'toolcall/train/trainer.py'),
                                         'toolcall.train.trainer.ToolTrainer._prepare_inputs': ( '06_train/trainer.html#tooltrainer._prepare_inputs',
                                                                                                 'toolcall/train/trainer.py'),
                                         'toolcall.train.trainer.ToolTrainer._run_epoch': ( '06_train/trainer.html#tooltrainer._run_epoch',
