@@ -133,11 +133,11 @@ def qwen_by_template():
     return {name: make_tokenizer(name) for name in ("qwen2_5", "qwen3")}
 
 
-def make_tiny_model(tokenizer, seed: int = 0):
+def make_tiny_model(tokenizer, **options):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -146,6 +146,7 @@ def make_tiny_model(tokenizer, seed: int = 0):
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
+            **options,
         )
     )
 

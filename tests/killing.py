@@ -22,7 +22,8 @@ if __name__ == "__main__":  # before torch is imported
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "Agg"}
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
+from conftest import make_tiny_model
+from transformers import LlamaForCausalLM, TrainerCallback
 
 from toolcall.chatml import ChatML
 from toolcall.chatml.encoding_cache import encode_cached
@@ -102,23 +103,12 @@ def prepared() -> tuple[ChatML, list[Conversation]]:
 
 
 def tiny(tokenizer) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        attention_dropout=0.1,
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(config)
+    return make_tiny_model(tokenizer, attention_dropout=0.1, tie_word_embeddings=True)
 
 
 def train(folder: Path, *callbacks: TrainerCallback, **settings) -> Run:
     chatml, conversations = prepared()
-    examples = encode_cached(chatml, conversations, folder / "encoded").examples[:8]
+    examples = encode_cached(chatml, conversations, folder / "encoded").examples
     options = dict(num_train_epochs=2, per_device_train_batch_size=2, save_steps=2, warmup_steps=1)
     quiet = dict(bf16=False, use_cpu=True, disable_tqdm=True, logging_steps=1, learning_rate=1e-2)
     args = training_arguments(folder, **options | quiet | settings)
@@ -127,8 +117,8 @@ def train(folder: Path, *callbacks: TrainerCallback, **settings) -> Run:
         for callback in callbacks:
             trainer.add_callback(callback)
 
-    model = tiny(chatml.tokenizer)
-    return finetune(model, chatml.tokenizer, examples, args=args, prepare=prepare)
+    model, sets = tiny(chatml.tokenizer), {"train": examples[:8], "validation": examples[8:]}
+    return finetune(model, chatml.tokenizer, **sets, args=args, prepare=prepare)
 
 
 def whole_run(folder: Path, *callbacks: TrainerCallback, **settings) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,16 @@ def hostile_plain_pickle(checkpoint: Path) -> None:
     write_manifest(checkpoint)
 
 
+def whole_zip_with_a_cut_pickle(checkpoint: Path) -> None:
+    file = checkpoint / "optimizer.pt"
+    with zipfile.ZipFile(file) as zip:
+        parts = {name: zip.read(name) for name in zip.namelist()}
+    with zipfile.ZipFile(file, "w") as zip:
+        for name, part in parts.items():
+            zip.writestr(name, b"\x80\x02X\x05" if name.endswith("data.pkl") else part)
+    write_manifest(checkpoint)
+
+
 def of_another_step(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint)
     shutil.copytree(checkpoint.with_name("checkpoint-6"), checkpoint)
@@ -131,6 +142,7 @@ CHECKPOINT_DAMAGE = {  # kind: what is done to the newest checkpoint, and what i
     "no manifest, no optimizer": (without_manifest_and_optimizer, "optimizer.pt is missing"),
     "weights alone": (saved_without_states, "optimizer.pt is missing"),
     "hostile optimizer": (hostile, "optimizer.pt can't be read as plain tensors"),
+    "cut pickle": (whole_zip_with_a_cut_pickle, "optimizer.pt can't be read as plain tensors"),
     "hostile pickle": (hostile_plain_pickle, "rng_state.pth can't be read as plain tensors"),
 }
 
@@ -162,7 +174,7 @@ def test_a_damaged_checkpoint_is_passed_over(kind, run, trained):
 
 
 @pytest.mark.attack("damaged checkpoint")
-@pytest.mark.parametrize("kind", CHECKPOINT_DAMAGE.keys() - {"half written"})
+@pytest.mark.parametrize("kind", [kind for kind in CHECKPOINT_DAMAGE if kind != "half written"])
 def test_damage_of_the_only_checkpoint_is_an_error(kind, run):
     damage, sentence = CHECKPOINT_DAMAGE[kind]
     damage(run / "checkpoint-8")
@@ -531,17 +543,15 @@ def test_a_damaged_encoded_set_is_said_and_made_again(damage, tmp_path):
     assert f"{path} is damaged, and is made again" in sentences
 
 
-def test_no_bit_of_an_encoded_set_changes_an_example(tmp_path):
+def test_each_changed_bit_of_an_encoded_set_is_noticed(tmp_path):
     chatml, conversations = prepared()
     encoded = encode_cached(chatml, conversations, tmp_path)
     [path] = tmp_path.iterdir()
-    noticed = 0
     for place in range(20):
         flip(path, place / 19)
         again, sentences = said(encode_cached, chatml, conversations, tmp_path)
         assert again.examples == encoded.examples
-        noticed += "is damaged, and is made again" in sentences
-    assert noticed > 10  # a zip file has bits that mean nothing
+        assert "is damaged, and is made again" in sentences
 
 
 def test_an_encoded_set_under_another_name_is_not_used(tmp_path):

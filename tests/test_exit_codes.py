@@ -122,6 +122,14 @@ def test_wrong_arguments(zygote, argv):
 
 
 @attack
+@pytest.mark.parametrize("bound", ["nan", "inf", "-inf", "2", "x"])
+def test_a_gate_that_nothing_could_fail_or_pass_is_refused(zygote, project, bound):
+    argv = ["compare", "18.json", "4.json", f"--fail-below={bound}"]
+    ended = zygote.run(*argv, cwd=str(project))
+    assert ended.code == 2 and f"'{bound}' is no number from -1 to 1" in ended.err
+
+
+@attack
 def test_a_fault_of_ours_is_no_failed_gate(zygote, project):
     fault = "import toolcall.pipeline.inspecting as m\nm.diagnose = lambda path: 1 // 0"
     ended = zygote.run("inspect", project / "log.jsonl", script=fault)
@@ -226,7 +234,11 @@ def test_nohup_is_respected(zygote, project, tmp_path):
 )
 def test_the_interpreter_ends_in_silence(project, shell, code):
     "The flush at the interpreter's exit is part of the exit code, so these are whole processes"
-    wait = "import sys, time; time.sleep(0.5 if '| true' in sys.argv.pop() else 0)\n"
+    wait = (  # until nobody reads the pipe
+        "import select, sys\n"
+        "if '| true' in sys.argv.pop():\n"
+        "    poll = select.poll(); poll.register(1, select.POLLERR); poll.poll(60_000)\n"
+    )
     main = f"{wait}from toolcall.pipeline.commands import main; raise SystemExit(main())"
     arguments, mark, rest = shell.partition(" >" if ">" in shell else " |")
     command = f'"{sys.executable}" -c "{main}" {arguments} "{shell}"{mark}{rest}'

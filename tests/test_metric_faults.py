@@ -23,6 +23,7 @@ from toolcall.evaluate.breakdowns import NO_ANSWER, confusion, error_counts
 from toolcall.evaluate.metrics import FEWER_IS_BETTER
 from toolcall.generate import Output
 from toolcall.report import Report, last_messages
+from toolcall.report.page import to_json
 from toolcall.text import dumps
 from toolcall.turn import Parsed
 
@@ -204,8 +205,10 @@ def test_fault_11_a_prompt_that_the_server_refused_is_never_right(mode, parsed, 
     assert {came for _, came in confusion(failed.scores)} == {NO_ANSWER}
     failed.save(tmp_path / "evaluation.json")
     assert load_evaluation(tmp_path / "evaluation.json").no_answer == failed.no_answer
-    report = Report(failed, failed, last_messages(turns)).to_text()
-    assert "the server refused the prompt" in report
+    report = Report(failed, failed, last_messages(turns))
+    assert "the server refused the prompt" in report.to_text()
+    assert "content_filter 3" in report.to_text()
+    assert to_json(report)["tuned"]["no_answer"] == failed.no_answer
 
 
 def test_outputs_and_turns_must_fit():

@@ -206,12 +206,16 @@ def test_numbers_and_words_that_are_not_private_stay(text):
     ],
 )
 def test_hostile_text_takes_linear_time(unit):
-    text = unit * (200_000 // len(unit))
-    start = time.process_time()
-    find_private(text)
-    assert time.process_time() - start < 3
-    redact(conversation(text[:50_000], {"card": "4111111111111111", "phone": "+14155550132"}))
-    assert time.process_time() - start < 6
+    arguments = {"card": "4111111111111111", "phone": "+14155550132"}
+    for step, size in (
+        (find_private, 25_000),
+        (lambda text: redact(conversation(text, arguments)), 8_000),
+    ):
+        times = []
+        for n in (size, 4 * size):  # four times: 4 when it grows with the text, 16 with its square
+            text = unit * (n // len(unit))
+            times.append(min(seconds(lambda: step(text)) for _ in range(2)))  # noqa: B023
+        assert times[1] < 9 * times[0] + 0.1
 
 
 # --- replacing
@@ -729,9 +733,9 @@ def test_time_grows_with_the_text(kind):
 def test_ten_thousand_values_take_seconds():
     text = " ".join(map(MANY["phones"], range(10_000)))
     raw = conversation(text, {})
-    assert seconds(lambda: redact(raw)) < 15
+    assert seconds(lambda: redact(raw)) < 60
     logs = [conversation(MANY["emails"](i) + " " + MANY["phones"](i), {}) for i in range(5000)]
-    assert seconds(lambda: [redact(c) for c in logs]) < 20
+    assert seconds(lambda: [redact(c) for c in logs]) < 60
 
 
 # --- surrogates keep the form

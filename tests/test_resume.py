@@ -48,6 +48,8 @@ def undisturbed(server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     result = server.start(folder)
     assert (result["signal"], result["error"], result["said"]) == (0, "", [])
+    made = contents(folder)
+    assert (len(made["losses"]), len(made["validation losses"])) == (8, 2)
     return folder, result["passed"], result["seconds"]
 
 
@@ -59,6 +61,7 @@ def contents(folder: Path) -> dict:
     [encoded] = (folder / "encoded").glob("*.npz")  # a kill may leave a part beside it
     return {name: (folder / name).read_bytes() for name in names} | {
         "losses": [entry["loss"] for entry in history if "loss" in entry],
+        "validation losses": [entry["eval_loss"] for entry in history if "eval_loss" in entry],
         "rates": [entry["learning_rate"] for entry in history if "loss" in entry],
         "predictions": [(line["key"], line["text"], line["ids"]) for line in lines],
         "scores": load_evaluation(folder / "evaluation.json").scores,

@@ -290,6 +290,18 @@ def cases() -> dict:
             },
             {"x": "é" * 1_000_000},
         ),
+        "a pattern of one property, and long texts of another": lambda: (
+            {"properties": {"y": {"pattern": r"(?=a)(a+)+b"}}},
+            {"x": ["a" * 2000 + "!"] * 5000},
+        ),
+        "a pattern of one property, and a long text of another": lambda: (
+            {"properties": {"y": {"pattern": r"^(?:(?=[ab]*c)|a)*$"}}},
+            {"x": "a" * 3_000_000},
+        ),
+        "patterns that look ahead, and many keys": lambda: (
+            {"patternProperties": {f"(?=a)(a+)+{n}b": {} for n in range(100)}},
+            {"a" * 30 + str(n): 1 for n in range(10_000)},
+        ),
         "formats of long texts": lambda: (
             {
                 "properties": {
@@ -353,9 +365,9 @@ CASES = cases()
 def answer(name: str) -> tuple[float, list[str]]:
     schema, arguments = CASES[name]()
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
-    start = time.perf_counter()
+    start = time.process_time()  # the work, however busy the machine is
     errors = argument_errors(ToolCall("f", arguments), tools)
-    return time.perf_counter() - start, [error[:500] for error in errors]
+    return time.process_time() - start, [error[:500] for error in errors]
 
 
 def serve() -> None:
@@ -376,7 +388,7 @@ def ask():
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
             workers.append(subprocess.Popen(command, env=environment, **pipes))
             assert ask_within(workers[-1], next(iter(CASES)), 60)
-        return ask_within(workers[-1], name, 4 * SECONDS)
+        return ask_within(workers[-1], name, 60)
 
     def ask_within(worker, name, seconds):
         worker.stdin.write(json.dumps(name) + "\n")
@@ -397,7 +409,7 @@ def ask():
 @pytest.mark.attack("pathological schema")
 def test_every_schema_is_answered_in_time(name, ask):
     answered = ask(name)
-    assert answered, "no answer, or the process died"
+    assert answered, "no answer within a minute, or the process died"
     seconds, errors = answered
     assert seconds < SECONDS and len(errors) <= 1, (seconds, errors)
 

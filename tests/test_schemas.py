@@ -339,6 +339,35 @@ def test_no_pattern_runs_without_end(pattern):
     assert len(problems(schema, {"x": "a" * 60 + "!"})) <= 1
 
 
+GIVES_UP = r"^(?=a)(a|aa)+\1c$"
+TRIED = {
+    "a text": ({"properties": {"x": {"pattern": GIVES_UP}}}, {"x": "a" * 60}),
+    "a short text": ({"properties": {"x": {"pattern": GIVES_UP}}}, {"x": "a" * 24}),
+    "in a list": ({"properties": {"x": {"items": {"pattern": GIVES_UP}}}}, {"x": [1, "a" * 60]}),
+    "not": ({"properties": {"x": {"not": {"pattern": GIVES_UP}}}}, {"x": "a" * 60}),
+    "a choice": ({"properties": {"x": {"anyOf": [{"pattern": GIVES_UP}, {}]}}}, {"x": "a" * 60}),
+    "a key": ({"propertyNames": {"pattern": GIVES_UP}}, {"a" * 60: 1}),
+    "keys of a pattern": ({"patternProperties": {GIVES_UP: False}}, {"a" * 60: 1}),
+    "a reference": (
+        {"properties": {"x": {"$ref": "#/$defs/d"}}, "$defs": {"d": {"pattern": GIVES_UP}}},
+        {"x": "a" * 60},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRIED)
+@pytest.mark.attack("pathological schema")
+def test_a_pattern_that_gives_up_is_said(name):
+    schema, arguments = TRIED[name]
+    assert problems(schema, arguments) == ["arguments take a pattern more than 10,000 tries"]
+
+
+def test_a_pattern_is_tried_on_its_own_texts_alone():
+    schema = {"properties": {"x": {"pattern": GIVES_UP}, "y": {"pattern": "^(?=a)a+$"}}}
+    assert problems(schema, {"x": "aac", "y": "aa", "z": ["a" * 60] * 1000}) == []
+    assert problems(schema, {"y": "ab"}) == ['arguments.y does not match "^(?=a)a+$"']
+
+
 def test_big_integers_are_exact():
     big = 2**70
     assert problems({"properties": {"n": {"type": "integer", "enum": [big]}}}, {"n": big}) == []

@@ -302,6 +302,10 @@ def nested(levels: int, keys: int) -> dict:
     return schema
 
 
+def many(format):
+    return {"properties": {f"x{n}": {"type": "string", "format": format} for n in range(100)}}
+
+
 LARGE = {
     "six keys, three deep": nested(3, 6),
     "six keys, four deep": nested(4, 6),
@@ -322,6 +326,8 @@ LARGE = {
         "$ref": "#/$defs/0",
         "$defs": {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(10_000)},
     },
+    "100 templates of addresses": many("uri-template"),
+    "100 mail addresses": many("email"),
     "another document": {"properties": {"x": {"$ref": "http://127.0.0.1:9/s.json"}}},
     "a file": {"$ref": "file:///etc/passwd"},
 }
@@ -336,7 +342,7 @@ def grammars(smollm):
 @pytest.mark.attack("pathological schema")
 def test_a_schema_that_compiles_for_ever_is_refused(name, grammars):
     tool = {"type": "function", "function": {"name": "large", "parameters": LARGE[name]}}
-    start = time.perf_counter()
+    start = time.process_time()  # the work, however busy the machine is
     with pytest.raises(StructuredError, match="at most|not followed|hand on the same|deeply"):
         grammars.of([TOOLS[0], tool])
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -18,6 +18,7 @@ from toolcall.pipeline.chain import evaluate_run, run
 from toolcall.pipeline.commands import main
 from toolcall.pipeline.config import load_config
 from toolcall.pipeline.data import make_data
+from toolcall.pipeline.outputs import check_paths
 from toolcall.pipeline.training import train
 
 COMMANDS = ("run", "data", "train", "eval")
@@ -136,6 +137,7 @@ CASES = {
     "a folder": lambda p: ["train_data_path=model"],
     "a device": lambda p: ["train_data_path=/dev/null"],
     "standard output": lambda p: ["train_data_path=/dev/stdout"],
+    "a folder that nobody can make": lambda p: ["output_dir=/proc/toolcall"],
     "below a file": lambda p: ["output_dir=log.jsonl"],
     "further below a file": lambda p: ["output_dir=log.jsonl/a/b"],
     "above the output_dir": lambda p: [
@@ -171,6 +173,25 @@ def test_functions_refuse_too(project, function):
     with pytest.raises(ConfigError, match="would write over it"):
         function(config)
     assert tree(project) == before
+
+
+@pytest.mark.attack("inputs as targets")
+def test_each_file_of_a_run_is_a_target(zygote, small_model, tmp_path):
+    "A log under the name of any file that a run has written is refused"
+    file = make_project(tmp_path, small_model)
+    assert zygote.run("run", file).code == 0
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert len(written) > 30
+    for path in written:
+        with pytest.raises(ConfigError, match="would write over it"):
+            check_paths(load_config(file, [f"log_path={path}"]))
+
+
+def test_a_refused_log_leaves_no_folder(project, capsys):
+    (project / "bad.jsonl").write_text('{"a": 1}\n')
+    before = tree(project)
+    assert main(["data", "config.yaml", "log_path=bad.jsonl", "output_dir=new/deep/run"]) == 2
+    assert tree(project) == before and "records rejected" in capsys.readouterr().err
 
 
 @pytest.mark.attack("inputs as targets")

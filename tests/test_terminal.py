@@ -6,6 +6,7 @@ import shutil
 import warnings
 
 import pytest
+from zygote import make_project
 
 from toolcall.pipeline.commands import main
 
@@ -87,6 +88,24 @@ def test_commands_on_a_hostile_log(log, tmp_path, capsys):
     nothing_acts(capsys)
     assert main(["data", str(config), *paths, "logs.strict=true"]) == 2
     nothing_acts(capsys)
+
+
+@terminal
+def test_a_whole_run_in_a_hostile_folder(zygote, small_model, tmp_path):
+    folder = tmp_path / "".join(EVIL.values()).replace("\0", "").replace("\r", "")
+    model = shutil.copytree(small_model, folder / "model")
+    config = make_project(folder, model, evaluation={"watch_turns": 2, "max_turns": 4})
+
+    def nothing_acts_in(*argv: object, code: int = 0) -> str:
+        ended = zygote.run(*argv)
+        shown = re.sub("\r|\x1b\\[A", "", ended.out + ended.err)  # of progress bars
+        assert ended.code == code and not ACTS.search(shown), argv
+        return shown
+
+    for argv in (["run", config], ["eval", config], ["train", "--dry-run", config]):
+        nothing_acts_in(*argv)
+    (folder / "run" / "model.safetensors").write_bytes(b"")
+    assert "is damaged" in nothing_acts_in("eval", config, code=2)
 
 
 @terminal

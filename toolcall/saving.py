@@ -34,9 +34,9 @@ def save_conversations(
             line = dumps(conversation.to_dict())
             digest.update(f"{line}\n".encode())
             yield line
+        beside.unlink(missing_ok=True)  # of an earlier file, which is whole until here
 
     beside = _digest_file(path)
-    beside.unlink(missing_ok=True)  # of an earlier file of this name
     write_atomic(path, lines())
     write_atomic(beside, f"{digest.hexdigest()}  {Path(path).name}\n")
 

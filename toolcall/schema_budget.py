@@ -11,6 +11,7 @@ __all__ = []
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 
 from .errors import ToolcallError
@@ -69,6 +70,7 @@ class Part:
     named: dict[str, int] = field(default_factory=dict)  # Parts for the child under a key
     every: list[int] = field(default_factory=list)  # Parts for each child
     keys: list[int] = field(default_factory=list)  # Parts for each key
+    patterns: list[str] = field(default_factory=list)  # That are tried again and again
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Budget:
     parts: list[Part]
     root: int  # Number of the part of the whole schema
     patterns: list[str]
-    is_tree: bool  # Whether no part is reached twice
+    is_tree: bool  # Whether no part is reached twice, and no pattern is tried again and again
     characters: int  # Of the schema's text
 
     def __post_init__(self):
@@ -175,6 +177,7 @@ class _Reader:
                 part.weight += 1 + size // 5
                 if self.backtracks:
                     part.weight += MAX_BACKTRACKS * (1 + size // 20)
+                    part.patterns.append(pattern)
                 self.patterns.append(pattern)
 
 # %% ../nbs/00_record/04_schema_budget.ipynb #bb394221
@@ -182,29 +185,19 @@ def _order(parts: list[Part]) -> list[int]:
     "Numbers of the parts, each before those that it hands the same value on to"
     if not any(part.same for part in parts):
         return list(range(len(parts)))
+    sorter = TopologicalSorter({number: part.same for number, part in enumerate(parts)})
+    try:
+        inner_first = list(sorter.static_order())
+    except CycleError:
+        raise ToolcallError(
+            "a reference leads back to itself and checks the same value again"
+        ) from None
     lengths: dict[int, int] = {}  # of the longest chain from a part
-    done: list[int] = []
-
-    def visit(number: int, above: frozenset[int]) -> int:
-        if number in above:
-            raise ToolcallError("a reference leads back to itself and checks the same value again")
-        if number not in lengths:
-            if len(above) > MAX_CHAIN:
-                raise ToolcallError(
-                    f"more than {MAX_CHAIN} schemas hand on the same value to one another"
-                )
-            inner = [visit(each, above | {number}) for each in parts[number].same]
-            lengths[number] = 1 + max(inner, default=0)
-            done.append(number)
-        if lengths[number] + len(above) > MAX_CHAIN:
-            raise ToolcallError(
-                f"more than {MAX_CHAIN} schemas hand on the same value to one another"
-            )
-        return lengths[number]
-
-    for number in range(len(parts)):
-        visit(number, frozenset())
-    return done[::-1]
+    for number in inner_first:
+        lengths[number] = 1 + max((lengths[inner] for inner in parts[number].same), default=0)
+    if max(lengths.values()) > MAX_CHAIN:
+        raise ToolcallError(f"more than {MAX_CHAIN} schemas hand on the same value to one another")
+    return inner_first[::-1]
 
 # %% ../nbs/00_record/04_schema_budget.ipynb #21862f84
 def spread(parts: list[Part], start: dict[int, int], repeats: int) -> dict[int, int]:
@@ -240,7 +233,7 @@ def read_budget(
         part.every = [place[number] for number in part.every]
         part.keys = [place[number] for number in part.keys]
         part.named = {name: place[number] for name, number in part.named.items()}
-        reader.is_tree &= not part.repeats
+        reader.is_tree &= not (part.repeats or part.patterns)
     compiled = sum(
         sum(spread(parts, {number: 1}, 2).values())
         for number, part in enumerate(parts)

@@ -8,6 +8,9 @@ The parts of a schema and a value go in; an upper bound of the steps of the chec
 __all__ = []
 
 # %% ../nbs/00_record/04_schema_steps.ipynb #b36b9fdc
+from collections.abc import Iterable
+from itertools import product
+
 from .errors import ToolcallError
 from .schema_budget import Budget, Part, spread
 from .text import JSON
@@ -57,9 +60,10 @@ def depth_within(
         return False
 
 # %% ../nbs/00_record/04_schema_steps.ipynb #7fd5b0be
-def _walk(budget: Budget, root: JSON) -> tuple[int, int] | None:
+def _walk(budget: Budget, root: JSON) -> tuple[int, int, set[tuple[str, str]]] | None:
     "Count how often each part is applied to each item; nothing when that takes too long"
     steps = errors = seen = 0
+    tried: set[tuple[str, str]] = set()
     pending: list[tuple[JSON, dict[int, int]]] = [(root, {budget.root: 1})]
     while pending and steps <= MAX_STEPS:
         value, start = pending.pop()
@@ -76,6 +80,8 @@ def _walk(budget: Budget, root: JSON) -> tuple[int, int] | None:
                 size = measure(value)[1]
                 seen += size // 16
                 steps += count * part.weight * size
+            if part.patterns and steps <= MAX_STEPS:
+                tried.update(product(part.patterns, _texts(value)))
             for inner in part.every if width else ():
                 every[inner] = every.get(inner, 0) + count
             for inner in part.keys if width else ():
@@ -87,7 +93,14 @@ def _walk(budget: Budget, root: JSON) -> tuple[int, int] | None:
         elif isinstance(value, dict):
             pending += [(key, keys) for key in value if keys]
             pending += _named(budget.parts, times, every, value)
-    return steps, errors
+    return steps, errors, tried
+
+
+def _texts(value: JSON) -> Iterable[str]:
+    "What a pattern may be matched with: a text, or the keys of an object"
+    if isinstance(value, str):
+        return [value]
+    return value if isinstance(value, dict) else ()
 
 
 def _named(
@@ -109,16 +122,17 @@ def _named(
 def bound(
     budget: Budget,  # Of a schema
     value: JSON,  # What is checked against it
-) -> tuple[int, int]:  # Most steps of the verdict, and of the list of errors
+) -> tuple[int, int, set[tuple[str, str]]]:  # Steps, the same to list errors, tried patterns
     "Bound the work of checking a value, or raise `ToolcallError` when it is over the limit"
     items, size, depth = measure(value)
     steps = (budget.steps + len(budget.parts)) * items + budget.weight * size * depth
     errors = budget.errors * items
+    tried: set[tuple[str, str]] = set()  # patterns and texts
     texts = size + budget.characters  # a message quotes the value and the schema
     if not budget.is_tree or steps * depth + errors * texts > MAX_LISTING:
         walked = _walk(budget, value)
         if walked or not budget.is_tree:
-            steps, errors = walked or (MAX_STEPS + 1, 0)
+            steps, errors, tried = walked or (MAX_STEPS + 1, 0, tried)
     if steps > MAX_STEPS:
         raise ToolcallError(f"arguments take more than {MAX_STEPS:,} steps to be checked")
-    return steps, steps * depth + errors * texts
+    return steps, steps * depth + errors * texts, tried

@@ -10,8 +10,8 @@ __all__ = ['argument_errors', 'infer_tools']
 # %% ../nbs/00_record/04_schemas.ipynb #e8e24d3a
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from urllib.parse import quote
 
@@ -104,7 +104,7 @@ class _Checker:
     problem: str = ""
     validator: jsonschema_rs.Validator | None = None
     budget: Budget | None = None
-    backtracking: tuple[jsonschema_rs.Validator, ...] = ()  # One a pattern that is not linear
+    backtracking: Mapping[str, jsonschema_rs.Validator] = field(default_factory=dict)  # By pattern
 
 
 @lru_cache(maxsize=4096)
@@ -136,11 +136,13 @@ def _compile(draft: str, schema: dict, budget: Budget) -> _Checker:
     except jsonschema_rs.ValidationError:
         if not budget.patterns:
             raise
-    patterns = [{"pattern": pattern} for pattern in dict.fromkeys(budget.patterns)]
     return _Checker(
         validator=make(schema, pattern_options=_BACKTRACKING),
         budget=read_budget(schema, characters=budget.characters, backtracks=True),
-        backtracking=tuple(make(each, pattern_options=_BACKTRACKING) for each in patterns),
+        backtracking={
+            pattern: make({"pattern": pattern}, pattern_options=_BACKTRACKING)
+            for pattern in budget.patterns
+        },
     )
 
 # %% ../nbs/00_record/04_schemas.ipynb #9934f9f8
@@ -162,9 +164,8 @@ def argument_errors(
     if checker.validator is None or checker.budget is None:
         return [f"schema of {call.name} can't be used: {checker.problem}"]
     try:
-        _, listing = bound(checker.budget, call.arguments)
-        if checker.backtracking:
-            _refuse_backtracking(checker, call.arguments)
+        _, listing, tried = bound(checker.budget, call.arguments)
+        _refuse_backtracking(checker, tried)
         if checker.validator.is_valid(call.arguments):
             return []
         if listing > MAX_LISTING:
@@ -176,20 +177,12 @@ def argument_errors(
         return [f"arguments can't be checked: {error}"]
 
 
-def _refuse_backtracking(checker: _Checker, arguments: dict) -> None:
+def _refuse_backtracking(checker: _Checker, tried: Iterable[tuple[str, str]]) -> None:
     "Raise `ToolcallError` when a pattern gives up on a text of the arguments"
-    pending: list[JSON] = [arguments]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, (dict, list)):
-            pending += [*value, *value.values()] if isinstance(value, dict) else value
-        elif isinstance(value, str):
-            for validator in checker.backtracking:
-                for error in validator.iter_errors(value):
-                    if not isinstance(error.kind, ValidationErrorKind.Pattern):
-                        raise ToolcallError(
-                            f"arguments take a pattern more than {MAX_BACKTRACKS:,} tries"
-                        )
+    for pattern, text in tried:
+        for error in checker.backtracking[pattern].iter_errors(text):
+            if not isinstance(error.kind, ValidationErrorKind.Pattern):
+                raise ToolcallError(f"arguments take a pattern more than {MAX_BACKTRACKS:,} tries")
 
 # %% ../nbs/00_record/04_schemas.ipynb #f99065da
 _MAX_INFERRED_DEPTH = 50  # of arguments; the schema is nested twice as deep

@@ -44,11 +44,14 @@ def _check_kind(target: Place) -> None:
     if "\0" in str(path):
         raise ConfigError(f"{target.name} holds a null character, which no path can: {path}")
     if _STREAM.match(os.path.abspath(path)):
-        raise ConfigError(f"{target.name} is {path}, a stream of this process; name a file")
+        raise ConfigError(
+            f"{target.name} would write {path}, and a stream or /proc keeps no file; "
+            "name another path"
+        )
     for parent in path.parents:
         if os.path.lexists(parent):
             if not parent.is_dir():
-                raise ConfigError(f"{target.name} is {path}, but {parent} is no folder")
+                raise ConfigError(f"{target.name} would write {path}, but {parent} is no folder")
             break
     try:
         kind = _status(path).st_mode
@@ -56,7 +59,7 @@ def _check_kind(target: Place) -> None:
         return  # it doesn't exist; what else is wrong shows when it is written
     if not stat.S_ISREG(kind):
         what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
-        raise ConfigError(f"{target.name} is {path}, which is {what}; name a file")
+        raise ConfigError(f"{target.name} would write {path}, which is {what}; name a file")
 
 # %% ../nbs/00_record/11_targets.ipynb #56f78f31
 def _identity(path: str | Path) -> tuple[int, int] | None:

@@ -9,11 +9,8 @@ __all__ = ['encode_cached']
 
 # %% ../../nbs/04_chatml/13_encoding_cache.ipynb #a4e74954
 import hashlib
-import tokenize
 import warnings
-import zipfile
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import date
 from functools import cache
@@ -88,13 +85,9 @@ def _cache_key(chatml: "ChatML", conversations: Sequence[Conversation], options:
 _IDS = ("prompt_ids", "completion_ids")
 
 
-def _digest(path: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def _digest(path: Path, arrays: bytes) -> bytes:
     "Hash a file's arrays and its name, which is the key of the set"
-    digest = hashlib.sha256(path.stem.encode())
-    for name in ("facts", *_IDS, *(f"{name}_lengths" for name in _IDS)):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-    return np.frombuffer(digest.digest(), dtype=np.uint8)
+    return hashlib.sha256(path.stem.encode() + arrays).digest()
 
 
 def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -> None:
@@ -121,47 +114,33 @@ def _save(path: Path, encoded: Encoded, conversations: Sequence[Conversation]) -
         lengths = [len(getattr(example, name)) for example in encoded.examples]
         arrays[f"{name}_lengths"] = np.array(lengths, dtype=np.int32)
     file = BytesIO()
-    np.savez_compressed(file, **arrays, digest=_digest(path, arrays))
-    write_atomic(path, file.getvalue())
+    np.savez_compressed(file, **arrays)
+    content = file.getvalue()
+    write_atomic(path, content + _digest(path, content))
 
 # %% ../../nbs/04_chatml/13_encoding_cache.ipynb #87600e3f
-# what NumPy, zip, zlib and JSON raise on a damaged file
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    EOFError,
-    NotImplementedError,
-    OverflowError,
-    RecursionError,
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    SyntaxError,
-)
-
-
 def _load(path: Path, conversations: Sequence[Conversation]) -> Encoded | None:
     "Load an encoded set; warn and return None when the file isn't what was saved"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            saved = dict(file)
-            if saved["digest"].tobytes() != _digest(path, saved).tobytes():
-                raise ValueError("it differs from its digest")
-            facts = loads(saved["facts"].tobytes().decode("utf-8", "surrogatepass"))
-            prompts, completions = (
-                np.split(saved[name], np.cumsum(saved[f"{name}_lengths"])[:-1]) for name in _IDS
-            )
-        examples = [
-            _load_example(row, prompt.tolist(), completion.tolist(), conversations)
-            for row, prompt, completion in zip(facts["examples"], prompts, completions)
-        ]
-        return Encoded(examples, [TurnReject(**reject) for reject in facts["rejects"]])
-    except _DAMAGE as error:
-        warnings.warn(f"{path} is damaged, and is made again: {error}", stacklevel=3)
+        content = path.read_bytes()
+        size = len(content) - hashlib.sha256().digest_size
+        content, digest = content[:size], content[size:]
+        fault = "" if digest == _digest(path, content) else "it differs from its digest"
+    except OSError as error:
+        fault = str(error)
+    if fault:
+        warnings.warn(f"{path} is damaged, and is made again: {fault}", stacklevel=3)
         return None
+    with np.load(BytesIO(content), allow_pickle=False) as saved:
+        facts = loads(saved["facts"].tobytes().decode("utf-8", "surrogatepass"))
+        prompts, completions = (
+            np.split(saved[name], np.cumsum(saved[f"{name}_lengths"])[:-1]) for name in _IDS
+        )
+    examples = [
+        _load_example(row, prompt.tolist(), completion.tolist(), conversations)
+        for row, prompt, completion in zip(facts["examples"], prompts, completions)
+    ]
+    return Encoded(examples, [TurnReject(**reject) for reject in facts["rejects"]])
 
 
 def _load_example(

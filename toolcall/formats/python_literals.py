@@ -40,10 +40,10 @@ def _is_json(value: JSON) -> bool:
 def _check_keys(tree: ast.AST) -> None:
     "Raise `ValueError` when a key stands twice, of which Python takes the last"
     for node in ast.walk(tree):
-        keys = [ast.dump(key) for key in node.keys if key] if isinstance(node, ast.Dict) else []
-        [(key, n)] = Counter(keys).most_common(1) or [("", 0)]
-        if n > 1:
-            raise ValueError(f"key {key.removeprefix('Constant(value=').rstrip(')')} twice")
+        keys = node.keys if isinstance(node, ast.Dict) else []
+        counts = Counter(key.value for key in keys if isinstance(key, ast.Constant))
+        if len(counts) < counts.total():
+            raise ValueError(f"key {counts.most_common(1)[0][0]!r} twice")
 
 
 def _token_kinds(text: str) -> list[int]:

@@ -32,11 +32,11 @@ class Failure:
     pause: float | None = None  # Seconds that the server asks to wait
     text: str = ""  # What the model had written
 
-    def to_output(self, batch_size: int = 1, seconds: float = 0.0) -> Output:
+    def to_output(self, batch_size: int = 1) -> Output:
         "Write the failure as the output of its prompt"
         parsed = Parsed("no_answer", text=self.text, reason=f"{self.code}: {self.words}")
         return Output(
-            self.text, True, 0, 0, seconds, batch_size=batch_size, parsed=parsed, error=self.code
+            self.text, True, 0, 0, 0.0, batch_size=batch_size, parsed=parsed, error=self.code
         )
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ _BUSY = (408, 409, 425, 429)
 
 
 def read_error(
-    status: int,  # Of the HTTP answer
+    status: int,  # Of the HTTP answer, 300 or more
     body: bytes,  # Its content
     headers: Mapping[str, str],  # Its headers, names in lower case
 ) -> Failure:  # What the error means
@@ -110,9 +110,7 @@ def read_error(
         return Failure("busy", f"failed_{status}", words, _asked_pause(headers))
     if status == 500:
         return Failure("error", "failed_500", words, _asked_pause(headers))
-    if status == 413:
-        return Failure("prompt", "refused_413", words)
-    return Failure("refused" if status >= 400 else "broken", f"refused_{status}", words)
+    return Failure("prompt" if status == 413 else "refused", f"refused_{status}", words)
 
 # %% ../../nbs/07_generate/04_answers.ipynb #ea0c57c8
 def _text_of(content: JSON) -> str:

@@ -8,13 +8,13 @@ A request goes to a server, and an `Output` or a `Failure` comes back. A busy se
 __all__ = []
 
 # %% ../../nbs/07_generate/04_asking.ipynb #0b7d36a9
-import itertools
-import json
 import math
+import os
 import random
 import re
 import time
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ..errors import GenerateError
@@ -23,8 +23,22 @@ from ..text import excerpt
 from ..turn import Output
 
 if TYPE_CHECKING:
+    import ssl
+
     import anyio
     import httpx2
+
+# %% ../../nbs/07_generate/04_asking.ipynb #63ac2ed1
+@cache
+def _certificates() -> "ssl.SSLContext":
+    import httpx2
+
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        place = excerpt(os.environ.get("SSL_CERT_FILE", ""))
+        text = f"the certificates can't be read, SSL_CERT_FILE is {place}: {error}"
+        raise GenerateError(text) from None
 
 # %% ../../nbs/07_generate/04_asking.ipynb #af049339
 _SHORTEST_SECRET = 8  # a shorter key, such as `none`, is a word that a model may write
@@ -56,13 +70,14 @@ class Server:
             raise GenerateError(
                 f"base_url is such as http://localhost:8000/v1, not {excerpt(shown)}"
             )
+        if not isinstance(self.api_key, str):
+            raise GenerateError(f"api_key is text, not {type(self.api_key).__name__}")
         if not (self.api_key.isascii() and self.api_key.isprintable()):
             raise GenerateError("api_key holds a character that no HTTP header may hold")
         if not isinstance(self.timeout, int | float) or not self.timeout > 0:
             raise GenerateError(f"timeout is a number of seconds above 0, not {self.timeout}")
         self.url = url.copy_with(path=url.path.rstrip("/") + "/chat/completions")
         self.shown = shown
-        self.tls = httpx2.create_ssl_context()
 
     def client(
         self,
@@ -75,8 +90,9 @@ class Server:
         if key := self.api_key.strip():
             headers["Authorization"] = f"Bearer {key}"
         limits = httpx2.Limits(max_connections=connections)
+        tls = _certificates()
         try:
-            return httpx2.AsyncClient(headers=headers, timeout=None, limits=limits, verify=self.tls)
+            return httpx2.AsyncClient(headers=headers, timeout=None, limits=limits, verify=tls)
         except (ValueError, ImportError, httpx2.InvalidURL) as error:
             raise GenerateError(f"the proxy of the environment can't be used: {error}") from None
 
@@ -116,7 +132,7 @@ async def _send(
     if 200 <= response.status_code < 300:
         seconds = time.perf_counter() - started
         return read_answer(response.status_code, text, seconds, concurrency)
-    headers = {key.lower(): value for key, value in response.headers.items()}
+    headers = dict(response.headers)
     headers["location"] = server.hide(headers.get("location", "").encode()).decode()
     return read_error(response.status_code, text, headers)
 
@@ -159,7 +175,9 @@ async def ask_until_deadline(
     deadline = time.monotonic() + server.timeout
     retries = math.inf if server.retries is None else server.retries
     failure: Failure | None = None
-    for tries in itertools.count(1):
+    tries = 0
+    while True:
+        tries += 1
         result: Output | Failure | None = None
         with anyio.move_on_after(deadline - time.monotonic()):
             result = await _send(server, client, content, concurrency)
@@ -180,7 +198,6 @@ async def ask_until_deadline(
             await stop.wait()
         if stop.is_set():
             return None
-    return failure
 
 # %% ../../nbs/07_generate/04_asking.ipynb #a6259280
 _ID = re.compile(r"[0-9a-f-]{8,}|\d+")  # differs from one request to the next

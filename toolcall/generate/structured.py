@@ -132,8 +132,11 @@ def _takes_any_order(schema: dict) -> bool:
 _MAX_CATALOGUE = 500_000  # characters of all tools
 _MAX_CHARACTERS = 30_000  # of one tool
 _MAX_SUBSCHEMAS = 200
-_MAX_REPEATS = 3_000  # lengths of texts and sizes of patterns, together
-_LENGTHS = re.compile(r'"m(?:ax|in)Length": ?(\d+)')
+_MAX_REPEATS = 3_000  # lengths of texts and sizes of patterns and formats, together
+_LENGTHS = re.compile(r'"m(?:ax|in)Length": (\d+)')
+_FORMATS = re.compile(r'"format": "([a-z-]+)"')
+# of the patterns that xgrammar writes for formats; those of others are small
+_FORMAT_SIZES = {"uri-template": 200, "uri-reference": 60, "uri": 60, "email": 60, "hostname": 30}
 
 
 def check_grammar_size(
@@ -145,6 +148,7 @@ def check_grammar_size(
     subschemas = len(budget.parts) if budget else 0
     lengths = [int(length[:9]) for length in _LENGTHS.findall(text)]
     repeats = sum(lengths) + sum(map(pattern_size, budget.patterns if budget else ()))
+    repeats += sum(_FORMAT_SIZES.get(name, 0) for name in _FORMATS.findall(text))
     for size, limit, noun in (
         (len(text), _MAX_CHARACTERS, "characters"),
         (subschemas, _MAX_SUBSCHEMAS, "subschemas"),

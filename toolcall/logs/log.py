@@ -29,6 +29,10 @@ from .reports import Log, Merge, Reject, count_log
 from ..text import JSON, excerpt
 
 # %% ../../nbs/02_logs/04_log.ipynb #494fc650
+LogPath = str | Path | Sequence[str | Path]
+_Item = Conversation | Reject | Merge
+
+
 def _file_names(files: Sequence[str | Path]) -> list[str]:
     "Names of files for `source`, with as much of the folder as makes them different"
     if len(files) == 1:
@@ -37,10 +41,6 @@ def _file_names(files: Sequence[str | Path]) -> list[str]:
     return [os.path.relpath(Path(file).absolute(), common) for file in files]
 
 # %% ../../nbs/02_logs/04_log.ipynb #9d1e8e7a
-LogPath = str | Path | Sequence[str | Path]
-_Item = Conversation | Reject | Merge
-
-
 class _LogReader:
     "Converts the records of files, and counts how many went in"
 

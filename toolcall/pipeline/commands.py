@@ -11,6 +11,7 @@ __all__ = ['main']
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,14 @@ def _eval(options: argparse.Namespace) -> int:
     return 0
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #14ba1404
+def _difference(text: str) -> float:
+    "A number between -1 and 1; nothing is below `nan`, so each comparison would pass"
+    with suppress(ValueError):
+        if -1 <= (number := float(text)) <= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from -1 to 1")
+
+
 @_command(
     "compare",
     "compare the tuned models of two runs",
@@ -175,7 +184,7 @@ def _eval(options: argparse.Namespace) -> int:
     _argument("second", help="another, of the same held-out turns"),
     _argument(
         "--fail-below",
-        type=float,
+        type=_difference,
         metavar="DIFFERENCE",
         help="exit with 1 when the lower end of the interval of the second's exact match "
         "less the first's is below this, such as -0.02",

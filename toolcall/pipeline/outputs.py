@@ -50,27 +50,12 @@ def _inputs(config: Config, config_file: str | Path | None) -> Iterator[Place]:
 # %% ../../nbs/10_pipeline/02_outputs.ipynb #a67901c8
 _WRITTEN = (  # below `output_dir`
     *(f"data/{name}.jsonl" for name in ("train", "validation", "test", "rejects")),
-    *(
-        "data/*.sha256",
-        "data/README.md",
-        "encoded/*",
-        "predictions/*",
-        "evaluations/*",
-        "checkpoint-*/*",
-    ),
-    *("adapter/*", "config.json", "generation_config.json", "*.safetensors", "*.bin", "*.pt"),
+    *("data/*.sha256", "data/README.md", "encoded/*", "predictions/*", "evaluations/*"),
+    *("checkpoint-*/*", "adapter/*", "*.part/*", "manifest.json", ".lock"),
+    *("config.json", "generation_config.json", "*.safetensors", "*.bin"),
     *("*.index.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*"),
-    *("merges.txt", "chat_template*", "additional_chat_templates/*", "trainer_state.json"),
-    *(
-        "run.json",
-        "history.json",
-        "*.sha256",
-        "loss.svg",
-        "report.*",
-        "manifest.json",
-        "*.part/*",
-        ".lock",
-    ),
+    *("merges.txt", "chat_template*", "additional_chat_templates/*"),
+    *("run.json", "history.json", "loss.svg", "report.*"),
 )
 
 
@@ -128,7 +113,7 @@ def check_paths(
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     "Hold an output folder, or raise `ConfigError` naming the process that does"
-    is_new = not folder.exists()
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     file = folder.resolve() / ".lock"
     lock = FileLock(file, timeout=0, is_singleton=True)
@@ -144,9 +129,11 @@ def _lock(folder: Path) -> Iterator[None]:
             file.write_text(f"{os.getpid()}\n")
         yield
     finally:
-        if is_new and lock.lock_counter == 1 and [*folder.iterdir()] == [folder / ".lock"]:
+        if new and lock.lock_counter == 1 and [*folder.iterdir()] == [folder / ".lock"]:
             file.unlink()  # a run that wrote nothing leaves nothing
-            folder.rmdir()
+            with suppress(OSError):  # another run may use a folder above
+                for path in new:
+                    path.rmdir()
         lock.release()
 
 

@@ -73,7 +73,7 @@ def _trainer_options(config: Config) -> dict[str, Any]:
             "task_type": "CAUSAL_LM",
             "target_modules": "all-linear",
         } | config.lora
-        options["lora"] = LoraConfig(**fields | config.lora)
+        options["lora"] = LoraConfig(**fields)
     return options
 
 

@@ -237,6 +237,7 @@ def _evaluation_json(evaluation: Evaluation) -> dict:
         "errors": error_counts(evaluation.scores),
         "latency": evaluation.latency,
         "cut": evaluation.cut,
+        "no_answer": evaluation.no_answer,
         "turns": [_turn_json(score) for score in evaluation.scores],
     }
 

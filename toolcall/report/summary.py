@@ -57,12 +57,18 @@ def _weakest_tool(scores: Sequence[TurnScore]) -> str:
 def metric_rows(
     base: Evaluation,  # Before
     tuned: Evaluation,  # After
-) -> Rows:  # Metric, base, tuned, definition; the never-call baseline last
+) -> Rows:  # Metric, base, tuned, definition; failed prompts and the never-call baseline last
     "Set the metrics side by side"
     rows = [
         (name, str(base.metrics[name]), str(tuned.metrics[name]), definition)
         for name, definition in DEFINITIONS.items()
     ]
+    if base.no_answer or tuned.no_answer:
+        codes = [
+            ", ".join(f"{code} {number}" for code, number in evaluation.no_answer.items()) or "–"
+            for evaluation in (base, tuned)
+        ]
+        rows.append(("no answer", codes[0], codes[1], "failed prompts, by code"))
     meaning = "exact_match of a model that never calls a tool"
     never_call = ("never-call baseline", str(base.never_call), str(tuned.never_call), meaning)
     return [*rows, never_call]

@@ -10,7 +10,9 @@ __all__ = ['last_checkpoint']
 # %% ../../nbs/06_train/01_checkpoints.ipynb #5675f956
 import json
 import pickle
+import re
 import shutil
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -67,6 +69,7 @@ _UNREADABLE = (
     ImportError,
     MemoryError,
     pickle.UnpicklingError,
+    struct.error,
     SafetensorError,
 )
 
@@ -79,26 +82,26 @@ def _unreadable(checkpoint: Path) -> list[str]:
             with safe_globals():
                 torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except _UNREADABLE as error:
-            faults.append(f"{path.name} can't be read as plain tensors ({_first_line(error)})")
+            faults.append(f"{path.name} can't be read as plain tensors ({_first_sentence(error)})")
     for path in sorted(checkpoint.rglob("*.safetensors")):
         try:
             with safe_open(path, "pt"):
                 pass
         except _UNREADABLE as error:
-            faults.append(f"{path.name} can't be read ({_first_line(error)})")
+            faults.append(f"{path.name} can't be read ({_first_sentence(error)})")
     for index in checkpoint.glob("*.index.json"):
         try:
             shards = set(loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except _UNREADABLE as error:
-            faults.append(f"{index.name} can't be read ({_first_line(error)})")
+            faults.append(f"{index.name} can't be read ({_first_sentence(error)})")
         else:
             lacking = sorted(name for name in shards if not (checkpoint / name).is_file())
             faults += [f"{name} is missing" for name in lacking]
     return faults
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+def _first_sentence(error: BaseException) -> str:
+    return re.split(r"\b\. |\n", str(error).strip() or type(error).__name__)[0][:120]
 
 # %% ../../nbs/06_train/01_checkpoints.ipynb #fce13511
 _INTERRUPTED = "its saving was interrupted"
@@ -109,7 +112,7 @@ def _recorded_step(checkpoint: Path) -> int | None:
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
         return int(state["global_step"])
-    except (*_UNREADABLE, RecursionError):
+    except _UNREADABLE:
         return None
 
 
@@ -189,8 +192,8 @@ def reading_checkpoint(
         raise
     except _UNREADABLE as error:
         raise TrainError(
-            f"{checkpoint} does not fit this run: {_first_line(error)}; put back the files that "
-            "it was saved with, or delete it"
+            f"{checkpoint} does not fit this run: {_first_sentence(error)}; put back the files "
+            "that it was saved with, or delete it"
         ) from error
 
 # %% ../../nbs/06_train/01_checkpoints.ipynb #62a4028d

@@ -16,6 +16,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import TrainError
 from ..manifest import write_manifest
@@ -222,6 +223,19 @@ class ToolTrainer(Trainer):
         if self.args.should_save:
             write_manifest(folder)
             delete_old_checkpoints(folder, limit, self.state.best_model_checkpoint)
+
+    def _maybe_log_save_evaluate(self, *args, **options):
+        "Save after the evaluation that ends the epoch, and not before it"
+        waits = (
+            self.control.should_save
+            and not self.control.should_evaluate
+            and self.args.eval_strategy == IntervalStrategy.EPOCH
+            and self.args.eval_delay <= self.state.epoch
+            and (self.state.epoch.is_integer() or self.control.should_training_stop)
+        )
+        self.control.should_save &= not waits
+        super()._maybe_log_save_evaluate(*args, **options)
+        self.control.should_save |= waits
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         with reading_checkpoint(resume_from_checkpoint):
