@@ -142,6 +142,79 @@ def products(tool: dict, user: dict, calls: list, results: list, answer: dict) -
             },
             [user, called],
         ),
+        # Gemini CLI 0.20, packages/core/src/services/chatRecordingService.ts: ConversationRecord
+        "gemini_cli": (
+            "gemini_cli",
+            {
+                "sessionId": "s1",
+                "projectHash": "0",
+                "startTime": "2026-01-01T10:00:00Z",
+                "messages": [
+                    {"id": "1", "type": "user", "content": [{"text": user["content"]}]},
+                    {
+                        "id": "2",
+                        "type": "gemini",
+                        "content": "",
+                        "model": "m",
+                        "toolCalls": each(
+                            lambda call, city, result: {
+                                "id": call["id"],
+                                "name": "get_weather",
+                                "args": {"city": city},
+                                "status": "success",
+                                "result": [
+                                    {
+                                        "functionResponse": {
+                                            "id": call["id"],
+                                            "name": "get_weather",
+                                            "response": {"output": result["content"]},
+                                        }
+                                    }
+                                ],
+                            }
+                        ),
+                    },
+                    {"id": "3", "type": "gemini", "content": answer["content"]},
+                ],
+            },
+            known,
+        ),
+        # OpenCode 1.1, packages/opencode/src/session/message-v2.ts, as `opencode export` writes it
+        "opencode": (
+            "opencode",
+            {
+                "info": {"id": "ses_1", "title": "Weather", "time": {"created": 1767261600000}},
+                "messages": [
+                    {
+                        "info": {"id": "msg_1", "role": "user"},
+                        "parts": [text_part(user["content"])],
+                    },
+                    {
+                        "info": {"id": "msg_2", "role": "assistant"},
+                        "parts": [
+                            {"type": "step-start"},
+                            *each(
+                                lambda call, city, result: {
+                                    "type": "tool",
+                                    "callID": call["id"],
+                                    "tool": "get_weather",
+                                    "state": {
+                                        "status": "completed",
+                                        "input": {"city": city},
+                                        "output": result["content"],
+                                    },
+                                }
+                            ),
+                            {"type": "step-finish", "reason": "tool-calls"},
+                            {"type": "step-start"},
+                            text_part(answer["content"]),
+                            {"type": "step-finish", "reason": "stop"},
+                        ],
+                    },
+                ],
+            },
+            known,
+        ),
         # AG-UI, sdks/typescript/packages/core/src/types.ts: RunAgentInput
         "ag_ui": (
             "ag_ui",

@@ -31,7 +31,7 @@ def test_golden_record(name):
     conversation = find_adapter()(record)
     assert dumps(conversation.messages) == dumps(messages)
     assert (
-        name == "simple"
+        name in ("simple", "gemini_cli", "opencode")  # declare no tools
         or conversation.tools == [TOOL]
         or conversation.tools
         == [{"type": "function", "function": TOOL["function"] | {"strict": True}}]

@@ -12,6 +12,7 @@ from ..conversation import Conversation
 from ..errors import ConversationError, MergedRecord, SessionLine
 from .ai_sdk_parts import kind_of
 from .anthropic import read_messages
+from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .openai_responses import read_items
@@ -55,6 +56,16 @@ def _descendants(lines: list[dict], start: int, end: int) -> set[int]:
     return numbers
 
 # %% ../../nbs/01_formats/45_coding_agents.ipynb #804381e1
+_LINE_KEYS_NAMES = """
+type uuid parentUuid logicalParentUuid sessionId agentId isSidechain message
+timestamp version cwd gitBranch userType requestId toolUseResult isMeta
+isCompactSummary slug todos isVisibleInTranscriptOnly isApiErrorMessage error
+permissionMode thinkingMetadata promptId entrypoint sourceToolAssistantUUID
+sourceToolUseID
+"""
+_LINE_KEYS = frozenset(_LINE_KEYS_NAMES.split())
+
+
 def _joined_messages(lines: list[dict]) -> list[dict]:
     "One message for each answer, though a file has a line for each of its blocks"
     messages: list[dict] = []
@@ -63,7 +74,7 @@ def _joined_messages(lines: list[dict]) -> list[dict]:
         message = line["message"]
         id = message.get("id")
         if line["type"] != "assistant" or not isinstance(id, str):
-            messages.append({**message})
+            messages.append({**message, **left_over(line, _LINE_KEYS)})
         elif id not in answers:
             answers[id] = message | {"content": list(_blocks(line))}
             messages.append(answers[id])

@@ -20,6 +20,7 @@ from .atif import FORMATS as ATIF
 from .autogen import FORMATS as AUTOGEN
 from .bedrock_log import FORMATS as BEDROCK_LOG
 from .chat_datasets import FORMATS as CHAT_DATASETS
+from .cli_sessions import FORMATS as CLI_SESSIONS
 from .coding_agents import FORMATS as CODING_AGENTS
 from .glaive import FORMATS as GLAIVE
 from .guard import HARMLESS, apply_findings, left_over, note_record
@@ -61,6 +62,8 @@ _ORDER = (
     "otel",
     "atif",
     "kiln",
+    "gemini_cli",
+    "opencode",
     "open_webui",
     "xlam",
     "glaive",
@@ -120,6 +123,7 @@ _MODULES = (
     BEDROCK_LOG,
     SESSIONS,
     CODING_AGENTS,
+    CLI_SESSIONS,
     REALTIME,
     LITELLM,
     PROVIDERS,
