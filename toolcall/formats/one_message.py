@@ -11,14 +11,16 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .normalise import Format
-from ..text import JSON
+from ..text import JSON, loads
 
 # %% ../../nbs/01_formats/44_one_message.ipynb #259fbbac
-_CLAUDE_CODE = ("user", "assistant", "system", "summary", "attachment", "progress")
+_CLAUDE_CODE = ("user", "assistant", "system", "summary", "attachment", "progress", "result")
+_CLAUDE_CODE_KEYS = ("sessionId", "parentUuid", "leafUuid", "isSidechain", "parent_tool_use_id")
 _CLAUDE_CODE_STATE = ("file-history-snapshot", "queue-operation")
 _CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 _REALTIME = (
-    "session.",
+    "session.created",
+    "session.update",
     "conversation.item.",
     "conversation.created",
     "input_audio_buffer.",
@@ -34,10 +36,18 @@ def _kind(record: dict) -> str:
 
 
 def _is_claude_code(record: dict) -> bool:
-    keys = ("sessionId", "parentUuid", "leafUuid", "isSidechain")
     if _kind(record) in _CLAUDE_CODE_STATE:
         return True
-    return _kind(record) in _CLAUDE_CODE and any(key in record for key in keys)
+    is_streamed = "session_id" in record and "subtype" in record
+    has_key = is_streamed or any(key in record for key in _CLAUDE_CODE_KEYS)
+    return has_key and _kind(record) in _CLAUDE_CODE
+
+
+def _is_agent_line(record: dict) -> bool:
+    "Whether a record is a line of another coding agent's session: Copilot's, pi's"
+    kind = _kind(record)
+    is_event = "parentId" in record and isinstance(record.get("data"), dict) and "." in kind
+    return is_event or (kind == "session" and "cwd" in record)
 
 
 def _is_realtime(record: dict) -> bool:
@@ -46,18 +56,50 @@ def _is_realtime(record: dict) -> bool:
     is_answer = isinstance(response, dict) and response.get("object") == "realtime.response"
     return kind.startswith(_REALTIME) or (kind.startswith("response.") and is_answer)
 
+# %% ../../nbs/01_formats/44_one_message.ipynb #cad82e2f
+_COLUMNS = ("message", "message_data")
+_CONTENTS = ("content", "tool_calls", "parts", "function_call", "text", "message")
+_LANGCHAIN = ("human", "ai", "tool", "system", "constructor")
+_ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+
+
+def _is_typed(message: JSON) -> bool:
+    "Whether a value is a message of LangChain or AutoGen, or an item of the Responses API"
+    kind = message.get("type") if isinstance(message, dict) else None
+    if not isinstance(kind, str):
+        return False
+    if kind in _LANGCHAIN:
+        return any(key in message for key in ("content", "data", "kwargs"))
+    if kind in _ITEMS:
+        return any(key in message for key in ("call_id", "role", "summary", "id"))
+    is_event = kind.endswith(("Message", "Event")) and isinstance(message.get("source"), str)
+    return is_event and "content" in message
+
+
+def _in_column(record: dict) -> JSON:
+    "The message that stands in one column of a row, decoded; None when there is none"
+    value = next((record[key] for key in _COLUMNS if key in record), None)
+    if isinstance(value, str) and value.lstrip()[:1] == "{":
+        try:
+            return loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value
+
 
 def _is_row(record: dict) -> bool:
-    keys = ("content", "tool_calls", "parts", "function_call", "text", "message")
     if "tool_name" in record and "arguments" in record:  # a whole call, of the simple shape
         return False
     if isinstance(record.get("role"), str):
-        return any(key in record for key in keys)
-    message = record.get("message")
+        return any(key in record for key in _CONTENTS)
+    message = _in_column(record)
     if isinstance(message, dict):
-        return isinstance(message.get("role"), str) and "messages" not in record
+        is_message = isinstance(message.get("role"), str) or _is_typed(message)
+        return is_message and "messages" not in record
     is_said = isinstance(record.get("sender", record.get("author")), str)
-    return is_said and any(isinstance(record.get(key), str) for key in ("text", "content"))
+    if is_said and any(isinstance(record.get(key), str) for key in ("text", "content")):
+        return True
+    return _is_typed(record)
 
 # %% ../../nbs/01_formats/44_one_message.ipynb #78c5c24e
 def _refuse(what: str, instead: str, record: dict) -> Conversation:
@@ -68,6 +110,10 @@ def _refuse(what: str, instead: str, record: dict) -> Conversation:
         + instead.format(key=key),
         "one_message",
     )
+
+
+def _agent(record: dict) -> str:
+    return "Codex" if "payload" in record else "coding agent's"
 
 
 _GROUP = "group them by {key} and write one record with all its `messages`"
@@ -83,8 +129,8 @@ FORMATS = (
     ),
     Format(
         "codex",
-        lambda record: _kind(record) in _CODEX and "payload" in record,
-        lambda record: _refuse("one line of a Codex session", _GROUP, record),
+        lambda record: (_kind(record) in _CODEX and "payload" in record) or _is_agent_line(record),
+        lambda record: _refuse(f"one line of a {_agent(record)} session", _GROUP, record),
         "type and payload, as in session files of Codex",
         starts=("type",),
     ),
@@ -111,6 +157,6 @@ FORMATS = (
         _is_row,
         lambda record: _refuse("one message", _GROUP, record),
         "role and content, a message a record",
-        starts=("role", "message", "sender", "author"),
+        starts=("role", "message", "sender", "author", "type"),
     ),
 )
