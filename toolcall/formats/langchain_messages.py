@@ -50,8 +50,8 @@ _PLACES += (("checkpoint", "channel_values", "messages"), ("History",), ("histor
 
 def _find_messages(record: JSON) -> tuple[str, ...] | None:
     "The keys that lead to LangChain's messages"
-    for place in _PLACES:
-        messages = peek_list(branch(record, *place))
+    for place in _PLACES if isinstance(record, dict) else ():
+        messages = peek_list(branch(record, *place)) if place[0] in record else None
         while messages and len(messages) == 1 and isinstance(messages[0], list):
             messages = messages[0]
         if messages and any(map(_kind, messages[:4])):

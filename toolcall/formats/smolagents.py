@@ -12,9 +12,10 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .content import parse_content
 from .dialogues import Dialogue, parse_calls
+from .fields import decode_field
 from .normalise import Format
 from .openai_api import read_facts
-from .spans import branch
+from .spans import branch, peek_list
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/50_smolagents.ipynb #ef261392
@@ -124,7 +125,8 @@ def from_smolagents(
             for message in _step_messages(step, f"steps[{i}]")
         ]
     else:
-        parts = [(message, f"messages[{i}]") for i, message in enumerate(record["messages"])]
+        messages = decode_field(record["messages"], "messages")
+        parts = [(message, f"messages[{i}]") for i, message in enumerate(messages)]
     for message, place in parts:
         _add_message(memory, message, place)
     facts = read_facts(record, record.get("metadata"))
@@ -137,7 +139,7 @@ def _is_step(step: JSON) -> bool:
 
 
 def _is_smolagents(record: dict) -> bool:
-    messages, steps = record.get("messages"), record.get("steps")
+    messages, steps = peek_list(record.get("messages")), record.get("steps")
     if isinstance(steps, list):
         return any(map(_is_step, steps))
     return isinstance(messages, list) and any(
