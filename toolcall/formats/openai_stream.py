@@ -93,11 +93,23 @@ def _read_delta(choice: JSON, path: str) -> dict:
     return delta | {"content": "".join(texts), "reasoning_content": "".join(thoughts)}
 
 
+def _add_details(message: dict, details: list) -> None:
+    "Add parts of reasoning; a text goes on with the text of the same number"
+    parts = message.setdefault("reasoning_details", [])
+    for part in details:
+        last = parts[-1] if parts else None
+        texts = [item.get("text") if isinstance(item, dict) else None for item in (last, part)]
+        is_text = all(isinstance(text, str) for text in texts)
+        if is_text and last.get("index") == part.get("index"):
+            parts[-1] = last | {"text": "".join(texts)}
+        else:
+            parts.append(part)
+
+
 def _add_delta(message: dict, calls: list[dict], delta: dict, path: str) -> None:
     merge_deltas(message, delta, _TEXTS, f"{path}.delta")
     if isinstance(delta.get("reasoning_details"), list):
-        details = message.get("reasoning_details", [])
-        message["reasoning_details"] = details + delta["reasoning_details"]
+        _add_details(message, delta["reasoning_details"])
     pieces = list(delta.get("tool_calls") or [])
     if delta.get("function_call"):
         pieces.append({"index": 0, "function": delta["function_call"]})
