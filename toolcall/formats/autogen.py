@@ -12,12 +12,20 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .exchange import read_tools
 from .fields import decode_field
+from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .spans import branch, peek_list
 from ..text import JSON, dumps, excerpt
 
 # %% ../../nbs/01_formats/28_autogen.ipynb #6195b46f
+_NAMES = {
+    "message": "type content source models_usage metadata id created_at thought format_string "
+    "results tool_calls target context",
+    "call": "id name arguments",
+    "result": "call_id name content is_error",
+}
+_KNOWN = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
 _USERS = ("user", "user_proxy", "human")
 _SKIPPED = (
     "ModelClientStreamingChunkEvent",
@@ -34,10 +42,12 @@ _CONTEXT = ("ToolCallSummaryMessage", "HandoffMessage")  # written without the m
 def _openai_calls(calls: JSON) -> JSON:
     if not isinstance(calls, list):
         return calls
-    return [
-        {"id": branch(call, "id"), "function": call} if isinstance(call, dict) else call
-        for call in calls
-    ]
+    return [_openai_call(call) if isinstance(call, dict) else call for call in calls]
+
+
+def _openai_call(call: dict) -> dict:
+    function = {"name": call.get("name"), "arguments": call.get("arguments")}
+    return {"id": call.get("id"), "function": function} | left_over(call, _KNOWN["call"])
 
 
 def _openai_results(results: JSON, place: str) -> list[dict]:
@@ -50,6 +60,7 @@ def _openai_results(results: JSON, place: str) -> list[dict]:
             "name": result.get("name"),
             "content": result.get("content"),
             "is_error": result.get("is_error"),
+            **left_over(result, _KNOWN["result"]),
         }
         for result in results
     ]
@@ -155,7 +166,9 @@ def from_autogen(
         written = message | {"source": "user"} if is_task else message
         is_old = "role" in message
         read = _open_message(message) if is_old else _openai_message(written, thoughts, place)
+        unread = {} if is_old else left_over(message, _KNOWN["message"])
         for converted in read:
+            converted = converted | unread
             draft.add(converted, place)
             is_answer = converted.get("role") == "assistant"
             if is_answer and isinstance(message.get("source"), str):

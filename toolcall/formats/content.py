@@ -193,9 +193,9 @@ def read_reasoning(
 
 # %% ../../nbs/01_formats/01_content.ipynb #6e1d5ebb
 _NAMES = {
-    "text": "type text refusal id index state phase cache_control cacheControl annotations citations "
-    "logprobs metadata extras signature thought_signature provider_options providerOptions "
-    "providerMetadata experimental_providerMetadata provider_specific_fields",
+    "text": "type text refusal id index state phase cache_control cacheControl annotations "
+    "citations logprobs metadata extras signature thought_signature provider_options "
+    "providerOptions providerMetadata experimental_providerMetadata provider_specific_fields",
     "thought": "thinking reasoning content summary data format encrypted_content closed",
 }
 _PART_KEYS, _THOUGHT_KEYS = [frozenset(names.split()) for names in _NAMES.values()]
