@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .conversation import Conversation
 from .curate.chain import Curated, curate
 from .curate.history import prefix_keys
+from .curate.notes import explain
 from .curate.pii import find_private
 from .curate.selection import complete_tools
 from .curate.summary import Stats, conversation_tokens, measure
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _BLUE = "#2563eb"
 _RED = "#dc2626"
 _LONGEST_NAME = 40  # characters of a tool's name in a picture
+_LONGEST_SENTENCE = 1200  # characters in a terminal
 
 
 def _plot_tools(uses: dict[str, ToolUse], limit: int = 20) -> "Figure":
@@ -81,7 +83,7 @@ class Diagnosis:
     curated: Curated  # What `curate` does with its defaults
     stats: Stats
     uses: dict[str, ToolUse]
-    tables: list[Table]
+    tables: list[Table]  # What to know stands first
 
     @property
     def lead(self) -> str:
@@ -114,7 +116,9 @@ class Diagnosis:
         return Page(title, self.lead, self.tables, figures)
 
     def __repr__(self) -> str:
-        return "\n\n".join([self.lead, *(table.to_text() for table in self.tables)])
+        known, *others = self.tables  # sentences are not cut
+        tables = [known.to_text(_LONGEST_SENTENCE), *(table.to_text() for table in others)]
+        return "\n\n".join([self.lead, *tables])
 
     def _repr_html_(self) -> str:
         return self.page._repr_html_()
@@ -168,9 +172,13 @@ def _repetition_table(log: Log, curated: Curated) -> Table:
 
 # %% ../nbs/03_curate/13_diagnose.ipynb #ce980445
 def _record_table(log: Log) -> Table:
-    counts = log.report.rows()
-    rows = [(label, f"{n:,}") for label, n in counts if not label.startswith("calls of")]
-    return Table("Records", ("what", "n"), rows)
+    report = log.report
+    rows = [("records in", report.records), ("conversations out", report.conversations)]
+    for kind in ("rejected", "merged", "formats", "warnings"):
+        rows += [
+            (f"{kind.removesuffix('s')}: {name}", n) for name, n in getattr(report, kind).items()
+        ]
+    return Table("Records", ("what", "n"), [(label, f"{n:,}") for label, n in rows])
 
 
 def _reject_table(log: Log, limit: int = 20) -> Table:
@@ -206,7 +214,7 @@ def _private_table(conversations: Sequence[Conversation]) -> Table:
 # %% ../nbs/03_curate/13_diagnose.ipynb #8da57be8
 def diagnose(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
-    **options: Any,  # What `read_logs` takes: format, adapter, tools
+    **options: Any,  # What `read_logs` takes: format, adapter, tools, ignore
 ) -> Diagnosis:  # To be shown, or written with `page.to_html()`
     "Describe a log, or raise `LogError` when nothing in it can be read"
     log = read_logs(path, **{"max_reject": 1.0} | options)
@@ -215,6 +223,7 @@ def diagnose(
     uses = tool_uses(with_tools)
     stats = measure(log.conversations)
     tables = [
+        explain(log, curated),
         _record_table(log),
         _reject_table(log),
         Table("Conversations", ("what", "n"), stats.rows(), "As logged, before curation."),

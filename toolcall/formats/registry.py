@@ -42,7 +42,7 @@ from .smolagents import FORMATS as SMOLAGENTS
 from .toolace import FORMATS as TOOLACE
 from .verifiers import FORMATS as VERIFIERS
 from .weave import FORMATS as WEAVE
-from ..text import JSON
+from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/90_registry.ipynb #3e2f0ffa
 _ORDER = (
@@ -197,7 +197,12 @@ def find_adapter(
     ignore: Iterable[str] = (),  # Keys or paths that are not read and don't matter
 ) -> Adapter:  # `dict → Conversation`
     "Choose the adapter of a format, or one that detects the format of each record"
-    ignored = frozenset(ignore)
+    names = [ignore] if isinstance(ignore, str) else list(ignore)
+    if isinstance(ignore, str) or not all(isinstance(name, str) and name for name in names):
+        raise ConversationError(
+            f"ignore is a list of keys, such as ['toolCalls'], not {excerpt(ignore)}", "bad_type"
+        )
+    ignored = frozenset(names)
     if format == "auto":
         return lambda record: apply_findings(_detect_and_convert(record), ignored)
     if format not in _BY_NAME:
