@@ -106,8 +106,15 @@ def _add_details(message: dict, details: list) -> None:
             parts.append(part)
 
 
+_READ = frozenset([*_TEXTS, "role", "tool_calls", "function_call", "reasoning_details"])
+_READ |= {"thinking_blocks"}  # their text is in `reasoning_content` too
+
+
 def _add_delta(message: dict, calls: list[dict], delta: dict, path: str) -> None:
     merge_deltas(message, delta, _TEXTS, f"{path}.delta")
+    for key in delta.keys() - _READ:  # such as images: whoever reads the message names them
+        if delta[key] is not None:
+            message.setdefault(key, delta[key])
     if isinstance(delta.get("reasoning_details"), list):
         _add_details(message, delta["reasoning_details"])
     pieces = list(delta.get("tool_calls") or [])
