@@ -97,9 +97,11 @@ _ROLES = {
     "tool": "tool",
     "function": "function",
 }
-_OWN_KEYS = ("additional_kwargs", "response_metadata", "usage_metadata", "invalid_tool_calls")
-_OWN_KEYS += ("tool_calls", "tool_call_chunks", "chunk_position", "status", "artifact")
-_OWN_KEYS += ("id", "type", "example", "lc_attributes")
+_OWN_KEYS = (
+    *("additional_kwargs", "response_metadata", "usage_metadata", "invalid_tool_calls"),
+    *("tool_calls", "tool_call_chunks", "chunk_position", "status", "artifact"),
+    *("id", "type", "example", "lc_attributes"),
+)
 
 
 def _openai_message(message: JSON, draft: "Draft", path: str) -> JSON:

@@ -44,8 +44,14 @@ def _finish_reason(message: JSON) -> JSON:
     return None
 
 # %% ../../nbs/01_formats/53_langchain_messages.ipynb #4d0d7a47
-_PLACES = (("messages",), ("values", "messages"), ("channel_values", "messages"))
-_PLACES += (("checkpoint", "channel_values", "messages"), ("History",), ("history",))
+_PLACES: tuple[tuple[str, ...], ...] = (
+    ("messages",),
+    ("values", "messages"),
+    ("channel_values", "messages"),
+    ("checkpoint", "channel_values", "messages"),
+    ("History",),  # of DynamoDB
+    ("history",),
+)
 
 
 def _find_messages(record: JSON) -> tuple[str, ...] | None:

@@ -97,10 +97,10 @@ def _add_details(message: dict, details: list) -> None:
     "Add parts of reasoning; a text goes on with the text of the same number"
     parts = message.setdefault("reasoning_details", [])
     for part in details:
-        last = parts[-1] if parts else None
-        texts = [item.get("text") if isinstance(item, dict) else None for item in (last, part)]
-        is_text = all(isinstance(text, str) for text in texts)
-        if is_text and last.get("index") == part.get("index"):
+        last = parts[-1] if parts and isinstance(parts[-1], dict) else {}
+        new = part if isinstance(part, dict) else {}
+        texts = [text for text in (last.get("text"), new.get("text")) if isinstance(text, str)]
+        if len(texts) == 2 and last.get("index") == new.get("index"):
             parts[-1] = last | {"text": "".join(texts)}
         else:
             parts.append(part)

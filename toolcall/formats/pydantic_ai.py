@@ -136,8 +136,10 @@ def _read_response(message: dict, draft: Draft, place: str) -> None:
         draft.add(turn | {"content": texts} | ({"tool_calls": calls} if calls else {}), place)
 
 # %% ../../nbs/01_formats/27_pydantic_ai.ipynb #e56309ce
-_HISTORIES = ("messages", "all_messages", "new_messages", "message_history", "history")
-_HISTORIES += ("message_list", "messages_json")
+_HISTORIES = (
+    *("messages", "all_messages", "new_messages", "message_history", "history"),
+    *("message_list", "messages_json"),
+)
 
 
 def _is_message(value: JSON) -> bool:
