@@ -102,5 +102,6 @@ FORMATS = (
         from_ag_ui,
         "threadId, messages with toolCalls and toolCallId",
         starts=("messages", "type"),
+        reads=frozenset(["messages", "tools", "threadId", "runId", "parentRunId", "type"]),
     ),
 )

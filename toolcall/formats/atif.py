@@ -122,6 +122,11 @@ def _is_atif(record: dict) -> bool:
     return isinstance(version, str) and version.startswith("ATIF")
 
 
+_READ = frozenset(
+    ["schema_version", "agent", "steps", "trajectory_id", "notes", "final_metrics", "extra"]
+)
+
+
 FORMATS = (
     Format(
         "atif",
@@ -129,5 +134,6 @@ FORMATS = (
         from_atif,
         "schema_version (ATIF…), agent, steps",
         starts=("schema_version",),
+        reads=_READ,
     ),
 )

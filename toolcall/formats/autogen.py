@@ -160,5 +160,6 @@ FORMATS = (
         from_autogen,
         "messages with type (TextMessage, ToolCallRequestEvent, …) and source",
         starts=("messages",),
+        reads=frozenset(["messages", "tools", "type", "stop_reason"]),
     ),
 )

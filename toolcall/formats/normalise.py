@@ -307,3 +307,4 @@ class Format:
     keys: str  # The keys it needs, for error messages
     expand: Callable[[dict], list[tuple[str, dict]]] | None = None  # A document's parts by path
     starts: tuple[str, ...] = ("",)  # One of a record's keys begins with one of these
+    reads: frozenset[str] = frozenset()  # The keys that it reads, besides those of any record

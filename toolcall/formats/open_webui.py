@@ -14,7 +14,7 @@ import re
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .ai_sdk_parts import Turns
-from .guard import left_over
+from .guard import HARMLESS, left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .openai_responses import read_items
@@ -175,6 +175,10 @@ def _read_messages(messages: JSON, draft: Draft) -> None:
             draft.add(message, f"messages[{i}]")
 
 # %% ../../nbs/01_formats/26_open_webui.ipynb #5b950b52
+_CHAT_KEYS = frozenset(["history", "messages", "models", "params", "system", "tools", "title"])
+_CHAT_KEYS |= {"files", "share_id", "archived", "pinned", "folder_id"}
+
+
 def from_open_webui(
     record: dict,  # A chat, or an entry of a chat export
 ) -> Conversation:  # The branch that the user saw last
@@ -186,6 +190,8 @@ def from_open_webui(
     if "model" not in facts and isinstance(models, list) and models and isinstance(models[0], str):
         facts["model"] = models[0]
     draft = Draft(facts)
+    if chat is not record:
+        draft.note_unread(chat, _CHAT_KEYS | HARMLESS, "chat")
     system = chat.get("system") or branch(chat, "params", "system")
     if system:
         draft.add({"role": "system", "content": system}, "chat.system")
@@ -220,5 +226,6 @@ FORMATS = (
         from_open_webui,
         "chat with history or messages, or messages with parentId and childrenIds",
         starts=("chat", "history", "messages"),
+        reads=_CHAT_KEYS | {"chat"},
     ),
 )

@@ -21,7 +21,7 @@ from toolcall.formats.otel_attributes import (
     nest_attributes,
     read_attribute,
 )
-from .spans import branch, check_span, span_facts
+from .spans import SPAN_KEYS, branch, check_span, span_facts
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/17_openinference.ipynb #87b43b49
@@ -118,6 +118,7 @@ def from_openinference(
     check_span(record, attributes)
     draft = Draft(span_facts(record, attributes))
     options = read_attribute({"o": branch(tree, "llm", "invocation_parameters")}, "o")
+    draft.force(options)
     for side in ("input", "output"):
         messages = _messages(tree, side)
         if side == "output":
@@ -153,5 +154,6 @@ FORMATS = (
         from_openinference,
         "attributes with openinference.span.kind or llm.input_messages",
         starts=("attributes", "openinference", "llm"),
+        reads=SPAN_KEYS,
     ),
 )

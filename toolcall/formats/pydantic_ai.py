@@ -203,5 +203,6 @@ FORMATS = (
         from_pydantic_ai,
         "messages of kind request and response, with parts",
         starts=(*_HISTORIES, "parts"),
+        reads=frozenset([*_HISTORIES, "tools", "kind", "parts"]),
     ),
 )

@@ -172,5 +172,6 @@ FORMATS = (
         from_smolagents,
         "messages with roles tool-call and tool-response, or steps",
         starts=("messages", "steps"),
+        reads=frozenset(["messages", "steps", "tools"]),
     ),
 )

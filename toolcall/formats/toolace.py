@@ -191,5 +191,6 @@ FORMATS = (
         from_toolace,
         "system, conversations with [Name(key=value)]",
         starts=("conversations",),
+        reads=frozenset(["system", "conversations"]),
     ),
 )
