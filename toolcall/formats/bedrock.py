@@ -41,7 +41,7 @@ def _read_call(call: dict) -> dict:
         **left_over(call, _CALL_KEYS, "toolUse"),
     }
 
-
+# %% ../../nbs/01_formats/05_bedrock.ipynb #7d32ce6e
 def _value(part: JSON) -> JSON:
     "The value of a part of a result; a table fills the keys of the other kinds with null"
     values = [part.get("json"), part.get("text")] if isinstance(part, dict) else []
