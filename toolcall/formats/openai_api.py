@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .missing_history import TRACES, kept_messages
 from .normalise import build
-from .tool_choice import Choice, attribute_choice, find_choice, mask_forced
+from .tool_choice import Choice, find_choice, mask_forced
 from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/03_openai_api.ipynb #8eded2e6
@@ -57,28 +58,14 @@ class Draft:
         if isinstance(reason, str):
             self.meta["finish_reason"] = reason.rpartition(".")[2]  # "FinishReason.STOP"
 
-    def know(self, body: dict) -> None:
-        "Note the user and the conversation that a request's body names, where the record doesn't"
-        missing = [key for key in ("user_id", "conversation_id") if self.meta.get(key) is None]
-        if missing:
-            facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
-            self.meta |= {key: facts[key] for key in missing if key in facts}
-
     def force(self, *parameters: JSON) -> None:
         "Note whether the request forced a call or forbade calls"
         self.choice = self.choice or next(filter(None, map(find_choice, parameters)), "")
 
-    def force_span(self, attributes: dict) -> None:
-        "Note the same for the request of a span"
-        self.choice = self.choice or attribute_choice(attributes)
-
     def build(self, format: str) -> Conversation:
         "Make the conversation, or raise `ConversationError`"
-        if self.choice == "call" or (self.choice and self.tools):
-            before = self.messages
-            self.messages = mask_forced(before, self.choice, self.meta.get("response_at"))
-            if self.messages != before:
-                self.warn("forced_call")
+        if isinstance(self.messages, list):
+            _mask(self, format)
         return build(
             format,
             self.messages,
@@ -87,6 +74,22 @@ class Draft:
             places=self.places,
             tools_path=self.tools_path,
         )
+
+
+def _mask(draft: Draft, format: str) -> None:
+    "Take the loss from answers that were forced, and from those whose history is elsewhere"
+    if draft.choice == "call" or (draft.choice and draft.tools):
+        before = draft.messages
+        draft.messages = mask_forced(before, draft.choice, draft.meta.get("response_at"))
+        if draft.messages != before:
+            draft.warn("forced_call")
+    numbers = kept_messages(draft.messages) if format in TRACES else None
+    if numbers is not None:
+        draft.warn("missing_history")
+        if "response_at" in draft.meta:
+            draft.meta["response_at"] -= len(draft.messages) - len(numbers)
+        draft.messages = mask_forced([draft.messages[i] for i in numbers], "call", 0)
+        draft.places = [draft.places[i] for i in numbers]
 
 # %% ../../nbs/01_formats/03_openai_api.ipynb #4aa3e819
 _FACTS = {
@@ -155,6 +158,17 @@ def _split_user(id: str, facts: dict) -> dict[str, str]:
     if not both or not id.startswith(("user_", "{")):
         return {}
     return {"conversation_id": session} | facts | {"user_id": user}
+
+
+def note_sender(
+    body: dict,  # The body of a request
+    draft: Draft,  # Gets the facts that the record beside the body doesn't know
+) -> None:
+    "Note the user and the conversation that a request's body names"
+    missing = [key for key in ("user_id", "conversation_id") if draft.meta.get(key) is None]
+    if missing:
+        facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
+        draft.meta |= {key: facts[key] for key in missing if key in facts}
 
 
 def _read_scores(record: dict) -> dict[str, float]:
