@@ -17,6 +17,22 @@ from .normalise import build
 from .tool_choice import Choice, find_choice, mask_forced
 from ..text import JSON, excerpt, loads
 
+# %% ../../nbs/01_formats/03_openai_api.ipynb #51fd8946
+def _mask(draft: "Draft", format: str) -> None:
+    "Take the loss from answers that were forced, and from those whose history is elsewhere"
+    if draft.choice == "call" or (draft.choice and draft.tools):
+        before = draft.messages
+        draft.messages = mask_forced(before, draft.choice, draft.meta.get("response_at"))
+        if draft.messages != before:
+            draft.warn("forced_call")
+    numbers = kept_messages(draft.messages) if format in TRACES else None
+    if numbers is not None:
+        draft.warn("missing_history")
+        if "response_at" in draft.meta:
+            draft.meta["response_at"] -= len(draft.messages) - len(numbers)
+        draft.messages = mask_forced([draft.messages[i] for i in numbers], "call", 0)
+        draft.places = [draft.places[i] for i in numbers]
+
 # %% ../../nbs/01_formats/03_openai_api.ipynb #8eded2e6
 @dataclass
 class Draft:
@@ -75,22 +91,6 @@ class Draft:
             tools_path=self.tools_path,
         )
 
-
-def _mask(draft: Draft, format: str) -> None:
-    "Take the loss from answers that were forced, and from those whose history is elsewhere"
-    if draft.choice == "call" or (draft.choice and draft.tools):
-        before = draft.messages
-        draft.messages = mask_forced(before, draft.choice, draft.meta.get("response_at"))
-        if draft.messages != before:
-            draft.warn("forced_call")
-    numbers = kept_messages(draft.messages) if format in TRACES else None
-    if numbers is not None:
-        draft.warn("missing_history")
-        if "response_at" in draft.meta:
-            draft.meta["response_at"] -= len(draft.messages) - len(numbers)
-        draft.messages = mask_forced([draft.messages[i] for i in numbers], "call", 0)
-        draft.places = [draft.places[i] for i in numbers]
-
 # %% ../../nbs/01_formats/03_openai_api.ipynb #4aa3e819
 _FACTS = {
     "id": ("id", "request_id", "uuid"),
@@ -124,6 +124,22 @@ def _fact(key: str, value: JSON) -> JSON:
     is_fact = isinstance(value, (str, int, float)) and value != "" and not isinstance(value, bool)
     return value if is_fact else None
 
+# %% ../../nbs/01_formats/03_openai_api.ipynb #5b0955fe
+def _split_user(id: str, facts: dict) -> dict[str, str]:
+    "User and session from the id in which Claude Code writes both"
+    user, _, session = id.partition("_session_")
+    if id.startswith("{"):
+        try:
+            parts = loads(id)
+        except (ValueError, RecursionError):
+            return {}
+        user = parts.get("account_uuid") or parts.get("device_id")
+        session = parts.get("session_id")
+    both = isinstance(user, str) and isinstance(session, str) and user and session
+    if not both or not id.startswith(("user_", "{")):
+        return {}
+    return {"conversation_id": session} | facts | {"user_id": user}
+
 
 def read_facts(
     *records: JSON,  # Objects that may hold facts, in order of precedence
@@ -144,33 +160,6 @@ def read_facts(
     return facts
 
 
-def _split_user(id: str, facts: dict) -> dict[str, str]:
-    "User and session from the id in which Claude Code writes both"
-    user, _, session = id.partition("_session_")
-    if id.startswith("{"):
-        try:
-            parts = loads(id)
-        except (ValueError, RecursionError):
-            return {}
-        user = parts.get("account_uuid") or parts.get("device_id")
-        session = parts.get("session_id")
-    both = isinstance(user, str) and isinstance(session, str) and user and session
-    if not both or not id.startswith(("user_", "{")):
-        return {}
-    return {"conversation_id": session} | facts | {"user_id": user}
-
-
-def note_sender(
-    body: dict,  # The body of a request
-    draft: Draft,  # Gets the facts that the record beside the body doesn't know
-) -> None:
-    "Note the user and the conversation that a request's body names"
-    missing = [key for key in ("user_id", "conversation_id") if draft.meta.get(key) is None]
-    if missing:
-        facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
-        draft.meta |= {key: facts[key] for key in missing if key in facts}
-
-
 def _read_scores(record: dict) -> dict[str, float]:
     scores = {key: record[key] for key in ("reward", "score") if key in record}
     if isinstance(record.get("scores"), dict):
@@ -180,6 +169,17 @@ def _read_scores(record: dict) -> dict[str, float]:
         for key, value in scores.items()
         if isinstance(value, (int, float)) and abs(value) < 1e300
     }
+
+# %% ../../nbs/01_formats/03_openai_api.ipynb #9a729e3f
+def note_sender(
+    body: dict,  # The body of a request
+    draft: Draft,  # Gets the facts that the record beside the body doesn't know
+) -> None:
+    "Note the user and the conversation that a request's body names"
+    missing = [key for key in ("user_id", "conversation_id") if draft.meta.get(key) is None]
+    if missing:
+        facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
+        draft.meta |= {key: facts[key] for key in missing if key in facts}
 
 # %% ../../nbs/01_formats/03_openai_api.ipynb #f5ccf234
 def read_completion(
