@@ -211,7 +211,7 @@ def test_ai_sdk_files_and_unknown_parts_are_refused_by_name():
     record = {"messages": [{"role": "user", "parts": [said("What is this?"), file]}]}
     record["messages"] += ui(STEP, said("A cat."))["messages"][1:]
     refused(record, "multimodal")
-    assert "messages[1].parts[1]: a part of type hologram" in refused(
+    assert 'messages[1].parts[1]: unknown part "hologram"' in refused(
         ui(STEP, {"type": "hologram"}), "bad_type"
     )
 

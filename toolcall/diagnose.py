@@ -20,6 +20,8 @@ from .curate.pii import find_private
 from .curate.selection import complete_tools
 from .curate.summary import Stats, conversation_tokens, measure
 from .curate.tool_use import ToolUse, tool_uses, violations
+from .formats.guard import last_name
+from .logs.codes import MERGED, WARNINGS
 from .logs.log import LogPath, read_logs
 from .logs.reports import Log
 from .pages import Page, Table
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _BLUE = "#2563eb"
 _RED = "#dc2626"
 _LONGEST_NAME = 40  # characters of a tool's name in a picture
+_LONGEST_SENTENCE = 1200  # characters in a terminal
 
 
 def _plot_tools(uses: dict[str, ToolUse], limit: int = 20) -> "Figure":
@@ -81,7 +84,7 @@ class Diagnosis:
     curated: Curated  # What `curate` does with its defaults
     stats: Stats
     uses: dict[str, ToolUse]
-    tables: list[Table]
+    tables: list[Table]  # What to know stands first
 
     @property
     def lead(self) -> str:
@@ -114,7 +117,9 @@ class Diagnosis:
         return Page(title, self.lead, self.tables, figures)
 
     def __repr__(self) -> str:
-        return "\n\n".join([self.lead, *(table.to_text() for table in self.tables)])
+        known, *others = self.tables  # sentences are not cut
+        tables = [known.to_text(_LONGEST_SENTENCE), *(table.to_text() for table in others)]
+        return "\n\n".join([self.lead, *tables])
 
     def _repr_html_(self) -> str:
         return self.page._repr_html_()
@@ -168,9 +173,50 @@ def _repetition_table(log: Log, curated: Curated) -> Table:
 
 # %% ../nbs/03_curate/13_diagnose.ipynb #ce980445
 def _record_table(log: Log) -> Table:
-    counts = log.report.rows()
-    rows = [(label, f"{n:,}") for label, n in counts if not label.startswith("calls of")]
+    others = {f"calls of {name}" for name in log.report.tools} | dict(
+        log.report.unread_rows()
+    ).keys()
+    rows = [(label, f"{n:,}") for label, n in log.report.rows() if label not in others]
     return Table("Records", ("what", "n"), rows)
+
+
+def _masked(log: Log) -> str:
+    "How many answers carry no loss"
+    answers = sum(m["role"] == "assistant" for c in log.conversations for m in c.messages)
+    learned = sum(len(c.turns) for c in log.conversations)
+    left = f"{answers - learned:,} of {count(answers, 'answer')}"
+    return f"{left} carry no loss: they are read as context, and not learned"
+
+
+def _known_table(log: Log, limit: int = 5) -> Table:
+    "In sentences: what was refused, left out of the loss or not read, why, and what to do"
+    report = log.report
+    groups = Counter((reject.code, reject.message) for reject in log.rejects)
+    first = {(reject.code, reject.message): reject.source for reject in log.rejects[::-1]}
+    notes = [
+        (f"rejected ({code}): {message} [first: {first[code, message]}]", n)
+        for (code, message), n in groups.most_common(limit)
+    ]
+    if len(groups) > limit:
+        notes.append(("rejected for other reasons", len(log.rejects) - sum(n for _, n in notes)))
+    notes += [(f"{MERGED.get(code, '')} ({code})", n) for code, n in report.merged.items()]
+    if any("train" in conversation.meta for conversation in log.conversations):
+        notes.append((_masked(log), len([c for c in log.conversations if "train" in c.meta])))
+    notes += [
+        (f"{WARNINGS.get(code, 'noted by your adapter')} ({code})", n)
+        for code, n in report.warnings.items()
+    ]
+    notes += report.unread_rows()
+    advice = "n counts records."
+    if any(key.holds for key in report.unread_keys()):
+        names = ", ".join(dict.fromkeys(last_name(k.path) for k in report.unread_keys() if k.holds))
+        advice += (
+            " A key that may hold something and isn't read takes a turn or a record out of the"
+            f" training. If it holds nothing that counts, write logs: {{ignore: [{names}]}} in the"
+            " config, or --ignore KEY behind toolcall inspect."
+        )
+    rows = [(f"{n:,}", note) for note, n in notes]
+    return Table("What to know", ("n", "what"), rows, advice if rows else "")
 
 
 def _reject_table(log: Log, limit: int = 20) -> Table:
@@ -206,7 +252,7 @@ def _private_table(conversations: Sequence[Conversation]) -> Table:
 # %% ../nbs/03_curate/13_diagnose.ipynb #8da57be8
 def diagnose(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
-    **options: Any,  # What `read_logs` takes: format, adapter, tools
+    **options: Any,  # What `read_logs` takes: format, adapter, tools, ignore
 ) -> Diagnosis:  # To be shown, or written with `page.to_html()`
     "Describe a log, or raise `LogError` when nothing in it can be read"
     log = read_logs(path, **{"max_reject": 1.0} | options)
@@ -215,6 +261,7 @@ def diagnose(
     uses = tool_uses(with_tools)
     stats = measure(log.conversations)
     tables = [
+        _known_table(log),
         _record_table(log),
         _reject_table(log),
         Table("Conversations", ("what", "n"), stats.rows(), "As logged, before curation."),

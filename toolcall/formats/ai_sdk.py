@@ -11,6 +11,7 @@ __all__ = []
 from typing import TYPE_CHECKING
 
 from .ai_sdk_parts import SKIPPED_PARTS, Turns, kind_of, read_part
+from .guard import left_over
 from ..text import JSON, loads
 
 if TYPE_CHECKING:
@@ -74,7 +75,11 @@ def is_ai_sdk(
     return isinstance(messages, list) and any(map(has_ai_sdk_parts, messages))
 
 # %% ../../nbs/01_formats/05c_ai_sdk.ipynb #1ebb9a2a
-_READ_KEYS = ("id", "createdAt", "content", "parts", "toolInvocations", "reasoning", "metadata")
+_NAMES = (
+    "id createdAt content parts toolInvocations reasoning metadata providerOptions annotations "
+    "providerMetadata experimental_providerMetadata threadId resourceId format toolNames"
+)
+_READ_KEYS = frozenset(_NAMES.split())
 
 
 def _parts_of(message: dict) -> list | None:
@@ -107,6 +112,8 @@ def _read_message(message: JSON, turns: Turns, place: str) -> None:
         return
     role = message.get("role")
     rest = {key: value for key, value in message.items() if key not in _READ_KEYS}
+    if isinstance(message.get("content"), dict):
+        rest |= left_over(message["content"], _READ_KEYS, "content")
     turns.begin(rest, place)
     if role not in ("assistant", "tool"):
         skipped = ("step-start", *SKIPPED_PARTS)

@@ -15,7 +15,7 @@ from .exchange import read_request, read_response, read_tools
 from .normalise import Format
 from .openai_api import Draft
 from .otel_attributes import attribute_names, decode_attributes, read_attribute
-from .spans import check_span, span_facts
+from .spans import SPAN_KEYS, check_span, span_facts
 from .tool_choice import attribute_choice
 from ..text import JSON, excerpt
 
@@ -117,5 +117,6 @@ FORMATS = (
         from_ai_sdk_span,
         "attributes with ai.prompt.messages",
         starts=("attributes",),
+        reads=SPAN_KEYS,
     ),
 )

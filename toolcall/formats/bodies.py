@@ -13,6 +13,7 @@ import base64
 from ..errors import ConversationError
 from .event_streams import is_event_text
 from .fields import parse_json_text
+from .guard import HARMLESS
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #73e8ba8a
@@ -175,6 +176,30 @@ def check_history(
                 "missing_history",
                 f"{place}.{key}".lstrip("."),
             )
+
+# %% ../../nbs/01_formats/07c_bodies.ipynb #88ecba42
+_READ = """
+    messages contents input prompt system instructions systemInstruction system_instruction tools
+    functions toolConfig tool_config config optional_params role content parts type name
+    continue_final_message previous_response_id previous_interaction_id cachedContent
+    cached_content conversation context mcp_servers
+"""
+_TOLD = """
+    tool_choice toolChoice function_call think include text modalities audio
+    prediction web_search_options format raw template suffix echo user labels safetySettings
+    add_generation_prompt chat_template_kwargs guided_json guided_choice guided_grammar
+    output_config output_format citation_options safety_mode
+"""
+REQUEST_KEYS = HARMLESS | frozenset(f"{_READ} {_TOLD}".split())
+_ANSWERED = """
+    choices candidates output message messages content parts text tool_calls role type name
+    stop_reason stopReason stop_sequence stop_details finish_reason finishReason
+    incomplete_details output_text promptFeedback usageMetadata modelVersion responseId createTime
+    done done_reason total_duration load_duration prompt_eval_count prompt_eval_duration eval_count
+    eval_duration metrics trace ResponseMetadata additionalModelResponseFields delta deltas item
+    prompt_logprobs kv_transfer_params parsed provider_specific_fields response_metadata
+"""
+RESPONSE_KEYS = REQUEST_KEYS | frozenset(_ANSWERED.split())
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #e124cb09
 def is_asking(

@@ -112,14 +112,25 @@ def _is_trajectory(record: dict) -> bool:
     )
 
 # %% ../../nbs/01_formats/33_chat_datasets.ipynb #f192e88b
+_READ = frozenset(["messages", "conversations", "system", "tools"])
+
+
 FORMATS = (
-    Format("xlam", _is_xlam, from_xlam, "query, tools, answers", starts=("query",)),
+    Format(
+        "xlam",
+        _is_xlam,
+        from_xlam,
+        "query, tools, answers",
+        starts=("query",),
+        reads=frozenset(["query", "tools", "answers"]),
+    ),
     Format(
         "trajectory",
         _is_trajectory,
         from_trajectory,
         "traj, reward (and task_id, trial)",
         starts=("reward",),
+        reads=_READ | {"traj", "trajectory", "reward", "trial"},
     ),
     Format(
         "swift",
@@ -127,6 +138,7 @@ FORMATS = (
         from_swift,
         "messages with roles tool_call and tool_response",
         starts=("messages", "conversations"),
+        reads=_READ,
     ),
     Format(
         "hermes",
@@ -134,6 +146,7 @@ FORMATS = (
         from_hermes,
         "messages or conversations with <tool_call> in the assistant's text",
         starts=("messages", "conversations"),
+        reads=_READ,
     ),
     Format(
         "sharegpt",
@@ -141,5 +154,6 @@ FORMATS = (
         from_sharegpt,
         "conversations of from and value",
         starts=("conversations", "messages"),
+        reads=_READ,
     ),
 )

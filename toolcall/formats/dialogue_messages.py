@@ -13,6 +13,7 @@ import re
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .dialogues import Dialogue, parse_calls, role_and_text, start_dialogue
+from .guard import left_over
 from ..text import JSON, decode_at, excerpt, loads
 
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #7c4879e0
@@ -87,6 +88,9 @@ def _add_results(dialogue: Dialogue, message: dict, place: str) -> None:
         dialogue.add(place, message | {"content": part} | name_field)
 
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #0e36c809
+_CALL_KEYS = frozenset(["role", "content", "from", "value", "weight", "loss", "id", "name"])
+
+
 def add_message(
     dialogue: Dialogue,  # Gets the message and its warnings
     item: JSON,  # A message with `role` and `content`, or `from` and `value`
@@ -105,6 +109,7 @@ def add_message(
     if role == "tool_call":
         calls = parse_calls(dialogue, text, place)
         dialogue.add_calls(place, calls, message.get("weight", 1))
+        dialogue.messages[-1] |= left_over(item, _CALL_KEYS)
     elif role == "assistant" and is_text and _has_json_calls(text) and not has_calls:
         _add_tagged_calls(dialogue, message, place)
     elif role == "tool" and is_text:

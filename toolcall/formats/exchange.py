@@ -12,7 +12,13 @@ from ..errors import ConversationError
 from .ai_sdk import ai_sdk_answer, ai_sdk_reason, name_tools
 from .anthropic import declare_client_tool, read_messages
 from .bedrock import read_converse_system, read_tool_specs
-from .bodies import check_history, open_request, open_response
+from toolcall.formats.bodies import (
+    REQUEST_KEYS,
+    RESPONSE_KEYS,
+    check_history,
+    open_request,
+    open_response,
+)
 from .cohere import from_cohere, is_cohere
 from .content import check_attachments, parse_content
 from .event_streams import is_event_text
@@ -31,6 +37,9 @@ from .streams import join_stream
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #325601ab
+WHOLE_RECORD = "record"  # the path of a response whose keys are those of the record
+
+
 def read_tools(
     tools: JSON,  # Tools of a request of any API, or JSON text of them
     path: str,  # Where they stand, for the error
@@ -103,6 +112,10 @@ def _read_history(body: dict, draft: Draft, prefix: str) -> None:
 def _read_body(body: dict, draft: Draft, prefix: str) -> None:
     check_attachments(body, is_record=True)
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK
+    if prefix and "role" not in body:  # a record and a message are looked through elsewhere
+        draft.note_unread(body, REQUEST_KEYS, prefix.rstrip("."))
+    if config is not body:
+        draft.note_unread(config, REQUEST_KEYS, f"{prefix}config")
     _read_system(body, config, draft, prefix)
     draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
     draft.force(body)
@@ -249,6 +262,8 @@ def read_response(
         draft.finish(ai_sdk_reason(response))
         read_messages([{"role": "assistant", "content": parts}], draft, path)
     elif isinstance(response, dict):
+        if path != WHOLE_RECORD and "role" not in response:
+            draft.note_unread(response, RESPONSE_KEYS, path)
         _read_response_object(response, draft, path)
         begun = draft.messages[start - 1] if start and isinstance(draft.messages, list) else None
         is_flagged = isinstance(begun, dict) and (begun.get("prefix") or begun.get("partial"))

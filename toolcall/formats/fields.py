@@ -14,24 +14,17 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from ..errors import ConversationError
-from ..text import JSON, dumps, excerpt, fingerprint, loads
+from ..text import JSON, MAX_DEPTH, dumps, excerpt, fingerprint, is_deeper, loads
 
 # %% ../../nbs/01_formats/00_fields.ipynb #2a4cca13
 def check_depth(
     value: JSON,  # A JSON value
     path: str,  # Where it stands, for the error
-    limit: int = 64,  # Maximum number of levels
+    limit: int = MAX_DEPTH,  # Maximum number of levels
 ) -> None:
     "Raise `ConversationError` for a value that is nested too deeply"
-    if limit < 0:
-        raise ConversationError("nested deeper than 64 levels", "too_deep", path)
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return
-    for inner in value:
-        if isinstance(inner, (dict, list)):
-            check_depth(inner, path, limit - 1)
+    if is_deeper(value, limit):
+        raise ConversationError(f"nested deeper than {MAX_DEPTH} levels", "too_deep", path)
 
 # %% ../../nbs/01_formats/00_fields.ipynb #ff0b4b4f
 def json_error_code(

@@ -128,4 +128,7 @@ def _is_glaive(record: dict) -> bool:
     return isinstance(record.get("chat"), str) and _TURN.match(record["chat"].lstrip()) is not None
 
 
-FORMATS = (Format("glaive", _is_glaive, from_glaive, "system, chat", starts=("chat",)),)
+_READ = frozenset(["system", "chat"])
+FORMATS = (
+    Format("glaive", _is_glaive, from_glaive, "system, chat", starts=("chat",), reads=_READ),
+)

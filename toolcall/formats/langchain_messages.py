@@ -74,5 +74,6 @@ FORMATS = (
         from_langchain,
         "messages with type (human, ai, tool)",
         starts=("messages",),
+        reads=frozenset(["messages", "tools", "config"]),
     ),
 )

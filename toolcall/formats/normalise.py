@@ -18,6 +18,7 @@ from toolcall.formats.content import (
     REASONING_KEYS,
     REDACTED,
     check_attachments,
+    keys_beside_text,
     parse_content,
     read_reasoning,
     split_thoughts,
@@ -104,6 +105,7 @@ def _parse_message(message: JSON, i: int, pairing: CallPairing) -> dict | None:
 _LOSS_KEYS = frozenset(["weight", "loss", "train", "training", "trainable", "loss_weight"])
 _HARMLESS = ["id", "type", "timestamp", "created_at", "createdAt", "updated_at", "metadata"]
 _HARMLESS += ["annotations", "cache_control", "model", "index", "finish_reason", "logprobs"]
+_HARMLESS += ["usage", "stop_reason", "stop_sequence", "phase", "hosted"]
 _MESSAGE_KEYS = frozenset(["role", "content", "name", "refusal", *_HARMLESS])
 _ANSWER_KEYS = _MESSAGE_KEYS | _LOSS_KEYS | _REASONING
 _ANSWER_KEYS |= {"tool_calls", "function_call", "prefix", "partial"}
@@ -154,6 +156,9 @@ class _MessageReader:
             self.messages.append(parsed)
         self.positions.append(max(len(self.messages) - 1, 0))
         known = _KNOWN_KEYS[role]
+        if type(message.get("content")) is list:
+            extra = keys_beside_text(message["content"], structured=role == "tool")
+            message = message | extra if extra else message
         if not message.keys() <= known or self.pairing.unread.findings:
             self.pairing.unread.note(message, known, "messages[]")
             self.pairing.unread.place(self.positions[-1])
@@ -302,3 +307,4 @@ class Format:
     keys: str  # The keys it needs, for error messages
     expand: Callable[[dict], list[tuple[str, dict]]] | None = None  # A document's parts by path
     starts: tuple[str, ...] = ("",)  # One of a record's keys begins with one of these
+    reads: frozenset[str] = frozenset()  # The keys that it reads, besides those of any record

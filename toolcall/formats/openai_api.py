@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .guard import left_over
 from .missing_history import TRACES, kept_messages
 from .normalise import build
 from .tool_choice import Choice, find_choice, mask_forced
@@ -73,6 +74,11 @@ class Draft:
         "Note why the model stopped, when the log says so"
         if isinstance(reason, str):
             self.meta["finish_reason"] = reason.rpartition(".")[2]  # "FinishReason.STOP"
+
+    def note_unread(self, value: dict, known: frozenset[str], path: str) -> None:
+        "Note the keys of an object, such as a body, that no reader knows"
+        if left := left_over(value, known, path):
+            self.meta["unread"] = self.meta.get("unread", {}) | left
 
     def force(self, *parameters: JSON) -> None:
         "Note whether the request forced a call or forbade calls"
@@ -182,6 +188,11 @@ def note_sender(
         draft.meta |= {key: facts[key] for key in missing if key in facts}
 
 # %% ../../nbs/01_formats/03_openai_api.ipynb #f5ccf234
+_CHOICE_KEYS = frozenset(["message", "index", "finish_reason", "native_finish_reason", "text"])
+_CHOICE_KEYS |= {"logprobs", "stop_reason", "matched_stop", "token_ids", "content_filter_results"}
+_CHOICE_KEYS |= {"provider_specific_fields", "delta"}
+
+
 def read_completion(
     response: JSON,  # A chat completion, or the bare message
     draft: Draft,  # Gets the new turn
@@ -208,6 +219,7 @@ def read_completion(
         raise ConversationError(
             "a response has choices with a message in each", "missing_field", f"{path}.choices"
         )
+    draft.note_unread(choice, _CHOICE_KEYS, f"{path}.choices[]")
     if isinstance(choices, list) and len(choices) > 1:
         draft.warn("extra_choices")
     draft.finish(choice.get("finish_reason"))

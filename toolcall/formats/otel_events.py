@@ -42,7 +42,7 @@ def _choice(body: dict, place: str) -> dict:
     message = _decode_message(body.get("message"), place)
     if not isinstance(message, dict):
         message = {"content": message}
-    return {key: body[key] for key in ("finish_reason", "tool_calls") if key in body} | message
+    return {key: body[key] for key in body if key != "message"} | message
 
 
 def _message(name: str, body: dict, place: str) -> dict:

@@ -10,13 +10,29 @@ __all__ = []
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #e006afd8
 from ..errors import ConversationError
 from .anthropic import read_messages
+from .calls import OUTCOME_KEYS, call_failed
+from .guard import left_over
 from .openai_api import Draft
 from .otel_attributes import read_attribute
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #7cb85ba7
+_NAMES = {
+    "message": "role parts name finish_reason",
+    "text": "type content",
+    "tool_call": "type id name arguments",
+    "tool_call_response": "type id name response result",
+}
+_KNOWN = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
+_KNOWN["reasoning"] = _KNOWN["text"]
+_KNOWN["tool_call_response"] |= OUTCOME_KEYS
+_MEDIA = ("blob", "file", "uri", "image", "audio", "video")
+
+
 def _read_part(part: JSON, turn: dict, draft: Draft, place: str) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
+    known = _KNOWN.get(kind) if isinstance(kind, str) else None
+    unread = left_over(part, known, "parts[]") if known else {}
     if kind == "text":
         turn["content"].append({"type": "text", "text": part.get("content")})
     elif kind == "reasoning" and isinstance(part.get("content"), str):
@@ -33,16 +49,22 @@ def _read_part(part: JSON, turn: dict, draft: Draft, place: str) -> None:
             "name": part.get("name"),
             "content": part["response"] if "response" in part else part.get("result"),
         }
-        draft.add(message, place)
+        if (failed := call_failed(part)) is not None:
+            message["is_error"] = failed
+        draft.add(message | unread, place)
+        return
     elif kind in ("server_tool_call", "server_tool_call_response"):
         draft.warn("hosted_tool")
         turn["weight"] = 0
     else:
+        is_media = kind in _MEDIA
+        name = excerpt(part if kind is None else kind)
         raise ConversationError(
-            f"a part is text, reasoning, tool_call or tool_call_response, not {excerpt(part)}",
-            "multimodal",
+            f"a part of type {name} is not text" if is_media else f"unknown part {name}",
+            "multimodal" if is_media else "bad_type",
             place,
         )
+    turn |= unread
 
 
 def _is_result(part: JSON) -> bool:
@@ -61,11 +83,15 @@ def read_parts(
             f"parts is a list, not {excerpt(parts)}", "bad_type", f"{place}.parts"
         )
     turn: dict = {"role": message.get("role"), "content": []}
+    before = len(draft.messages)
     for j, part in enumerate(parts):
         _read_part(part, turn, draft, f"{place}.parts[{j}]")
     has_more_than_results = len(turn) > 2 or turn["content"] or not any(map(_is_result, parts))
+    unread = left_over(message, _KNOWN["message"])
     if has_more_than_results:
-        draft.add(turn, place)
+        draft.add(turn | unread, place)
+    else:
+        draft.messages[before] |= unread
 
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #98c92e16
 def read_otel_messages(

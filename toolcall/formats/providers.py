@@ -12,8 +12,8 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .ai_sdk import is_ai_sdk
 from .anthropic import is_anthropic
-from .bodies import holds_request
-from .exchange import read_request, read_response, read_tools
+from .bodies import RESPONSE_KEYS, holds_request
+from .exchange import WHOLE_RECORD, read_request, read_response, read_tools
 from .fields import decode_field
 from .normalise import Format
 from .openai_api import Draft, read_facts
@@ -69,6 +69,8 @@ def _from_exchange(record: dict) -> Conversation:
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)
+    others = {key for pair in _PAIRS for key in pair} - {request_key, response_key}
+    draft.note_unread({key: record[key] for key in others & record.keys()}, frozenset(), "")
     return draft.build("requests")
 
 # %% ../../nbs/01_formats/09_providers.ipynb #e54f740f
@@ -82,7 +84,7 @@ def _from_conversation(record: dict, *, format: str = "messages") -> Conversatio
         is_response = True  # of Ollama or Cohere
     if is_response or (answer == "output" and is_items(record["output"])):
         response = {key: value for key, value in record.items() if key not in ("messages", "error")}
-        read_response(response, draft, "record")
+        read_response(response, draft, WHOLE_RECORD)
     elif answer in ("output", "completion") and _ends_with_answer(draft.messages):
         draft.warn("answer_left_out")
     elif answer:
@@ -111,6 +113,9 @@ def _refuse_answer(record: dict) -> Conversation:
     )
 
 
+_RECORD = (RESPONSE_KEYS | {"response", "output", "completion"}) - {"tool_calls"}
+
+
 FORMATS = (
     Format(
         "responses",
@@ -118,6 +123,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="responses"),
         "input and output items (and instructions, tools)",
         starts=("object", "input", "output"),
+        reads=_RECORD,
     ),
     Format(
         "requests",
@@ -125,6 +131,7 @@ FORMATS = (
         _from_exchange,
         "request and response, or input and output",
         starts=tuple(request for request, _ in _PAIRS),
+        reads=frozenset(key for pair in _PAIRS for key in pair) | {"tools"},
     ),
     Format(
         "gemini",
@@ -132,6 +139,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="gemini"),
         "contents (and tools, candidates)",
         starts=("contents",),
+        reads=_RECORD,
     ),
     Format(
         "ai_sdk",
@@ -139,6 +147,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="ai_sdk"),
         "messages with parts, toolInvocations or tool-call parts",
         starts=("messages",),
+        reads=_RECORD,
     ),
     Format(
         "anthropic",
@@ -146,6 +155,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="anthropic"),
         "messages with tool_use blocks, or tools with input_schema",
         starts=("messages",),
+        reads=_RECORD,
     ),
     Format(
         "messages",
@@ -153,6 +163,7 @@ FORMATS = (
         _from_conversation,
         "messages (and tools)",
         starts=("messages",),
+        reads=_RECORD,
     ),
     Format(
         "answer",

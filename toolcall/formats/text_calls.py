@@ -11,7 +11,10 @@ __all__ = ['find_markup', 'read_text_calls']
 import re
 from collections.abc import Sequence
 
+from ..parsing import parse_calls, parse_llama, parse_mistral
 from ..text import JSON
+from ..turn import Parser
+from ..xml_syntaxes import parse_function_xml, parse_glm
 
 # %% ../../nbs/01_formats/01_text_calls.ipynb #37e4c6b1
 _OPENINGS = {
@@ -43,25 +46,24 @@ def find_markup(
     return next((name for name in _OPENINGS if name in families), "")
 
 # %% ../../nbs/01_formats/01_text_calls.ipynb #b60e9870
+_PARSERS: dict[str, Parser] = {
+    "hermes": parse_calls,
+    "function_xml": parse_function_xml,
+    "glm": parse_glm,
+    "llama": parse_llama,
+    "mistral": parse_mistral,
+}
+
+
 def read_text_calls(
     text: str,  # An assistant's text
     family: str,  # From `find_markup`
     tools: Sequence[dict],  # Tools on offer, in OpenAI's shape
 ) -> tuple[str, list[dict]] | None:  # Words and calls with `function`; None when it can't be read
     "Read the calls in a text"
-    from toolcall.chatml.parsing import parse_calls, parse_llama, parse_mistral
-    from toolcall.chatml.xml_syntaxes import parse_function_xml, parse_glm
-
-    parsers = {
-        "hermes": parse_calls,
-        "function_xml": parse_function_xml,
-        "glm": parse_glm,
-        "llama": parse_llama,
-        "mistral": parse_mistral,
-    }
-    if family not in parsers:
+    if family not in _PARSERS:
         return None
-    parsed = parsers[family](text, tools)
+    parsed = _PARSERS[family](text, tools)
     offered = {tool["function"]["name"] for tool in tools}
     if parsed.outcome != "call" or not {call.name for call in parsed.calls} <= offered:
         return None

@@ -95,13 +95,15 @@ _Item = Conversation | Reject | Merge
 class _LogReader:
     "Converts the records of files, and counts how many went in"
 
-    def __init__(self, format: str, adapter: Adapter | None, max_record_bytes: int):
+    def __init__(
+        self, format: str, adapter: Adapter | None, max_record_bytes: int, ignore: Sequence[str]
+    ):
         if not isinstance(max_record_bytes, int) or max_record_bytes < 1:
             text = f"max_record_bytes is a number of bytes, not {excerpt(max_record_bytes)}"
             raise LogError(text)
         self.max_record_bytes = max_record_bytes
         self.own_adapter = adapter is not None
-        self.adapt = adapter or find_adapter(format)
+        self.adapt = adapter or find_adapter(format, ignore)
         self.joiner = _BatchJoiner()
         self.records = 0
 
@@ -186,9 +188,10 @@ def iter_logs(
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
     max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
+    ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
 ) -> Iterator[Conversation | Reject | Merge]:  # One item per record, in the order of the files
     "Stream a log: each record comes out as a conversation, a reject, or part of another record"
-    yield from _LogReader(format, adapter, max_record_bytes).read(path)
+    yield from _LogReader(format, adapter, max_record_bytes, ignore).read(path)
 
 # %% ../../nbs/02_logs/04_log.ipynb #3617eaad
 def _refusal(
@@ -227,6 +230,7 @@ def read_logs(
     max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
     tools: Sequence[dict | Callable] | str | Path | None = None,  # Where none is declared: tools,
     # functions, or a file of them, see `load_tools`
+    ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
     max_reject: float = 0.2,  # Share of rejected records above which the log is refused
     strict: bool = False,  # Raise at the first reject
 ) -> Log:  # Conversations, rejects and the report
@@ -238,7 +242,7 @@ def read_logs(
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
     merged: Counter[str] = Counter()
-    reader = _LogReader(format, adapter, max_record_bytes)
+    reader = _LogReader(format, adapter, max_record_bytes, ignore)
     for item in reader.read(path):
         if isinstance(item, Merge):
             merged[item.code] += 1
@@ -255,5 +259,5 @@ def read_logs(
     if not conversations or len(rejects) > max_reject * total:
         raise LogError(_refusal(name, rejects, total, max_reject, merged))
     conversations = mask_parts(conversations)
-    report = count_log(name, reader.records, conversations, rejects, merged)
+    report = count_log(name, reader.records, conversations, rejects, merged, ignore)
     return Log(offer_tools(conversations, tools), rejects, report)
