@@ -52,7 +52,7 @@ def holds_request(
     if "messages" in value or "contents" in value or "input" in value:
         return True
     key = None if is_request_body(value) else _inner_key(value)
-    return key is not None and holds_request(value[key], depth - 1)
+    return key is not None and holds_request(_unpack(value, key), depth - 1)
 
 
 def _is_response_body(value: dict) -> bool:

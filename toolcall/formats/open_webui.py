@@ -113,7 +113,7 @@ _NAMES = (
 )
 _OWN_KEYS = frozenset(_NAMES.split())
 
-
+# %% ../../nbs/01_formats/26_open_webui.ipynb #357e506c
 def _rest(message: dict) -> dict:
     return {key: value for key, value in message.items() if key not in _OWN_KEYS}
 
@@ -206,7 +206,8 @@ def _is_message(message: JSON) -> bool:
     if "parentId" in message and ("childrenIds" in message or "models" in message):
         return True
     content = message.get("content") if message.get("role") == "assistant" else None
-    return isinstance(content, str) and '<details type="tool_calls"' in content
+    kinds = ("tool_calls", "reasoning", "code_interpreter")
+    return isinstance(content, str) and any(f'<details type="{kind}"' in content for kind in kinds)
 
 
 def _is_open_webui(record: dict) -> bool:

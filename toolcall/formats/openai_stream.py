@@ -93,11 +93,30 @@ def _read_delta(choice: JSON, path: str) -> dict:
     return delta | {"content": "".join(texts), "reasoning_content": "".join(thoughts)}
 
 
+def _add_details(message: dict, details: list) -> None:
+    "Add parts of reasoning; a text goes on with the text of the same number"
+    parts = message.setdefault("reasoning_details", [])
+    for part in details:
+        last = parts[-1] if parts and isinstance(parts[-1], dict) else {}
+        new = part if isinstance(part, dict) else {}
+        texts = [text for text in (last.get("text"), new.get("text")) if isinstance(text, str)]
+        if len(texts) == 2 and last.get("index") == new.get("index"):
+            parts[-1] = last | {"text": "".join(texts)}
+        else:
+            parts.append(part)
+
+
+_READ = frozenset([*_TEXTS, "role", "tool_calls", "function_call", "reasoning_details"])
+_READ |= {"thinking_blocks"}  # their text is in `reasoning_content` too
+
+
 def _add_delta(message: dict, calls: list[dict], delta: dict, path: str) -> None:
     merge_deltas(message, delta, _TEXTS, f"{path}.delta")
+    for key in delta.keys() - _READ:  # such as images: whoever reads the message names them
+        if delta[key] is not None:
+            message.setdefault(key, delta[key])
     if isinstance(delta.get("reasoning_details"), list):
-        details = message.get("reasoning_details", [])
-        message["reasoning_details"] = details + delta["reasoning_details"]
+        _add_details(message, delta["reasoning_details"])
     pieces = list(delta.get("tool_calls") or [])
     if delta.get("function_call"):
         pieces.append({"index": 0, "function": delta["function_call"]})

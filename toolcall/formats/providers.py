@@ -52,7 +52,15 @@ def _is_request(value: JSON) -> bool:
         return value.lstrip()[:1] in ("{", "[") and ('"role"' in value or holds_request(value))
     if isinstance(value, list):
         return any(isinstance(m, dict) and "role" in m for m in value) and not is_items(value)
-    return holds_request(value)
+    return holds_request(value) and not _is_langchain(value)
+
+
+def _is_langchain(request: dict) -> bool:
+    "Whether a request's messages have LangChain's types in place of roles"
+    messages = request.get("messages")
+    first = messages[0] if isinstance(messages, list) and messages else None
+    kinds = ("human", "ai", "system", "constructor")
+    return isinstance(first, dict) and "role" not in first and first.get("type") in kinds
 
 
 def _from_exchange(record: dict) -> Conversation:

@@ -12,10 +12,11 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .content import parse_content
 from .dialogues import Dialogue, parse_calls
+from .fields import decode_field
 from .guard import left_over
 from .normalise import Format
 from .openai_api import read_facts
-from .spans import branch
+from .spans import branch, peek_list
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/50_smolagents.ipynb #ef261392
@@ -66,7 +67,7 @@ _CALLING, _OBSERVATION, _ERROR = "Calling tools:", "Observation:\n", "Error:\n"
 
 _READ_KEYS = frozenset(["role", "content", "raw", "token_usage"])
 
-
+# %% ../../nbs/01_formats/50_smolagents.ipynb #f04dfcff
 class _Memory:
     "A dialogue, and the call that the next result belongs to"
 
@@ -112,7 +113,7 @@ class _Memory:
             self.result["is_error"] = is_error or None
             self.dialogue.add(place, self.result)
 
-
+# %% ../../nbs/01_formats/50_smolagents.ipynb #853e898b
 def _add_message(memory: _Memory, message: JSON, place: str) -> None:
     role = branch(message, "role")
     try:
@@ -144,7 +145,8 @@ def from_smolagents(
                 messages[0] |= left_over(step, _STEP_KEYS)
             parts += [(message, f"steps[{i}]") for message in messages]
     else:
-        parts = [(message, f"messages[{i}]") for i, message in enumerate(record["messages"])]
+        messages = decode_field(record["messages"], "messages")
+        parts = [(message, f"messages[{i}]") for i, message in enumerate(messages)]
     for message, place in parts:
         _add_message(memory, message, place)
     facts = read_facts(record, record.get("metadata"))
@@ -157,7 +159,7 @@ def _is_step(step: JSON) -> bool:
 
 
 def _is_smolagents(record: dict) -> bool:
-    messages, steps = record.get("messages"), record.get("steps")
+    messages, steps = peek_list(record.get("messages")), record.get("steps")
     if isinstance(steps, list):
         return any(map(_is_step, steps))
     return isinstance(messages, list) and any(
