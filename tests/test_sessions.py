@@ -287,6 +287,46 @@ def test_hosted_tools_of_codex_are_masked(tmp_path):
     assert said(conversation) == ["u Tide?", "a At 09:12."] and conversation.turns == []
 
 
+@pytest.mark.parametrize(
+    "name, messages",
+    [
+        (
+            "langchain",
+            [
+                {"message": {"type": "human", "data": {"content": "Tide?"}}},
+                {"message": {"type": "ai", "data": {"content": "At 09:12."}}},
+            ],
+        ),
+        (
+            "langchain",
+            [
+                {"message": json.dumps({"type": "human", "content": "Tide?"})},
+                {"message": json.dumps({"type": "ai", "content": "At 09:12."})},
+            ],
+        ),
+        (
+            "responses",
+            [
+                {"message_data": json.dumps(words("user", "Tide?"))},
+                {"message_data": json.dumps(words("assistant", "At 09:12."))},
+            ],
+        ),
+        (
+            "autogen",
+            [
+                {"type": "TextMessage", "source": "user", "content": "Tide?"},
+                {"type": "TextMessage", "source": "tides", "content": "At 09:12."},
+            ],
+        ),
+    ],
+)
+def test_rows_of_products_are_read_by_their_readers(tmp_path, name, messages):
+    rows = [{"id": n, "session_id": "s"} | message for n, message in enumerate(messages)]
+    log = read(tmp_path, rows)
+    assert [said(c) for c in log] == [["u Tide?", "a At 09:12."]]
+    assert log.report.formats == {name: 1}
+
+
 # Realtime
 
 

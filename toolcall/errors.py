@@ -49,7 +49,7 @@ class SessionLine(MergedRecord):
     def __init__(
         self,
         record: dict,  # The line
-        read: Callable,  # Reads all lines of a part, in their order
+        read: Callable,  # Makes a conversation or one record of a part's lines
         session: str = "",  # Its name; empty for that of the line before
         *,
         begins: bool = False,  # Whether a new part of the session begins here

@@ -57,7 +57,8 @@ def _descendants(lines: list[dict], start: int, end: int) -> set[int]:
 
 # %% ../../nbs/01_formats/45_coding_agents.ipynb #804381e1
 _LINE_KEYS_NAMES = """
-type uuid parentUuid logicalParentUuid sessionId agentId isSidechain message
+type uuid parentUuid session_id parent_tool_use_id
+logicalParentUuid sessionId agentId isSidechain message
 timestamp version cwd gitBranch userType requestId toolUseResult isMeta
 isCompactSummary slug todos isVisibleInTranscriptOnly isApiErrorMessage error
 permissionMode thinkingMetadata promptId entrypoint sourceToolAssistantUUID
@@ -100,7 +101,10 @@ def _read_claude_code(lines: list[dict]) -> Conversation:
     _check_one_agent(lines)
     left_out = _taken_back(lines)
     kept = [line for number, line in enumerate(lines) if number not in left_out]
-    facts = {"session_id": lines[0].get("sessionId"), "timestamp": lines[0].get("timestamp")}
+    facts = {
+        "session_id": lines[0].get("sessionId", lines[0].get("session_id")),
+        "timestamp": lines[0].get("timestamp"),
+    }
     draft = Draft(read_facts(facts, *(line["message"] for line in kept)))
     draft.meta.pop("id", None)  # that of a message
     draft.warn("prompt_left_out")
@@ -159,30 +163,49 @@ def _read_codex(lines: list[dict]) -> Conversation:
     return draft.build("codex")
 
 # %% ../../nbs/01_formats/45_coding_agents.ipynb #7a35582a
-_NO_MESSAGE = ("system", "summary", "attachment", "progress")
+_NO_MESSAGE = ("system", "summary", "attachment", "progress", "result")
 _STATE = ("file-history-snapshot", "queue-operation", "custom-title", "agent-name", "last-prompt")
 _CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 
 
 def _is_claude_code(record: dict) -> bool:
-    keys = ("sessionId", "parentUuid", "leafUuid", "isSidechain")
+    keys = ("sessionId", "parentUuid", "leafUuid", "isSidechain", "parent_tool_use_id")
     kind = kind_of(record)
     if kind in _STATE:
         return True
-    return kind in ("user", "assistant", *_NO_MESSAGE) and any(key in record for key in keys)
+    is_streamed = "session_id" in record and "subtype" in record
+    has_key = is_streamed or any(key in record for key in keys)
+    return has_key and kind in ("user", "assistant", *_NO_MESSAGE)
 
 
 def _from_claude_code(record: dict) -> Conversation:
     kind = record["type"]
     if kind not in ("user", "assistant") or not isinstance(record.get("message"), dict):
         raise MergedRecord("a line of a session that holds no message", "session_line")
-    agent = record.get("agentId") or ("agent" if record.get("isSidechain") else "")
+    agent = record.get("agentId") or record.get("parent_tool_use_id") or ""
+    if not agent and record.get("isSidechain"):
+        agent = "agent"
     is_first = record.get("parentUuid", "") is None and _is_question(record)
     raise SessionLine(
         record,
         _read_claude_code,
-        f"{record.get('sessionId', '')} {agent}".strip(),
+        f"{record.get('sessionId', record.get('session_id', ''))} {agent}".strip(),
         begins=is_first or record.get("isCompactSummary") is True,
+    )
+
+
+def _is_other_agent(record: dict) -> bool:
+    "Whether a record is a line of Copilot's or pi's session"
+    kind = kind_of(record)
+    is_event = "parentId" in record and isinstance(record.get("data"), dict) and "." in kind
+    return is_event or (kind == "session" and "cwd" in record)
+
+
+def _from_other_agent(record: dict) -> Conversation:
+    raise ConversationError(
+        "the record is one line of a coding agent's session; its conversation is spread over "
+        "several records: write one record with all its `messages`",
+        "one_message",
     )
 
 
@@ -207,6 +230,13 @@ FORMATS = (
         lambda record: kind_of(record) in _CODEX and "payload" in record,
         _from_codex,
         "type and payload, as in session files of Codex",
+        starts=("type",),
+    ),
+    Format(
+        "agent_session",
+        _is_other_agent,
+        _from_other_agent,
+        "type, parentId and data, as in session files of Copilot",
         starts=("type",),
     ),
 )

@@ -102,7 +102,13 @@ def _read_session(lines: list[dict]) -> Conversation:
 
 # %% ../../nbs/01_formats/46_realtime.ipynb #ce0adb12
 _EVENTS = (
-    *("session.", "conversation.item.", "conversation.created", "rate_limits."),
+    *(
+        "session.created",
+        "session.update",
+        "conversation.item.",
+        "conversation.created",
+        "rate_limits.",
+    ),
     *("input_audio_buffer.", "output_audio_buffer."),
 )
 _READ = (*_ADDED, _TRANSCRIBED, "conversation.item.create", "response.done")

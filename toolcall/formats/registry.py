@@ -79,6 +79,7 @@ _ORDER = (
     "bedrock_log",
     "claude_code",
     "codex",
+    "agent_session",
     "litellm",
     "responses",
     "requests",

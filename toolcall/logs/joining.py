@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ..conversation import Conversation
 from ..errors import ConversationError, SessionLine
 from ..formats.bodies import is_answering, is_asking
+from ..formats.guard import apply_findings
 from .documents import Raw
 from .reports import Merge, Reject
 from ..text import JSON
@@ -90,13 +91,15 @@ class SessionJoiner:
         self.lines.setdefault((line.read, session, part), []).append((line, place))
 
     def read(
-        self, finish: Callable[[Conversation], Conversation]
+        self, adapt: Callable[[JSON], Conversation], ignore: frozenset[str] = frozenset()
     ) -> Iterator[tuple[Conversation | Merge | Reject, Place]]:
-        "One item for each line, with its place; `finish` checks what a part holds"
+        "One item for each line, with its place; `adapt` reads lines that were joined to a record"
         for (read, _, _), lines in self.lines.items():
             (_, place), *others = lines
             try:
-                conversation = finish(read([line.record for line, _ in lines]))
+                joined = read([line.record for line, _ in lines])
+                is_read = isinstance(joined, Conversation)
+                conversation = apply_findings(joined, ignore) if is_read else adapt(joined)
             except ConversationError as error:
                 yield place.reject(error), place
             else:

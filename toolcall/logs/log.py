@@ -11,14 +11,10 @@ __all__ = ['LogPath', 'iter_logs', 'read_logs']
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError, LogError, MergedRecord, SessionLine
-from ..formats.fields import parse_tools
-from ..formats.guard import apply_findings
-from ..formats.mcp import mcp_tools
 from ..formats.missing_history import mask_parts
 from ..formats.registry import expand, find_adapter
 from .codes import MERGED
@@ -55,7 +51,7 @@ class _LogReader:
         self.max_record_bytes = max_record_bytes
         self.own_adapter = adapter is not None
         self.adapt = adapter or find_adapter(format, ignore)
-        self.finish = partial(apply_findings, ignore=frozenset(ignore))
+        self.ignore = frozenset(ignore)
         self.joiner = BatchJoiner()
         self.sessions = SessionJoiner()
         self.records = 0
@@ -77,7 +73,7 @@ class _LogReader:
                     part_place = place._replace(part=part) if part else place
                     yield from self._catch_errors(self._convert(record, part_place), part_place)
         yield from self.joiner.reject_pending()
-        for item, place in self.sessions.read(self.finish):
+        for item, place in self.sessions.read(self.adapt, self.ignore):
             if isinstance(item, Conversation):
                 yield from self._catch_errors(_with_place(item, place), place)
             else:
