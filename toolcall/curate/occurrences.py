@@ -142,7 +142,6 @@ class Numbers:
         return None
 
 # %% ../../nbs/03_curate/06a_occurrences.ipynb #bafe15e3
-_BY_DIGITS = ("card", "phone", "us_ssn")
 _SPACES = re.compile(r"\s+")
 
 

@@ -105,6 +105,5 @@ def _matches(
     detector: Detector, text: str, windows: list[tuple[int, int]]
 ) -> Iterator[PrivateSpan]:
     for start, end in windows:
-        for match in detector.pattern.finditer(text, start, end):
-            if size := detector.length(match):
-                yield PrivateSpan(match.start(1), match.start(1) + size, detector.kind)
+        for place in detector.find(text, start, end):
+            yield PrivateSpan(*place, detector.kind)

@@ -71,8 +71,8 @@ _ADDRESS_WORDS = re.compile(
     re.IGNORECASE,
 )
 _VERSION_BEFORE = re.compile(
-    r"(?:(?<![^\W_])(?:v|ver|version\w*|release|build|upgrade\w*|update\w*|rev|firmware|driver)\W{0,3}"
-    r"(?:to\s)?|[A-Za-z]/|[=<>~^!]=\s?|[\^~]|[A-Za-z0-9]@|版本号?\W?)\Z",
+    r"(?:(?<![^\W_])(?:v|ver|version\w*|release|build|upgrade\w*|update\w*|rev|firmware|driver)"
+    r"\W{0,3}(?:to\s)?|[A-Za-z]/|[=<>~^!]=\s?|[\^~]|[A-Za-z0-9]@|版本号?\W?)\Z",
     re.IGNORECASE,
 )
 

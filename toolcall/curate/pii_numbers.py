@@ -12,6 +12,10 @@ import re
 from functools import lru_cache
 from importlib import import_module
 
+from stdnum import iban as iban_check
+from stdnum import luhn
+from stdnum.cn import ric
+
 from toolcall.curate.pii_patterns import (
     LEFT,
     NO_SEPARATORS,
@@ -20,8 +24,6 @@ from toolcall.curate.pii_patterns import (
     Detector,
     is_said,
     is_thing,
-    luhn,
-    mod97,
     verbose,
 )
 
@@ -43,7 +45,7 @@ def _card_length(match: re.Match[str]) -> int:
     text = match[1]
     while len(text) >= 13:
         digits = text.translate(NO_SEPARATORS)
-        if _CARD.fullmatch(digits) and luhn(digits) == 0:
+        if _CARD.fullmatch(digits) and luhn.is_valid(digits):
             return 0 if is_thing(match, len(text)) else len(text)
         text = text[: max(map(text.rfind, " -."))] if re.search("[ .-]", text) else ""
     return 0
@@ -60,11 +62,8 @@ def _iban_length(match: re.Match[str]) -> int:
     ends = [place.end() for place in re.finditer("[0-9A-Za-z]", text)]
     iban = re.sub("[ -]", "", text).upper()
     for size in range(len(ends), 14, -1):
-        if text[ends[size - 1] : ends[size - 1] + 1].isalnum() or mod97(iban[:size]) != 1:
-            continue
-        from stdnum.iban import is_valid
-
-        if is_valid(iban[:size], check_country=False):
+        is_cut = text[ends[size - 1] : ends[size - 1] + 1].isalnum()
+        if not is_cut and iban_check.is_valid(iban[:size], check_country=False):
             return ends[size - 1]
     return 0
 
@@ -155,23 +154,14 @@ def _has_date(text: str) -> bool:
     return bool(date and 1 <= int(date[0][2:4]) <= 12 and 1 <= int(date[0][4:]) <= 31)
 
 
-def cn_check(
-    body: str,  # The first 17 digits of a Chinese identity number
-) -> str:  # Its last character
-    "Compute the check digit of a Chinese identity number (GB 11643-1999)"
-    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
-    return "10X98765432"[sum(weight * int(digit) for weight, digit in zip(weights, body)) % 11]
-
-
 @lru_cache(maxsize=65536)
 def is_valid_id(
-    kind: str,  # Such as `br_cpf`
     text: str,  # In upper case, without separators
     check: str,  # A module of `stdnum`, a check of this page, or nothing
 ) -> bool:
     "Check the digits of a national id"
     if check == "cn":
-        return _has_date(text[8:14]) and cn_check(text) == text[17]
+        return _has_date(text[8:14]) and ric.calc_check_digit(text) == text[17]
     if check == "snils":
         return _snils_is_valid(text)
     if check == "date":
@@ -185,13 +175,13 @@ def _id_detector(kind: str, pattern: str, check: str, needs_word: bool) -> Detec
         is_named = is_said(_EACH_ID_WORDS[kind], match, before=60)
         if not is_named and (needs_word or is_thing(match, len(text))):
             return 0
-        return len(text) if is_valid_id(kind, re.sub(r"[ ./-]", "", text).upper(), check) else 0
+        return len(text) if is_valid_id(re.sub(r"[ ./-]", "", text).upper(), check) else 0
 
-    has_letters = "A-Z" in pattern or "A-Za-z" in pattern
-    hint = "letters and digits" if has_letters else "digits"
+    has_letters = "A-Z" in pattern
+    hints = ("letters and digits", "digits") if has_letters else ("digits",)
     left = LEFT if not has_letters else r"(?<![0-9A-Za-z_])"
-    expression = re.compile(rf"{left}((?:{pattern})){RIGHT}".replace(r"\2", r"(?:\2)"))
-    return Detector(kind, (hint, "digits"), NUMBER_REACH, expression, length)
+    expression = re.compile(rf"{left}({pattern}){RIGHT}")
+    return Detector(kind, hints, NUMBER_REACH, expression, length)
 
 
 IDS = tuple(_id_detector(kind, *row) for kind, rows in _ID_PATTERNS.items() for row in rows)

@@ -59,9 +59,9 @@ _ENGLISH = (
 )
 _OTHER = (
     r"passwort\w*|kennwort\w*|mot de passe|mdp|contraseñ\w*|senha|parola|hasł\w*|şifre\w*"
-    r"|wachtwoord|lösenord\w*|adgangskode|salasana|heslo|jelszó|parol\w*|парол\w*|密码|密碼|口令|パスワード|暗証番号"
-    r"|비밀번호|암호|كلمة المرور|كلمة السر|पासवर्ड|পাসওয়ার্ড|mật khẩu|kata sandi|sandi|รหัสผ่าน|סיסמה"
-    r"|κωδικός|nenosiri"
+    r"|wachtwoord|lösenord\w*|adgangskode|salasana|heslo|jelszó|parol\w*|парол\w*|密码|密碼|口令|パスワード"
+    r"|暗証番号|비밀번호|암호|كلمة المرور|كلمة السر|पासवर्ड|পাসওয়ার্ড|mật khẩu|kata sandi|sandi"
+    r"|รหัสผ่าน|סיסמה|κωδικός|nenosiri"
 )
 _VALUE = r"(?-i:([^\s\"'<>{}()\[\],;$*\\\u0250-\U0010ffff]{6,200}))"
 _ENGLISH_NAMED = re.compile(

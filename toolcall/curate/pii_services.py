@@ -10,7 +10,7 @@ __all__ = []
 # %% ../../nbs/03_curate/04d_pii_services.ipynb #0303c9a1
 import re
 
-from .pii_patterns import Detector, verbose, whole
+from .pii_patterns import Detector, verbose
 
 # %% ../../nbs/03_curate/04d_pii_services.ipynb #d0534314
 _FORMS_A_TO_G = """
@@ -141,7 +141,7 @@ def _token_length(match: re.Match[str]) -> int:
 
 SERVICE_KEYS = (
     Detector("private_key", ("-----begin",), 0, verbose(_PEM_PATTERN), _token_length),
-    Detector("jwt", ("eyj",), 0, verbose(_JWT_PATTERN), whole),
+    Detector("jwt", ("eyj",), 0, verbose(_JWT_PATTERN), lambda match: len(match[1])),
     Detector(
         "secret",
         ("token",),

@@ -173,6 +173,14 @@ def samples(
     ]
 
 # %% ../../nbs/03_curate/16_privacy_recall.ipynb #cb6d42a9
+def _share_text(right: int, n: int) -> str:
+    "A share with its 95 % interval and its n"
+    from scipy.stats import binomtest  # takes half a second to import
+
+    interval = binomtest(right, n).proportion_ci(method="wilson")
+    return f"{right / n:.1%} [{interval.low:.1%}, {interval.high:.1%}] n={n}"
+
+
 @dataclass(frozen=True)
 class Recall:
     "What a finder found of the samples"
@@ -180,13 +188,18 @@ class Recall:
     right: list[Sample]  # Values that were found, and look-alikes that were left alone
     wrong: list[Sample]
 
-    def share(self, group: str, *, held_out: bool) -> float:
-        "Share of a group that is right"
-        counts = [
+    def counts(self, group: str, *, held_out: bool) -> tuple[int, int]:
+        "How many of a group are right, of how many"
+        right, wrong = (
             sum(s.group == group and s.held_out == held_out for s in part)
             for part in (self.right, self.wrong)
-        ]
-        return counts[0] / sum(counts)
+        )
+        return right, right + wrong
+
+    def share(self, group: str, *, held_out: bool) -> float:
+        "Share of a group that is right"
+        right, n = self.counts(group, held_out=held_out)
+        return right / n
 
     @property
     def table(self) -> Table:
@@ -196,11 +209,7 @@ class Recall:
         rows = [
             (
                 "look-alike, left alone" if group == "look-alike" else f"{group}, found",
-                *(
-                    f"{self.share(group, held_out=part):.1%} of "
-                    f"{sum(s.group == group and s.held_out == part for s in every)}"
-                    for part in (False, True)
-                ),
+                *(_share_text(*self.counts(group, held_out=part)) for part in (False, True)),
             )
             for group in groups
         ]

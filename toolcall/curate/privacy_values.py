@@ -10,11 +10,11 @@ __all__ = []
 # %% ../../nbs/03_curate/15_privacy_values.ipynb #9ef93124
 import re
 import string
-from collections.abc import Callable
-from importlib import import_module
 from random import Random
 
-from .pii_patterns import luhn, mod97
+from stdnum import iban, luhn, numdb
+
+from .pii_numbers import is_valid_id
 
 # %% ../../nbs/03_curate/15_privacy_values.ipynb #611650b9
 _CHARACTERS = {
@@ -53,7 +53,7 @@ def draw(
     return re.sub(r"\{([A-Za-z])(\d*)\}", fill, shape)
 
 # %% ../../nbs/03_curate/15_privacy_values.ipynb #93ae410b
-_ID_SHAPES = {  # kind → shape, and the module of `stdnum` that checks it
+_ID_SHAPES = {  # kind → shape, and its check
     "cn_id": ("110105{Y}{d3}{x1}", "cn.ric"),
     "us_ssn": ("{p1}{d2}-{d2}-{d4}", "us.ssn"),
     "us_itin": ("9{d2}-7{d1}-{d4}", "us.itin"),
@@ -75,23 +75,15 @@ _ID_SHAPES = {  # kind → shape, and the module of `stdnum` that checks it
 }
 
 
-def _is_snils(text: str) -> bool:
-    digits = [int(digit) for digit in re.sub("[^0-9]", "", text)]
-    total = sum(digit * (9 - place) for place, digit in enumerate(digits[:9]))
-    return total % 101 % 100 == digits[9] * 10 + digits[10]
-
-
 def draw_id(
     kind: str,  # Such as `br_cpf`
     random: Random,  # Where chance comes from
 ) -> str:  # A valid number, as it is usually written
     "Draw a national id"
-    shape, module = _ID_SHAPES[kind]
-    check: Callable[[str], bool] = bool
-    if module:
-        check = _is_snils if module == "snils" else import_module(f"stdnum.{module}").is_valid
-    while not check(value := draw(shape, random)):
-        pass
+    shape, check = _ID_SHAPES[kind]
+    value = draw(shape, random)
+    while not is_valid_id(re.sub("[ ./-]", "", value), check):
+        value = draw(shape, random)
     return value
 
 # %% ../../nbs/03_curate/15_privacy_values.ipynb #588d1b4e
@@ -106,13 +98,11 @@ def draw_card(
 ) -> str:  # Its digits
     "Draw the number of a payment card of one of 14 schemes and lengths"
     body = draw(random.choice(_CARD_SHAPES), random)[:-1]
-    return body + str(-luhn(body + "0") % 10)
+    return body + luhn.calc_check_digit(body)
 
 
 def iban_structures() -> dict[str, str]:  # Country → structure, such as `8!n10!n`
     "Read the structures of the bank accounts of all registered countries"
-    from stdnum import numdb
-
     return {
         country: properties["bban"] for _, country, _, properties, _ in numdb.get("iban").prefixes
     }
@@ -129,7 +119,7 @@ def draw_iban(
         r"([0-9]+)!([nac])", lambda field: f"{{{fields[field[2]]}{field[1]}}}", structure
     )
     body = draw(shape, random)
-    return f"{country}{98 - mod97(country + '00' + body):02}{body}"
+    return f"{country}{iban.calc_check_digits(country + '00' + body)}{body}"
 
 # %% ../../nbs/03_curate/15_privacy_values.ipynb #c31e3256
 def draw_phone(
@@ -172,14 +162,8 @@ xkeysib-{h64}-{a16} re_{a8}_{a24} sk.eyJ{a60}.{b22} ops_eyJ{b250} LTAI{a20} AKID
 pat-na1-{h8}-{h4}-{h4}-{h4}-{h12} sgp_{h40} aio_{a28} duffel_test_{b43} sha256~{b43}"""
 KEY_SHAPES = (*_KEYS_1.split(), *_KEYS_2.split())
 PASSWORD_SHAPES = (
-    *(
-        "{w5}{d4}",
-        "{u1}{w6}!{d2}",
-        "{w4}-{w5}-{w6}-{w4}",
-        "{a8}#{a3}",
-        "{a2}@{w5}{d3}",
-        "{b14}{d1}",
-    ),
+    *("{w5}{d4}", "{u1}{w6}!{d2}", "{w4}-{w5}-{w6}-{w4}"),
+    *("{a8}#{a3}", "{a2}@{w5}{d3}", "{b14}{d1}"),
 )
 TOKEN_SHAPES = ("{a32}{d1}", "{h40}", "{B38}{d1}a", "{b24}{d1}", "{l20}{d2}")
 

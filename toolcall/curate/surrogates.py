@@ -12,12 +12,15 @@ import hashlib
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from stdnum import iban, luhn
+from stdnum.cn import ric
+
 from .pii_addresses import address_length
-from .pii_numbers import ID_CHECKS, cn_check, is_valid_id
-from .pii_patterns import fold, luhn, mod97
+from .pii_numbers import ID_CHECKS, is_valid_id
+from .pii_patterns import fold
 from .pii_services import prefix_length
 from ..errors import ConversationError
 
@@ -112,9 +115,7 @@ def _other_character(old: str, byte: int, *, is_first: bool, hexadecimal: bool) 
         return "123456789"[byte % 9] if is_first and old != "0" else "0123456789"[byte % 10]
     if not old.isalpha():
         return old
-    letters = _HAN if "一" <= old <= "鿿" else _LATIN
-    if hexadecimal:
-        letters = "abcdef"
+    letters = "abcdef" if hexadecimal else _HAN if "一" <= old <= "鿿" else _LATIN
     new = letters[byte % len(letters)]
     return new.upper() if old.isupper() else new
 
@@ -162,10 +163,10 @@ def _candidate(value: PrivateValue, seed: str, attempt: int) -> str:
     if value.form == "card":
         prefix = next(test for start, test in _TEST_CARDS.items() if key.startswith(start))
         body = prefix + digits[: size - 7]
-        return body + str(-luhn(body + "0") % 10)
+        return body + luhn.calc_check_digit(body)
     if value.form == "iban":
         body = _scramble("." + key[4:], noise)[1:]
-        return f"{key[:2]}{98 - mod97(key[:2] + '00' + body):02}{body}"
+        return f"{key[:2]}{iban.calc_check_digits(key[:4] + body)}{body}"
     if value.form == "us_ssn":
         return "9" + digits[:8]
     if value.form == "ipv4":
@@ -181,14 +182,12 @@ def _candidate(value: PrivateValue, seed: str, attempt: int) -> str:
 
 
 def _other_phone(key: str, noise: bytes) -> str:
-    digits = []
+    digits = ""
     for i, (character, byte) in enumerate(zip(key, noise)):
         old = int(character)
-        if old > 1:
-            digits.append(str(2 + (old - 2 + byte) % 8))
-        else:
-            digits.append(character if i == 0 else str((old + byte) % 2))
-    return key[:-7] + "".join(digits[-7:])
+        new = 2 + (old - 2 + byte) % 8 if old > 1 else (old + byte) % 2
+        digits += str(old if i == 0 and old < 2 else new)
+    return key[:-7] + digits[-7:]
 
 # %% ../../nbs/03_curate/06_surrogates.ipynb #bb6acb84
 _ID_DATES = {"cn_id": (6, 14), "id_nik": (6, 12), "mx_curp": (4, 10), "mx_rfc": (-9, -3)}
@@ -196,7 +195,7 @@ _ID_KEPT = {  # parts that a random character would make invalid
     **{"cn_id": slice(0, 6), "id_nik": slice(0, 6), "mx_curp": slice(10, 13)},
     **{"us_itin": slice(0, 1), "pk_cnic": slice(0, 1), "in_pan": slice(3, 4)},
 }
-_MAX_DRAWS = 2000  # one of 100 numbers has the right two check digits
+_MAX_DRAWS = 40  # of a number, each with all of its endings
 
 
 def _other_id(value: PrivateValue, name: str) -> str:
@@ -212,12 +211,21 @@ def _other_id(value: PrivateValue, name: str) -> str:
             characters[place] = ("19" + date) if kind == "cn_id" else date
         if kind in _ID_KEPT:
             characters[_ID_KEPT[kind]] = key[_ID_KEPT[kind]]
-        other = "".join(characters)
-        if kind == "cn_id" and len(other) == 18:
-            other = other[:17] + cn_check(other[:17])
-        if is_valid_id(kind, other, ID_CHECKS[kind]):
-            break
-    return other
+        for other in _endings(kind, "".join(characters)):
+            if is_valid_id(other, ID_CHECKS[kind]):
+                return other
+    return "".join(characters)
+
+
+def _endings(kind: str, text: str) -> Iterator[str]:
+    "The number with each check digit that it may have: they are its last two digits at most"
+    if kind == "cn_id" and len(text) == 18:
+        text = text[:17] + ric.calc_check_digit(text)
+    yield text
+    if ID_CHECKS[kind] and kind != "us_itin":  # which has no check digit
+        last = re.sub(r".*\D", "", text[-2:])
+        stem, size = text[: len(text) - len(last)], 10 ** len(last)
+        yield from (f"{stem}{(int(last) + step) % size:0{len(last)}}" for step in range(1, size))
 
 # %% ../../nbs/03_curate/06_surrogates.ipynb #5bf41b0b
 _MAX_ATTEMPTS = 1000
