@@ -194,21 +194,6 @@ def _from_claude_code(record: dict) -> Conversation:
     )
 
 
-def _is_other_agent(record: dict) -> bool:
-    "Whether a record is a line of Copilot's or pi's session"
-    kind = kind_of(record)
-    is_event = "parentId" in record and isinstance(record.get("data"), dict) and "." in kind
-    return is_event or (kind == "session" and "cwd" in record)
-
-
-def _from_other_agent(record: dict) -> Conversation:
-    raise ConversationError(
-        "the record is one line of a coding agent's session; its conversation is spread over "
-        "several records: write one record with all its `messages`",
-        "one_message",
-    )
-
-
 def _from_codex(record: dict) -> Conversation:
     kind = kind_of(record)
     if kind == "event_msg":
@@ -230,13 +215,6 @@ FORMATS = (
         lambda record: kind_of(record) in _CODEX and "payload" in record,
         _from_codex,
         "type and payload, as in session files of Codex",
-        starts=("type",),
-    ),
-    Format(
-        "agent_session",
-        _is_other_agent,
-        _from_other_agent,
-        "type, parentId and data, as in session files of Copilot",
         starts=("type",),
     ),
 )

@@ -36,6 +36,7 @@ from .open_webui import FORMATS as OPEN_WEBUI
 from .openai_agents import FORMATS as OPENAI_AGENTS
 from .openinference import FORMATS as OPENINFERENCE
 from .otel import FORMATS as OTEL
+from .other_sessions import FORMATS as OTHER_SESSIONS
 from .providers import FORMATS as PROVIDERS
 from .pydantic_ai import FORMATS as PYDANTIC_AI
 from .realtime import FORMATS as REALTIME
@@ -79,7 +80,7 @@ _ORDER = (
     "bedrock_log",
     "claude_code",
     "codex",
-    "agent_session",
+    "other_session",
     "litellm",
     "responses",
     "requests",
@@ -124,6 +125,7 @@ _MODULES = (
     BEDROCK_LOG,
     SESSIONS,
     CODING_AGENTS,
+    OTHER_SESSIONS,
     CLI_SESSIONS,
     REALTIME,
     LITELLM,

@@ -132,6 +132,9 @@ def _is_row(record: dict) -> bool:
     if isinstance(message, dict):
         is_message = isinstance(message.get("role"), str) or _is_typed(message)
         return is_message and "messages" not in record
+    content = record.get("content")
+    if isinstance(content, dict) and isinstance(content.get("parts"), list):  # an event of ADK
+        return True
     is_said = isinstance(record.get("sender", record.get("author")), str)
     if is_said and any(isinstance(record.get(key), str) for key in ("text", "content")):
         return True
