@@ -18,6 +18,7 @@ from toolcall.formats.content import (
     REASONING_KEYS,
     REDACTED,
     check_attachments,
+    check_words,
     keys_beside_text,
     parse_content,
     read_reasoning,
@@ -161,6 +162,7 @@ class _MessageReader:
             message = message | extra if extra else message
         if not message.keys() <= known or self.pairing.unread.findings:
             self.pairing.unread.note(message, known, "messages[]")
+            check_words(message, known)
             self.pairing.unread.place(self.positions[-1])
 
     def read_text_calls(self, answer: dict, i: int) -> bool:
