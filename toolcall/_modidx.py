@@ -1406,6 +1406,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'toolcall/formats/exchange.py')},
             'toolcall.formats.fields': { 'toolcall.formats.fields.Catalogue': ( '01_formats/fields.html#catalogue',
                                                                                 'toolcall/formats/fields.py'),
+                                         'toolcall.formats.fields.ParsedTools': ( '01_formats/fields.html#parsedtools',
+                                                                                  'toolcall/formats/fields.py'),
                                          'toolcall.formats.fields._as_object_schema': ( '01_formats/fields.html#_as_object_schema',
                                                                                         'toolcall/formats/fields.py'),
                                          'toolcall.formats.fields._convert_keyword': ( '01_formats/fields.html#_convert_keyword',
