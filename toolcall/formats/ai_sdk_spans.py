@@ -53,12 +53,6 @@ def _read_answer(attributes: dict, draft: Draft) -> None:
     }
     read_response(answer, draft, "attributes.ai.response")
 
-
-def _is_forced(attributes: dict) -> bool:
-    choice = read_attribute(attributes, "ai.prompt.toolChoice")
-    kind = choice.get("type") if isinstance(choice, dict) else choice
-    return kind in ("tool", "required")
-
 # %% ../../nbs/01_formats/23_ai_sdk_spans.ipynb #4996a3fe
 _CALLS = (".doGenerate", ".doStream")
 _METADATA = "ai.telemetry.metadata."
@@ -102,9 +96,7 @@ def from_ai_sdk_span(
     tools = read_attribute(attributes, "ai.prompt.tools")
     draft.offer(read_tools(tools, "attributes.ai.prompt.tools"), "attributes.ai.prompt.tools")
     _read_answer(attributes, draft)
-    if _is_forced(attributes):
-        draft.warn("forced_call")
-        draft.messages[-1] = draft.messages[-1] | {"weight": 0}
+    draft.force_span(attributes)
     return draft.build("ai_sdk_spans")
 
 # %% ../../nbs/01_formats/23_ai_sdk_spans.ipynb #fa6271d0

@@ -26,6 +26,7 @@ _REQUEST_KEYS = ("messages", "contents", "input", "prompt", "role", "parts")
 _RESPONSE_KEYS = (
     *("choices", "candidates", "output", "messages", "role", "stop_reason", "object"),
     *("generations", "done", "promptFeedback", "parts", "tool_calls", "finish_reason"),
+    *("toolCalls", "finishReason"),  # of the AI SDK
 )
 
 

@@ -118,6 +118,9 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
         draft.note_unread(config, REQUEST_KEYS, f"{prefix}config")
     _read_system(body, config, draft, prefix)
     draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
+    draft.force(body)
+    if prefix:
+        draft.know(body)
     check_history(body, prefix.rstrip("."))
     _read_history(body, draft, prefix)
     last = draft.messages[-1] if draft.messages else None
@@ -178,8 +181,9 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
         raise ConversationError(
             f"the model call failed: {excerpt(failure)}", "failed_call", f"{path}.error"
         )
-    if response.get("object") == "response":
+    if response.get("object") == "response":  # it repeats parameters of the request
         check_history(response, path)
+        draft.force(response)
     if is_ollama(response):
         read_completion(from_ollama(response), draft, path)
     elif is_cohere(response) and "stop_reason" in response["message"]:  # Anthropic's, wrapped

@@ -76,6 +76,8 @@ def from_langfuse(
                 key,
             )
     _read_input(record["input"], draft)
+    for key in ("modelParameters", "model_parameters"):
+        draft.force({key: decode_nested(record.get(key), key)}, metadata)
     if draft.tools is None:
         draft.offer(branch(metadata, "tools"), "metadata.tools")
     if draft.tools is None:  # a column that Langfuse fills itself

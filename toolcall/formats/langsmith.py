@@ -85,6 +85,7 @@ def from_langsmith(
     outputs = decode_nested(record.get("outputs"), "outputs")
     _check_payload(inputs, "inputs")
     _check_payload(outputs, "outputs")
+    draft.force(extra)
     for options in (branch(extra, "invocation_params"), branch(extra, "options")):
         tools = branch(options, "tools") or branch(options, "functions")
         draft.offer(tools, "extra.invocation_params.tools")

@@ -66,6 +66,7 @@ def _from_litellm(record: dict) -> Conversation:
             "messages",
         )
     draft = Draft(read_facts(record, record.get("metadata"), body))
+    draft.force(body, record)
     read_request(body, draft, path)
     read_response(record.get("response"), draft, "response")
     return draft.build("litellm")

@@ -55,6 +55,7 @@ def _from_agents(record: dict) -> Conversation:
     draft.note_unread(data or {}, _DATA_KEYS | HARMLESS, "span_data")
     tools = branch(data, "tools") or branch(config, "tools") or branch(answer, "tools")
     draft.offer(read_tools(tools, "span_data.tools"), "span_data.tools")
+    draft.force(data, config, answer)
     system = branch(data, "instructions") or branch(answer, "instructions")
     if isinstance(system, str):
         draft.add({"role": "system", "content": system}, "span_data.instructions")

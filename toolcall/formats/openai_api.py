@@ -14,7 +14,8 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .guard import left_over
 from .normalise import build
-from ..text import JSON, excerpt
+from .tool_choice import Choice, attribute_choice, find_choice, mask_forced
+from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/03_openai_api.ipynb #8eded2e6
 @dataclass
@@ -26,6 +27,7 @@ class Draft:
     places: list[str] = field(default_factory=list)  # Where each message stands
     tools: JSON = None
     tools_path: str = "tools"
+    choice: Choice = ""  # Whether the request forced its answer
 
     def add(self, message: JSON, place: str) -> None:
         "Append a message"
@@ -61,8 +63,28 @@ class Draft:
         if left := left_over(value, known, path):
             self.meta["unread"] = self.meta.get("unread", {}) | left
 
+    def know(self, body: dict) -> None:
+        "Note the user and the conversation that a request's body names, where the record doesn't"
+        missing = [key for key in ("user_id", "conversation_id") if self.meta.get(key) is None]
+        if missing:
+            facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
+            self.meta |= {key: facts[key] for key in missing if key in facts}
+
+    def force(self, *parameters: JSON) -> None:
+        "Note whether the request forced a call or forbade calls"
+        self.choice = self.choice or next(filter(None, map(find_choice, parameters)), "")
+
+    def force_span(self, attributes: dict) -> None:
+        "Note the same for the request of a span"
+        self.choice = self.choice or attribute_choice(attributes)
+
     def build(self, format: str) -> Conversation:
         "Make the conversation, or raise `ConversationError`"
+        if self.choice == "call" or (self.choice and self.tools):
+            before = self.messages
+            self.messages = mask_forced(before, self.choice, self.meta.get("response_at"))
+            if self.messages != before:
+                self.warn("forced_call")
         return build(
             format,
             self.messages,
@@ -76,21 +98,34 @@ class Draft:
 _FACTS = {
     "id": ("id", "request_id", "uuid"),
     "conversation_id": (
-        "conversation_id",
-        "conversationId",
-        "session_id",
-        "sessionId",
-        "thread_id",
+        *("conversation_id", "conversationId", "session_id", "sessionId", "thread_id", "threadId"),
+        *("chat_id", "chatId", "sessionID", "session.id", "conversation.id", "thread.id"),
+        *("langfuse_session_id", "session", "thread"),
     ),
     "user_id": (
         *("user_id", "userId", "end_user", "endUser", "client_id", "user", "safety_identifier"),
-        *("distinct_id", "wb_user_id"),
+        *("distinct_id", "wb_user_id", "userID", "end_user_id", "endUserId", "user.id"),
+        *("enduser.id", "user_api_key_end_user_id", "langfuse_user_id"),
     ),
-    "timestamp": ("timestamp", "created_at", "start_time", "startTime", "created", "ts"),
+    "timestamp": (
+        *("timestamp", "created_at", "start_time", "startTime", "created", "ts", "createdAt"),
+        *("started_at", "startedAt", "@timestamp", "time"),
+    ),
     "model": ("model",),
     "task_id": ("task_id",),
 }
 _RANKED = {key: (rank, fact) for fact, keys in _FACTS.items() for rank, key in enumerate(keys)}
+_OBJECTS = frozenset(["user", "end_user", "session", "thread"])  # of which the id is the fact
+
+
+def _fact(key: str, value: JSON) -> JSON:
+    if key in _OBJECTS:
+        if isinstance(value, dict):
+            value = value.get("id")
+        elif key in ("session", "thread"):
+            return None
+    is_fact = isinstance(value, (str, int, float)) and value != "" and not isinstance(value, bool)
+    return value if is_fact else None
 
 
 def read_facts(
@@ -103,19 +138,29 @@ def read_facts(
             continue
         for key in sorted([key for key in record if key in _RANKED], key=_RANKED.__getitem__):
             fact = _RANKED[key][1]
-            value = record[key]
-            if key == "user" and isinstance(value, dict):
-                value = value.get("id")
-            if (
-                fact not in facts
-                and isinstance(value, (str, int, float))
-                and value != ""
-                and not isinstance(value, bool)
-            ):
+            if fact not in facts and (value := _fact(key, record[key])) is not None:
                 facts[fact] = value if fact == "timestamp" else str(value)
         if "scores" in record or "reward" in record or "score" in record:
             facts["scores"] = _read_scores(record) | facts.get("scores", {})
+    if "session" in facts.get("user_id", ""):
+        facts |= _split_user(facts["user_id"], facts)
     return facts
+
+
+def _split_user(id: str, facts: dict) -> dict[str, str]:
+    "User and session from the id in which Claude Code writes both"
+    user, _, session = id.partition("_session_")
+    if id.startswith("{"):
+        try:
+            parts = loads(id)
+        except (ValueError, RecursionError):
+            return {}
+        user = parts.get("account_uuid") or parts.get("device_id")
+        session = parts.get("session_id")
+    both = isinstance(user, str) and isinstance(session, str) and user and session
+    if not both or not id.startswith(("user_", "{")):
+        return {}
+    return {"conversation_id": session} | facts | {"user_id": user}
 
 
 def _read_scores(record: dict) -> dict[str, float]:

@@ -118,6 +118,7 @@ def from_openinference(
     check_span(record, attributes)
     draft = Draft(span_facts(record, attributes))
     options = read_attribute({"o": branch(tree, "llm", "invocation_parameters")}, "o")
+    draft.force(options)
     for side in ("input", "output"):
         messages = _messages(tree, side)
         if side == "output":

@@ -164,6 +164,7 @@ def from_otel(
             "body",
         )
     draft = Draft(span_facts(record, attributes))
+    draft.force_span(attributes)
     _read_content(attributes, events, draft)
     _join_outcomes(draft, record.get("toolOutcomes"))
     return draft.build("otel")

@@ -62,6 +62,7 @@ def _from_exchange(record: dict) -> Conversation:
     response = record.get(response_key)
     metadata = record.get("metadata")
     draft = Draft(read_facts(record, metadata, request, response))
+    draft.force(record)
     read_request(request, draft, request_key)
     if draft.tools is None:  # tools may stand beside the request
         draft.offer(read_tools(record.get("tools"), "tools"), "tools")

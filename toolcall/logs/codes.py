@@ -10,6 +10,7 @@ __all__ = ['CODES', 'MERGED', 'WARNINGS']
 # %% ../../nbs/02_logs/02_codes.ipynb #6099113f
 CODES = {
     "not_json": "the text is not JSON",
+    "prefixed_line": "text before the JSON of a line, not plain or not alike on all lines",
     "encoding": "the bytes are not UTF-8",
     "too_deep": "nested deeper than a record may be",
     "too_large": "the record has more bytes than a record may have",
@@ -46,6 +47,7 @@ MERGED = {
 
 # %% ../../nbs/02_logs/02_codes.ipynb #c0615bc6
 WARNINGS = {
+    "prefixed_line": "text before the JSON of a line, such as a time, is passed over",
     "role_developer": "the role developer is read as system",
     "role_function": "the role function is read as tool",
     "role_model": "the role model is read as assistant",
@@ -86,7 +88,7 @@ WARNINGS = {
     "tool_search": "the provider's search for tools is left out; the tools are declared",
     "prefill": "the request begins the answer; both parts are one turn",
     "unfinished_turn": "a turn that was still being written; it carries no loss",
-    "forced_call": "the request forced the call; the turn carries no loss",
+    "forced_call": "the request forced a call or forbade calls; the answer carries no loss",
     "rejected_answer": "the application rejected an answer; it carries no loss",
     "several_agents": "several agents speak, and each saw only a part",
     "failed_answer": "an answer that ended with an error; it carries no loss",

@@ -22,6 +22,7 @@ from ..formats.mcp import mcp_tools
 from ..formats.registry import expand, find_adapter
 from .codes import MERGED
 from .documents import MAX_RECORD_BYTES, Raw
+from .lines import has_prefix
 from .reading import find_logs, iter_records
 from .reports import Log, Merge, Reject, count_log
 from ..text import JSON, excerpt
@@ -175,7 +176,10 @@ def _with_place(conversation: object, place: _Place) -> Iterator[Conversation]:
         text = "no assistant message: nothing to learn from"
         raise ConversationError(text, "no_content", "messages")
     id = conversation.id or f"sha256:{conversation.content_hash}"
-    yield conversation.relabel(id, source=place.source, offset=place.raw.offset)
+    facts: dict[str, JSON] = {"source": place.source, "offset": place.raw.offset}
+    if has_prefix(place.raw):
+        facts["warnings"] = [*conversation.meta.get("warnings", []), "prefixed_line"]
+    yield conversation.relabel(id, **facts)
 
 
 def iter_logs(
