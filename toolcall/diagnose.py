@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 from .conversation import Conversation
 from .curate.chain import Curated, curate
 from .curate.history import prefix_keys
+from .curate.notes import explain
 from .curate.pii import find_private
 from .curate.selection import complete_tools
 from .curate.summary import Stats, conversation_tokens, measure
 from .curate.tool_use import ToolUse, tool_uses, violations
-from .formats.guard import last_name
-from .logs.codes import MERGED, WARNINGS
 from .logs.log import LogPath, read_logs
 from .logs.reports import Log
 from .pages import Page, Table
@@ -173,50 +172,13 @@ def _repetition_table(log: Log, curated: Curated) -> Table:
 
 # %% ../nbs/03_curate/13_diagnose.ipynb #ce980445
 def _record_table(log: Log) -> Table:
-    others = {f"calls of {name}" for name in log.report.tools} | dict(
-        log.report.unread_rows()
-    ).keys()
-    rows = [(label, f"{n:,}") for label, n in log.report.rows() if label not in others]
-    return Table("Records", ("what", "n"), rows)
-
-
-def _masked(log: Log) -> str:
-    "How many answers carry no loss"
-    answers = sum(m["role"] == "assistant" for c in log.conversations for m in c.messages)
-    learned = sum(len(c.turns) for c in log.conversations)
-    left = f"{answers - learned:,} of {count(answers, 'answer')}"
-    return f"{left} carry no loss: they are read as context, and not learned"
-
-
-def _known_table(log: Log, limit: int = 5) -> Table:
-    "In sentences: what was refused, left out of the loss or not read, why, and what to do"
     report = log.report
-    groups = Counter((reject.code, reject.message) for reject in log.rejects)
-    first = {(reject.code, reject.message): reject.source for reject in log.rejects[::-1]}
-    notes = [
-        (f"rejected ({code}): {message} [first: {first[code, message]}]", n)
-        for (code, message), n in groups.most_common(limit)
-    ]
-    if len(groups) > limit:
-        notes.append(("rejected for other reasons", len(log.rejects) - sum(n for _, n in notes)))
-    notes += [(f"{MERGED.get(code, '')} ({code})", n) for code, n in report.merged.items()]
-    if any("train" in conversation.meta for conversation in log.conversations):
-        notes.append((_masked(log), len([c for c in log.conversations if "train" in c.meta])))
-    notes += [
-        (f"{WARNINGS.get(code, 'noted by your adapter')} ({code})", n)
-        for code, n in report.warnings.items()
-    ]
-    notes += report.unread_rows()
-    advice = "n counts records."
-    if any(key.holds for key in report.unread_keys()):
-        names = ", ".join(dict.fromkeys(last_name(k.path) for k in report.unread_keys() if k.holds))
-        advice += (
-            " A key that may hold something and isn't read takes a turn or a record out of the"
-            f" training. If it holds nothing that counts, write logs: {{ignore: [{names}]}} in the"
-            " config, or --ignore KEY behind toolcall inspect."
-        )
-    rows = [(f"{n:,}", note) for note, n in notes]
-    return Table("What to know", ("n", "what"), rows, advice if rows else "")
+    rows = [("records in", report.records), ("conversations out", report.conversations)]
+    for kind in ("rejected", "merged", "formats", "warnings"):
+        rows += [
+            (f"{kind.removesuffix('s')}: {name}", n) for name, n in getattr(report, kind).items()
+        ]
+    return Table("Records", ("what", "n"), [(label, f"{n:,}") for label, n in rows])
 
 
 def _reject_table(log: Log, limit: int = 20) -> Table:
@@ -261,7 +223,7 @@ def diagnose(
     uses = tool_uses(with_tools)
     stats = measure(log.conversations)
     tables = [
-        _known_table(log),
+        explain(log, curated),
         _record_table(log),
         _reject_table(log),
         Table("Conversations", ("what", "n"), stats.rows(), "As logged, before curation."),

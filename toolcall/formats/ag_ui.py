@@ -25,7 +25,7 @@ def _openai_message(message: dict, thoughts: list[str]) -> dict:
     renamed = {
         _KEYS.get(key, key): value
         for key, value in message.items()
-        if value is not None and key not in _HARMLESS
+        if value not in (None, []) and key not in _HARMLESS
     }
     if renamed.get("role") == "tool" and renamed.get("error"):
         renamed |= {"content": renamed.get("content") or renamed["error"], "is_error": True}
@@ -81,8 +81,8 @@ def from_ag_ui(
 # %% ../../nbs/01_formats/25_ag_ui.ipynb #b028b905
 def _is_message(message: JSON) -> bool:
     return isinstance(message, dict) and (
-        "toolCalls" in message
-        or "toolCallId" in message
+        bool(message.get("toolCalls"))
+        or bool(message.get("toolCallId"))
         or message.get("role") in ("activity", "reasoning")
     )
 

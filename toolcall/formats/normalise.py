@@ -260,7 +260,7 @@ def build(
     tools_path: str = "tools",  # Where the tools stand
 ) -> Conversation:  # `id` is the log's `id` or `conversation_id`, else empty
     "Make a conversation from an adapter's messages, or raise `ConversationError`"
-    catalogue, tool_warnings = parse_tools(tools, tools_path)
+    catalogue, tool_warnings, unread_tools = parse_tools(tools, tools_path)
     own_places = None if isinstance(places, str) else places
     path = places if isinstance(places, str) else "messages"
     reader = _read_messages(messages, path, own_places, catalogue)
@@ -287,7 +287,7 @@ def build(
             min(facts["response_at"], len(places_after) - 1)
         ]
     unread = reader.pairing.unread
-    unread.note(facts.get("unread", {}), frozenset(), "")
+    unread.note(facts.get("unread", {}) | unread_tools, frozenset(), "")
     conversation_meta |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
     all_warnings = [*warnings, *tool_warnings, *facts.get("warnings", [])]
     conversation_meta["warnings"] = list(dict.fromkeys(all_warnings)) or None
