@@ -32,6 +32,8 @@ def _snake(camel: str) -> str:
 
 
 _NAMES = {
+    "candidate": "content finishReason finishMessage index safetyRatings citationMetadata "
+    "tokenCount groundingMetadata urlContextMetadata avgLogprobs logprobsResult",
     "content": "role parts",
     "part": "text thought thoughtSignature functionCall functionResponse partMetadata "
     "executableCode codeExecutionResult toolCall toolResponse",
@@ -193,6 +195,8 @@ def read_candidates(
     if isinstance(content, dict):
         content = content | {"role": "model"}
     read_contents([content], draft, path)
+    if draft.messages and isinstance(draft.messages[-1], dict):
+        draft.messages[-1] |= left_over(candidate, _KNOWN["candidate"])
     if _is_grounded(candidate) and isinstance(draft.messages[-1], dict):
         draft.warn("hosted_tool")
         draft.messages[-1] |= {"weight": 0, "hosted": True}
@@ -223,6 +227,7 @@ def join_candidates(
     parts: list = []
     whole: dict[str, JSON] = {}
     others: list[dict] = []
+    unread: dict[str, JSON] = {}
     for i, chunk in enumerate(chunks):
         if failure := chunk.get("error") or block_reason(chunk):
             return {"error": failure}
@@ -238,9 +243,10 @@ def join_candidates(
                 others.append(candidate)
                 continue
             content = candidate["content"] if isinstance(candidate.get("content"), dict) else {}
+            unread |= left_over(content, _KNOWN["content"])
             parts += content["parts"] if isinstance(content.get("parts"), list) else []
             whole |= {key: value for key, value in candidate.items() if value is not None}
-    whole["content"] = {"role": "model", "parts": parts} if parts else None
+    whole["content"] = {"role": "model", "parts": parts} | unread if parts else None
     if _get(whole, "finishReason") is None:
         whole["finishReason"] = "incomplete"
     return {"candidates": [whole, *others[:1]]}
