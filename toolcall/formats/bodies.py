@@ -195,7 +195,7 @@ _ANSWERED = """
     choices candidates output message messages content parts text tool_calls role type name
     stop_reason stopReason stop_sequence stop_details finish_reason finishReason
     incomplete_details output_text promptFeedback usageMetadata modelVersion responseId createTime
-    done done_reason response thinking total_duration load_duration prompt_eval_count prompt_eval_duration eval_count
+    done done_reason total_duration load_duration prompt_eval_count prompt_eval_duration eval_count
     eval_duration metrics trace ResponseMetadata additionalModelResponseFields delta deltas item
     prompt_logprobs kv_transfer_params parsed provider_specific_fields response_metadata
 """
