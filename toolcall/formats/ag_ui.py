@@ -81,8 +81,8 @@ def from_ag_ui(
 # %% ../../nbs/01_formats/25_ag_ui.ipynb #b028b905
 def _is_message(message: JSON) -> bool:
     return isinstance(message, dict) and (
-        bool(message.get("toolCalls"))
-        or bool(message.get("toolCallId"))
+        "toolCalls" in message
+        or "toolCallId" in message
         or message.get("role") in ("activity", "reasoning")
     )
 

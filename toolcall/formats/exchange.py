@@ -31,7 +31,7 @@ from toolcall.formats.gemini import (
     read_declarations,
 )
 from .ollama import from_ollama, is_ollama
-from .openai_api import Draft, read_completion
+from .openai_api import Draft, note_sender, read_completion
 from .openai_responses import flatten_namespaces, is_items, read_items
 from .streams import join_stream
 from ..text import JSON, excerpt
@@ -120,7 +120,7 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
     draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
     draft.force(body)
     if prefix:
-        draft.know(body)
+        note_sender(body, draft)
     check_history(body, prefix.rstrip("."))
     _read_history(body, draft, prefix)
     last = draft.messages[-1] if draft.messages else None
