@@ -7,7 +7,7 @@ A log and its curated conversations go in, a table of sentences comes out: what 
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/03_curate/12a_notes.ipynb #b910d139
+# %% ../../nbs/03_curate/12a_notes.ipynb #fcab40df
 from collections import Counter
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from ..logs.reports import Log
 from ..pages import Table
 from ..text import count
 
-# %% ../../nbs/03_curate/12a_notes.ipynb #c6c67361
+# %% ../../nbs/03_curate/12a_notes.ipynb #23f5fad4
 LEFT_OUT = {
     "missing_result": "follow a call that has no result",
     "no_user": "come before the user said anything",
@@ -38,7 +38,7 @@ LEFT_OUT = {
     "tool_cap": "call a tool that more than max_per_tool others call",
 }
 
-# %% ../../nbs/03_curate/12a_notes.ipynb #59caad1a
+# %% ../../nbs/03_curate/12a_notes.ipynb #4f336b77
 def _of_rejects(log: Log, limit: int) -> Iterator[tuple[str, str]]:
     groups = Counter((reject.code, reject.message) for reject in log.rejects)
     first = {(reject.code, reject.message): reject for reject in log.rejects[::-1]}
