@@ -9,12 +9,9 @@ __all__ = ['MEANINGS', 'last_name', 'left_over', 'Finding', 'Unread']
 
 # %% ../../nbs/01_formats/00_guard.ipynb #9a0d9298
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..conversation import Conversation
-from ..errors import ConversationError
 from ..text import JSON
 
 # %% ../../nbs/01_formats/00_guard.ipynb #4710e2c7
@@ -194,21 +191,6 @@ _SETTINGS = """
 """
 HARMLESS = frozenset(f"{_IDS} {_TIMES} {_SYSTEM} {_SETTINGS}".split())
 assert HARMLESS.isdisjoint(MEANINGS)
-_FLAT = ("attributes.", "context.", "llm.", "openinference.")  # attributes of a span, as columns
-
-
-def note_record(
-    conversation: Conversation,  # Of the adapter that read the record
-    left: dict[str, JSON],  # What `left_over` gives for the record
-) -> Conversation:  # With the record's unread keys beside those of its messages
-    "Note the keys of a record that its adapter doesn't read; columns of a span it looks through"
-    unread = Unread()
-    written_flat = {key for key in left if key.startswith(_FLAT)}
-    unread.note(left, frozenset(written_flat), "")
-    paths = conversation.meta.get("unread", {}) | unread.paths
-    findings = [*conversation.meta.get("findings", []), *unread.findings]
-    added = {"unread": paths} | ({"findings": findings} if findings else {})
-    return conversation.relabel(conversation.id, **added)
 
 # %% ../../nbs/01_formats/00_guard.ipynb #1dc31eaf
 HOLDS = {
@@ -221,7 +203,6 @@ HOLDS = {
     "state": "a history that is kept elsewhere",
     "reasoning": "reasoning",
 }
-_REFUSED = {"media": "multimodal", "state": "missing_history"}
 
 
 def is_ignored(
@@ -230,47 +211,3 @@ def is_ignored(
 ) -> str:  # The entry that names it; empty when none does
     "Whether a user said that a key doesn't matter"
     return next((name for name in (path, last_name(path)) if name in ignore), "")
-
-
-def _masked_by(meaning: str, turn: int, messages: list[dict]) -> Iterable[int] | None:
-    "The answers that a finding beside a message makes no targets; None refuses the record"
-    role = messages[turn]["role"]
-    if role != "assistant" and meaning in ("loss", "reasoning"):
-        return []
-    if role != "assistant" and meaning == "outcome":
-        before = [i for i in range(turn) if messages[i]["role"] == "assistant"]
-        return before[-1:]
-    if meaning in ("call", "result") and role in ("assistant", "tool"):
-        users = (i for i in range(turn, len(messages)) if messages[i]["role"] == "user")
-        return range(turn, next(users, len(messages)))
-    return [turn] if role == "assistant" else None
-
-
-def apply_findings(
-    conversation: Conversation,  # Of an adapter; `meta["findings"]` holds what was found
-    ignore: frozenset[str] = frozenset(),  # Keys or paths that don't matter
-) -> Conversation:  # Without the findings; turns that they concern carry no loss
-    "Mask the turns that findings concern, or raise `ConversationError`"
-    if "findings" not in conversation.meta:
-        return conversation
-    meta = dict(conversation.meta)
-    masked: set[int] = set()
-    for path, meaning, turn in meta.pop("findings"):
-        if is_ignored(path, ignore):
-            continue
-        turns = None
-        if turn is not None and meaning not in _REFUSED:
-            turns = _masked_by(meaning, turn, conversation.messages)
-        if turns is None:
-            raise ConversationError(
-                f"{path} is not read, and by its name it holds {HOLDS[meaning]}; if it holds "
-                f"nothing that counts, write logs: {{ignore: [{last_name(path)}]}} in the config",
-                _REFUSED.get(meaning, "unread_field"),
-                path,
-            )
-        masked.update(turns)
-    if masked:
-        meta["train"] = [turn for turn in conversation.turns if turn not in masked]
-        if meta["train"] != conversation.turns:
-            meta["warnings"] = [*meta.get("warnings", []), "unread_field"]
-    return Conversation.trusted(conversation.id, conversation.messages, conversation.tools, meta)

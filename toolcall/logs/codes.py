@@ -48,6 +48,7 @@ MERGED = {
 # %% ../../nbs/02_logs/02_codes.ipynb #c0615bc6
 WARNINGS = {
     "prefixed_line": "text before the JSON of a line, such as a time, is passed over",
+    "missing_history": "the messages before an answer are in other records; it carries no loss",
     "role_developer": "the role developer is read as system",
     "role_function": "the role function is read as tool",
     "role_model": "the role model is read as assistant",

@@ -12,13 +12,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError, LogError, MergedRecord
 from ..formats.bodies import is_answering, is_asking
 from ..formats.fields import parse_tools
 from ..formats.mcp import mcp_tools
+from ..formats.missing_history import mask_parts
 from ..formats.registry import expand, find_adapter
 from .codes import MERGED
 from .documents import MAX_RECORD_BYTES, Raw
@@ -95,15 +96,13 @@ _Item = Conversation | Reject | Merge
 class _LogReader:
     "Converts the records of files, and counts how many went in"
 
-    def __init__(
-        self, format: str, adapter: Adapter | None, max_record_bytes: int, ignore: Sequence[str]
-    ):
+    def __init__(self, adapter: Adapter | None, max_record_bytes: int, **detection: Any):
         if not isinstance(max_record_bytes, int) or max_record_bytes < 1:
             text = f"max_record_bytes is a number of bytes, not {excerpt(max_record_bytes)}"
             raise LogError(text)
         self.max_record_bytes = max_record_bytes
         self.own_adapter = adapter is not None
-        self.adapt = adapter or find_adapter(format, ignore)
+        self.adapt = adapter or find_adapter(**detection)
         self.joiner = _BatchJoiner()
         self.records = 0
 
@@ -191,7 +190,7 @@ def iter_logs(
     ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
 ) -> Iterator[Conversation | Reject | Merge]:  # One item per record, in the order of the files
     "Stream a log: each record comes out as a conversation, a reject, or part of another record"
-    yield from _LogReader(format, adapter, max_record_bytes, ignore).read(path)
+    yield from _LogReader(adapter, max_record_bytes, format=format, ignore=ignore).read(path)
 
 # %% ../../nbs/02_logs/04_log.ipynb #7ed5a7ed
 def _offer_tools(
@@ -280,7 +279,7 @@ def read_logs(
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
     merged: Counter[str] = Counter()
-    reader = _LogReader(format, adapter, max_record_bytes, ignore)
+    reader = _LogReader(adapter, max_record_bytes, format=format, ignore=ignore)
     for item in reader.read(path):
         if isinstance(item, Merge):
             merged[item.code] += 1
@@ -296,5 +295,6 @@ def read_logs(
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:
         raise LogError(_refusal(name, rejects, total, max_reject, merged))
+    conversations = mask_parts(conversations)
     report = count_log(name, reader.records, conversations, rejects, merged, ignore)
     return Log(_offer_tools(conversations, tools), rejects, report)
