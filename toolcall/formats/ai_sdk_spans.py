@@ -16,6 +16,7 @@ from .normalise import Format
 from .openai_api import Draft
 from .otel_attributes import attribute_names, decode_attributes, read_attribute
 from .spans import SPAN_KEYS, check_span, span_facts
+from .tool_choice import attribute_choice
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/23_ai_sdk_spans.ipynb #b7ec5fc0
@@ -96,7 +97,7 @@ def from_ai_sdk_span(
     tools = read_attribute(attributes, "ai.prompt.tools")
     draft.offer(read_tools(tools, "attributes.ai.prompt.tools"), "attributes.ai.prompt.tools")
     _read_answer(attributes, draft)
-    draft.force_span(attributes)
+    draft.choice = attribute_choice(attributes)
     return draft.build("ai_sdk_spans")
 
 # %% ../../nbs/01_formats/23_ai_sdk_spans.ipynb #fa6271d0

@@ -13,8 +13,8 @@ from collections import defaultdict, deque
 from ..errors import ConversationError
 from .content import parse_content
 from .fields import parse_arguments
-from .guard import Unread
-from ..text import JSON, excerpt
+from .guard import Finding, Unread, last_name, left_over
+from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/02_calls.ipynb #e3e05dc9
 _ANY = 0  # no id and no tool is this
@@ -87,9 +87,20 @@ def _parse_id(value: JSON) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
-_FUNCTION_KEYS = frozenset(["name", "arguments", "description", "parsed_arguments"])
+_FUNCTION_KEYS = frozenset(["name", "arguments", "description", "parsed_arguments", "index"])
 _CALL_KEYS = _FUNCTION_KEYS | {"id", "type", "function", "index", "status", "cache_control"}
 _CALL_KEYS |= {"extra_content", "provider_specific_fields", "thought_signature"}
+_RESULT_NAMES = ("result", "output", "response", "outputs")
+
+
+def _note_unread(call: dict, function: dict, unread: Unread) -> None:
+    "Note further keys of a call; a result that stands inside of it is a finding"
+    left = left_over(call, _CALL_KEYS, "messages[].tool_calls[]")
+    if function is not call:
+        left |= left_over(function, _FUNCTION_KEYS, "messages[].tool_calls[].function")
+    unread.note(left, frozenset(), "")
+    inside = [path for path in left if last_name(path) in _RESULT_NAMES]
+    unread.findings += [Finding(path, "result", None) for path in inside]
 
 
 def _parse_call(call: JSON, own_id: str, pairing: CallPairing) -> dict:
@@ -104,10 +115,8 @@ def _parse_call(call: JSON, own_id: str, pairing: CallPairing) -> dict:
         raise ConversationError(
             "a call needs the name of its tool", "missing_field", "function.name"
         )
-    if not call.keys() <= _CALL_KEYS:
-        pairing.unread.note(call, _CALL_KEYS, "messages[].tool_calls[]")
-    if function is not call and not function.keys() <= _FUNCTION_KEYS:
-        pairing.unread.note(function, _FUNCTION_KEYS, "messages[].tool_calls[].function")
+    if not (call.keys() <= _CALL_KEYS and (function is call or function.keys() <= _FUNCTION_KEYS)):
+        _note_unread(call, function, pairing.unread)
     id = pairing.add_call(_parse_id(call.get("id")), own_id, name)
     logged_arguments = function.get("arguments")
     if logged_arguments in (None, ""):
@@ -167,6 +176,16 @@ def call_failed(
 RESULT_KEYS = OUTCOME_KEYS | {"role", "content", "tool_call_id", "name", "tool_name"}
 
 
+def _failed_in_mcp(content: str) -> bool | None:
+    "The outcome in a result of MCP that is logged whole, as JSON; None for any other content"
+    try:
+        value = loads(content)
+    except (ValueError, RecursionError):
+        return None
+    outcome = value.get("isError") if isinstance(value, dict) else None
+    return outcome if isinstance(outcome, bool) else None
+
+
 def parse_result(
     message: dict,  # A tool's message
     pairing: CallPairing,  # Knows the calls
@@ -189,6 +208,8 @@ def parse_result(
         "content": content,
     }
     failed = call_failed(message)
+    if failed is None and '"isError"' in content:
+        failed = _failed_in_mcp(content)
     if failed is not None:
         result["is_error"] = failed
     return result

@@ -55,7 +55,7 @@ def _is_text(part: JSON, structured: bool) -> bool:
         and isinstance(part.get(_TEXT_PARTS[kind]), str)
     )
 
-
+# %% ../../nbs/01_formats/01_content.ipynb #4ceae377
 _LIKE_MEDIA = re.compile("image|audio|video|file|document|media|pdf")
 
 

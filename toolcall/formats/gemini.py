@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
-from .ai_sdk import has_ai_sdk_parts
+from .ai_sdk_parts import has_ai_sdk_parts
 from .guard import left_over
 from ..text import JSON, excerpt
 

@@ -196,7 +196,7 @@ def build(
     tools_path: str = "tools",  # Where the tools stand
 ) -> Conversation:  # `id` is the log's `id` or `conversation_id`, else empty
     "Make a conversation from an adapter's messages, or raise `ConversationError`"
-    catalogue, tool_warnings = parse_tools(tools, tools_path)
+    catalogue, tool_warnings, unread_tools = parse_tools(tools, tools_path)
     own_places = None if isinstance(places, str) else places
     path = places if isinstance(places, str) else "messages"
     reader = _read_messages(messages, path, own_places, catalogue)
@@ -208,8 +208,7 @@ def build(
     if len(reader.trainable) < len(answers):
         facts["train"] = reader.trainable
     unread = reader.pairing.unread
-    if "unread" in known:
-        unread.note(known["unread"], frozenset(), "")
+    unread.note(known.get("unread", {}) | unread_tools, frozenset(), "")
     facts |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
     all_warnings = [*reader.pairing.warnings, *tool_warnings, *known.get("warnings", [])]
     facts["warnings"] = list(dict.fromkeys(all_warnings)) or None

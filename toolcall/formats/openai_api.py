@@ -13,9 +13,26 @@ from dataclasses import dataclass, field
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .guard import left_over
+from .missing_history import TRACES, kept_messages
 from .normalise import build
-from .tool_choice import Choice, attribute_choice, find_choice, mask_forced
+from .tool_choice import Choice, find_choice, mask_forced
 from ..text import JSON, loads
+
+# %% ../../nbs/01_formats/03_openai_api.ipynb #51fd8946
+def _mask(draft: "Draft", format: str) -> None:
+    "Take the loss from answers that were forced, and from those whose history is elsewhere"
+    if draft.choice == "call" or (draft.choice and draft.tools):
+        before = draft.messages
+        draft.messages = mask_forced(before, draft.choice, draft.meta.get("response_at"))
+        if draft.messages != before:
+            draft.warn("forced_call")
+    numbers = kept_messages(draft.messages) if format in TRACES else None
+    if numbers is not None:
+        draft.warn("missing_history")
+        if "response_at" in draft.meta:
+            draft.meta["response_at"] -= len(draft.messages) - len(numbers)
+        draft.messages = mask_forced([draft.messages[i] for i in numbers], "call", 0)
+        draft.places = [draft.places[i] for i in numbers]
 
 # %% ../../nbs/01_formats/03_openai_api.ipynb #8eded2e6
 @dataclass
@@ -63,6 +80,10 @@ class Draft:
         if left := left_over(value, known, path):
             self.meta["unread"] = self.meta.get("unread", {}) | left
 
+    def force(self, *parameters: JSON) -> None:
+        "Note whether the request forced a call or forbade calls"
+        self.choice = self.choice or next(filter(None, map(find_choice, parameters)), "")
+
     def know(self, body: dict) -> None:
         "Note the user and the conversation that a request's body names, where the record doesn't"
         missing = [key for key in ("user_id", "conversation_id") if self.meta.get(key) is None]
@@ -70,21 +91,10 @@ class Draft:
             facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
             self.meta |= {key: facts[key] for key in missing if key in facts}
 
-    def force(self, *parameters: JSON) -> None:
-        "Note whether the request forced a call or forbade calls"
-        self.choice = self.choice or next(filter(None, map(find_choice, parameters)), "")
-
-    def force_span(self, attributes: dict) -> None:
-        "Note the same for the request of a span"
-        self.choice = self.choice or attribute_choice(attributes)
-
     def build(self, format: str) -> Conversation:
         "Make the conversation, or raise `ConversationError`"
-        if self.choice == "call" or (self.choice and self.tools):
-            before = self.messages
-            self.messages = mask_forced(before, self.choice, self.meta.get("response_at"))
-            if self.messages != before:
-                self.warn("forced_call")
+        if isinstance(self.messages, list):
+            _mask(self, format)
         return build(
             format,
             self.messages,
@@ -127,6 +137,22 @@ def _fact(key: str, value: JSON) -> JSON:
     is_fact = isinstance(value, (str, int, float)) and value != "" and not isinstance(value, bool)
     return value if is_fact else None
 
+# %% ../../nbs/01_formats/03_openai_api.ipynb #5b0955fe
+def _split_user(id: str, facts: dict) -> dict[str, str]:
+    "User and session from the id in which Claude Code writes both"
+    user, _, session = id.partition("_session_")
+    if id.startswith("{"):
+        try:
+            parts = loads(id)
+        except (ValueError, RecursionError):
+            return {}
+        user = parts.get("account_uuid") or parts.get("device_id")
+        session = parts.get("session_id")
+    both = isinstance(user, str) and isinstance(session, str) and user and session
+    if not both or not id.startswith(("user_", "{")):
+        return {}
+    return {"conversation_id": session} | facts | {"user_id": user}
+
 
 def read_facts(
     *records: JSON,  # Objects that may hold facts, in order of precedence
@@ -145,22 +171,6 @@ def read_facts(
     if "session" in facts.get("user_id", ""):
         facts |= _split_user(facts["user_id"], facts)
     return facts
-
-
-def _split_user(id: str, facts: dict) -> dict[str, str]:
-    "User and session from the id in which Claude Code writes both"
-    user, _, session = id.partition("_session_")
-    if id.startswith("{"):
-        try:
-            parts = loads(id)
-        except (ValueError, RecursionError):
-            return {}
-        user = parts.get("account_uuid") or parts.get("device_id")
-        session = parts.get("session_id")
-    both = isinstance(user, str) and isinstance(session, str) and user and session
-    if not both or not id.startswith(("user_", "{")):
-        return {}
-    return {"conversation_id": session} | facts | {"user_id": user}
 
 
 def _read_scores(record: dict) -> dict[str, float]:

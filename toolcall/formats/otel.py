@@ -27,6 +27,7 @@ from toolcall.formats.spans import (
     refuse_document,
     span_facts,
 )
+from .tool_choice import attribute_choice
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/16_otel.ipynb #aefb117c
@@ -164,7 +165,7 @@ def from_otel(
             "body",
         )
     draft = Draft(span_facts(record, attributes))
-    draft.force_span(attributes)
+    draft.choice = attribute_choice(attributes)
     _read_content(attributes, events, draft)
     _join_outcomes(draft, record.get("toolOutcomes"))
     return draft.build("otel")

@@ -32,7 +32,7 @@ _KNOWN["reasoning"] = _KNOWN["text"]
 _KNOWN["tool_call_response"] |= OUTCOME_KEYS
 _MEDIA = ("blob", "file", "uri", "image", "audio", "video")
 
-
+# %% ../../nbs/01_formats/13_otel_messages.ipynb #a0bf713f
 def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
     known = _KNOWN.get(kind) if isinstance(kind, str) else None
@@ -70,7 +70,7 @@ def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
         )
     turn |= unread
 
-
+# %% ../../nbs/01_formats/13_otel_messages.ipynb #414f414b
 def _is_result(part: JSON) -> bool:
     return isinstance(part, dict) and part.get("type") == "tool_call_response"
 

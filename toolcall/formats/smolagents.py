@@ -67,7 +67,7 @@ _CALLING, _OBSERVATION, _ERROR = "Calling tools:", "Observation:\n", "Error:\n"
 
 _READ_KEYS = frozenset(["role", "content", "raw", "token_usage"])
 
-
+# %% ../../nbs/01_formats/50_smolagents.ipynb #f04dfcff
 class _Memory:
     "A dialogue, and the call that the next result belongs to"
 
@@ -113,7 +113,7 @@ class _Memory:
             self.result["is_error"] = is_error or None
             self.dialogue.add(place, self.result)
 
-
+# %% ../../nbs/01_formats/50_smolagents.ipynb #853e898b
 def _add_message(memory: _Memory, message: JSON, place: str) -> None:
     role = branch(message, "role")
     try:

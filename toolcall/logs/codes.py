@@ -26,7 +26,7 @@ CODES = {
     "tool_conflict": "two tools of one record share a name and differ in their schema",
     "unpaired_result": "a tool's result has no call before it",
     "multimodal": "a message holds images, audio or files",
-    "unread_field": "a field that is not read may hold calls, results or tools",
+    "unread_field": "a key that is not read may hold calls, tools, an outcome or marks of the loss",
     "empty_user": "the user's text is empty",
     "no_content": "the record holds no assistant message to learn from",
     "redacted_content": "a mark stands in place of the content",
@@ -48,6 +48,7 @@ MERGED = {
 # %% ../../nbs/02_logs/02_codes.ipynb #c0615bc6
 WARNINGS = {
     "prefixed_line": "text before the JSON of a line, such as a time, is passed over",
+    "missing_history": "the messages before an answer are in other records; it carries no loss",
     "role_developer": "the role developer is read as system",
     "role_function": "the role function is read as tool",
     "role_model": "the role model is read as assistant",

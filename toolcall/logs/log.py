@@ -19,6 +19,7 @@ from ..errors import ConversationError, LogError, MergedRecord
 from ..formats.bodies import is_answering, is_asking
 from ..formats.fields import parse_tools
 from ..formats.mcp import mcp_tools
+from ..formats.missing_history import mask_parts
 from ..formats.registry import expand, find_adapter
 from .codes import MERGED
 from .documents import MAX_RECORD_BYTES, Raw
@@ -296,5 +297,6 @@ def read_logs(
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:
         raise LogError(_refusal(name, rejects, total, max_reject, merged))
+    conversations = mask_parts(conversations)
     report = count_log(name, reader.records, conversations, rejects, merged, ignore)
     return Log(_offer_tools(conversations, tools), rejects, report)
