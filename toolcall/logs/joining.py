@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..conversation import Conversation
 from ..errors import ConversationError, SessionLine
 from ..formats.bodies import is_answering, is_asking
-from ..formats.guard import apply_findings
+from ..formats.findings import apply_findings
 from .documents import Raw
 from .reports import Merge, Reject
 from ..text import JSON
