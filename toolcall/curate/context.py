@@ -136,7 +136,9 @@ def few_shot_ends(
                 if key[0] and (session := session_id(conversation, constant)):
                     beginning.sessions.add(session)
     numbers = Counter("response_at" in c.meta for c in conversations)
-    examples = {key for key, beginning in beginnings.items() if beginning.is_example(numbers[key[0]])}
+    examples = {
+        key for key, beginning in beginnings.items() if beginning.is_example(numbers[key[0]])
+    }
     return [
         max((place for place, key in by_place.items() if key in examples), default=-1)
         for by_place in keys

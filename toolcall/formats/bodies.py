@@ -25,6 +25,7 @@ _REQUEST_KEYS = ("messages", "contents", "input", "prompt", "role", "parts")
 _RESPONSE_KEYS = (
     *("choices", "candidates", "output", "messages", "role", "stop_reason", "object"),
     *("generations", "done", "promptFeedback", "parts", "tool_calls", "finish_reason"),
+    *("finishReason", "toolCalls"),  # of the AI SDK
 )
 
 
@@ -141,7 +142,7 @@ _STORED = (
 )
 
 
-_STATE_KEYS = (*_STORED, "conversation", "prompt", "context", "config")
+_STATE_KEYS = (*_STORED, "conversation", "prompt", "context", "config", "documents")
 
 
 def _stored_key(body: dict) -> str | None:
@@ -153,6 +154,8 @@ def _stored_key(body: dict) -> str | None:
             return "conversation"
         if isinstance(body.get("prompt"), dict) and body["prompt"].get("id"):
             return "prompt"
+    if body.get("documents"):  # Cohere and vLLM put them into the prompt
+        return "documents"
     context = body.get("context")  # Ollama's tokens of the history
     is_tokens = isinstance(context, list) and all(isinstance(item, int) for item in context)
     return "context" if context and is_tokens and "messages" not in body else None
@@ -167,6 +170,12 @@ def check_history(
         return
     for part, place in ((body, path), (body.get("config"), path)):
         key = _stored_key(part) if isinstance(part, dict) else None
+        if key == "documents":
+            raise ConversationError(
+                "the model was given documents beside its messages; they are not in the text",
+                "missing_history",
+                f"{place}.documents".lstrip("."),
+            )
         if key:
             raise ConversationError(
                 f"the history is with the provider ({key}), not in the log: "
@@ -174,6 +183,30 @@ def check_history(
                 "missing_history",
                 f"{place}.{key}".lstrip("."),
             )
+
+# %% ../../nbs/01_formats/07c_bodies.ipynb #4f417be5
+_TOOL_KEYS = (
+    *("functions", "tool_defs", "toolDefs", "tool_definitions", "toolDefinitions"),
+    *("available_tools", "availableTools", "oai_tools"),
+)
+
+
+def other_tools(
+    body: dict,  # The body of a request, or a record with messages
+) -> tuple[JSON, str]:  # Its tools and the key under which they stand; None and `tools` without any
+    "Find tools that are not under `tools`"
+    holders = (("", body), ("metadata.", body.get("metadata")))
+    for prefix, holder in holders:
+        for key in (*_TOOL_KEYS, "tools"):
+            if isinstance(holder, dict) and _is_declared(holder.get(key)):
+                return holder[key], f"{prefix}{key}"
+    return None, "tools"
+
+
+def _is_declared(tools: JSON) -> bool:
+    "Whether a value holds definitions of tools, and not their names alone"
+    first = tools[0] if isinstance(tools, list) and tools else tools
+    return isinstance(first, dict) or (isinstance(first, str) and first.lstrip()[:1] in ("{", "["))
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #e124cb09
 def is_asking(
