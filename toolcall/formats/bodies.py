@@ -143,7 +143,7 @@ _STORED = (
 )
 
 
-_STATE_KEYS = (*_STORED, "conversation", "prompt", "context", "config")
+_STATE_KEYS = (*_STORED, "conversation", "prompt", "context", "config", "documents")
 
 
 def _stored_key(body: dict) -> str | None:
@@ -155,6 +155,8 @@ def _stored_key(body: dict) -> str | None:
             return "conversation"
         if isinstance(body.get("prompt"), dict) and body["prompt"].get("id"):
             return "prompt"
+    if body.get("documents"):  # Cohere and vLLM put them into the prompt
+        return "documents"
     context = body.get("context")  # Ollama's tokens of the history
     is_tokens = isinstance(context, list) and all(isinstance(item, int) for item in context)
     return "context" if context and is_tokens and "messages" not in body else None
@@ -169,6 +171,12 @@ def check_history(
         return
     for part, place in ((body, path), (body.get("config"), path)):
         key = _stored_key(part) if isinstance(part, dict) else None
+        if key == "documents":
+            raise ConversationError(
+                "the model was given documents beside its messages; they are not in the text",
+                "missing_history",
+                f"{place}.documents".lstrip("."),
+            )
         if key:
             raise ConversationError(
                 f"the history is with the provider ({key}), not in the log: "
@@ -177,12 +185,37 @@ def check_history(
                 f"{place}.{key}".lstrip("."),
             )
 
+# %% ../../nbs/01_formats/07c_bodies.ipynb #4f417be5
+_TOOL_KEYS = (
+    *("functions", "tool_defs", "toolDefs", "tool_definitions", "toolDefinitions"),
+    *("available_tools", "availableTools", "oai_tools"),
+)
+
+
+def other_tools(
+    body: dict,  # The body of a request, or a record with messages
+) -> tuple[JSON, str]:  # Its tools and the key under which they stand; None and `tools` without any
+    "Find tools that are not under `tools`"
+    holders = (("", body), ("metadata.", body.get("metadata")))
+    for prefix, holder in holders:
+        for key in (*_TOOL_KEYS, "tools"):
+            if isinstance(holder, dict) and _is_declared(holder.get(key)):
+                return holder[key], f"{prefix}{key}"
+    return None, "tools"
+
+
+def _is_declared(tools: JSON) -> bool:
+    "Whether a value holds definitions of tools, and not their names alone"
+    first = tools[0] if isinstance(tools, list) and tools else tools
+    return isinstance(first, dict) or (isinstance(first, str) and first.lstrip()[:1] in ("{", "["))
+
 # %% ../../nbs/01_formats/07c_bodies.ipynb #88ecba42
 _READ = """
     messages contents input prompt system instructions systemInstruction system_instruction tools
     functions toolConfig tool_config config optional_params role content parts type name
     continue_final_message previous_response_id previous_interaction_id cachedContent
     cached_content conversation context mcp_servers
+    tool_defs toolDefs tool_definitions toolDefinitions available_tools availableTools oai_tools
 """
 _TOLD = """
     tool_choice toolChoice function_call think include text modalities audio
@@ -198,6 +231,7 @@ _ANSWERED = """
     done done_reason total_duration load_duration prompt_eval_count prompt_eval_duration eval_count
     eval_duration metrics trace ResponseMetadata additionalModelResponseFields delta deltas item
     prompt_logprobs kv_transfer_params parsed provider_specific_fields response_metadata
+    thinking response automaticFunctionCallingHistory automatic_function_calling_history
 """
 RESPONSE_KEYS = REQUEST_KEYS | frozenset(_ANSWERED.split())
 

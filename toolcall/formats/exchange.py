@@ -18,6 +18,7 @@ from toolcall.formats.bodies import (
     check_history,
     open_request,
     open_response,
+    other_tools,
 )
 from .cohere import from_cohere, is_cohere
 from .content import check_attachments, parse_content
@@ -69,10 +70,20 @@ def _find_tools(body: dict, config: dict) -> JSON:
     bedrock = body.get("toolConfig")
     if isinstance(bedrock, dict) and "tools" in bedrock:
         return bedrock["tools"]
-    if tools := body.get("tools") or body.get("functions") or config.get("tools"):
+    if tools := body.get("tools") or config.get("tools"):
         return tools
     options = body.get("optional_params")  # LiteLLM's callbacks
-    return options.get("tools") if isinstance(options, dict) else None
+    return options.get("tools") if isinstance(options, dict) else other_tools(body)[0]
+
+
+def _take_system_tools(draft: Draft) -> None:
+    "Note the tools that stand in the system message, as in DeepSeek's and Moonshot's data"
+    first = draft.messages[0] if isinstance(draft.messages, list) and draft.messages else None
+    if isinstance(first, dict) and isinstance(first.get("tools"), list):
+        if first.get("role") in ("system", "developer") and draft.tools is None:
+            path = f"{draft.places[0]}.tools"
+            draft.offer(read_tools(first["tools"], path), path)
+            draft.messages[0] = {key: first[key] for key in first if key != "tools"}
 
 
 def _read_system(body: dict, config: dict, draft: Draft, prefix: str) -> None:
@@ -92,6 +103,7 @@ def _read_history(body: dict, draft: Draft, prefix: str) -> None:
         messages = decode_field(body["messages"], f"{prefix}messages")
         read = read_contents if is_contents(messages) else read_messages
         read(messages, draft, f"{prefix}messages")
+        _take_system_tools(draft)
     elif "input" in body:
         content = body["input"]
         read_input = read_items if isinstance(content, str) or is_items(content) else read_messages
@@ -191,12 +203,24 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
     elif is_cohere(response):
         read_completion(from_cohere(response), draft, path)
     elif "candidates" in response:
+        for key in ("automaticFunctionCallingHistory", "automatic_function_calling_history"):
+            if isinstance(response.get(key), list):  # calls that Google's SDK made by itself
+                _read_new_messages(response[key], draft, f"{path}.{key}")
         read_candidates(response["candidates"], draft, f"{path}.candidates")
     elif isinstance(output, dict) and isinstance(output.get("message"), dict):  # Bedrock
         draft.finish(response.get("stopReason"))
         read_messages([output["message"]], draft, f"{path}.output.message")
     elif isinstance(output, list):
+        before = len(draft.messages)
         read_items(output, draft, f"{path}.output")
+        if output and len(draft.messages) == before:
+            kinds = {str(item.get("type")) for item in output if isinstance(item, dict)}
+            raise ConversationError(
+                "the response holds no words and no call of a function, only items of tools that "
+                f"the provider or a client has built in, and of no arguments: {sorted(kinds)}",
+                "no_content",
+                f"{path}.output",
+            )
         if response.get("status") != "completed":
             draft.finish(response.get("status"))
     elif isinstance(response.get("content"), dict) and "parts" in response["content"]:

@@ -86,8 +86,9 @@ def from_langchain(
 ) -> Conversation:  # Results with the status `error` are failed calls
     "Read LangChain's messages, or raise `ConversationError`"
     config = record.get("config")
+    thread = branch(config, "configurable")  # of LangGraph
     draft = Draft(
-        read_facts(record, record.get("metadata"), config, branch(config, "configurable"))
+        read_facts(record, record.get("metadata"), record.get("checkpoint"), config, thread)
     )
     draft.offer(read_tools(record.get("tools"), "tools"), "tools")
     if place := _find_messages(record):

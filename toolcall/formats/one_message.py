@@ -18,6 +18,7 @@ _CLAUDE_CODE = ("user", "assistant", "system", "summary", "attachment", "progres
 _CLAUDE_CODE_KEYS = ("sessionId", "parentUuid", "leafUuid", "isSidechain", "parent_tool_use_id")
 _CLAUDE_CODE_STATE = ("file-history-snapshot", "queue-operation")
 _CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
+_CODEX_RUN = ("thread.started", "turn.started", "turn.completed", "turn.failed", "item.")
 _REALTIME = (
     "session.created",
     "session.update",
@@ -55,6 +56,41 @@ def _is_realtime(record: dict) -> bool:
     response = record.get("response")
     is_answer = isinstance(response, dict) and response.get("object") == "realtime.response"
     return kind.startswith(_REALTIME) or (kind.startswith("response.") and is_answer)
+
+# %% ../../nbs/01_formats/44_one_message.ipynb #83b93480
+_SESSIONS = (
+    ("a session of Gemini CLI", ("projectHash", "messages")),
+    ("a session of Copilot Chat", ("responderUsername", "requests")),
+    ("a chat of ChatGPT's export", ("mapping", "current_node")),
+    ("a chat of Claude's export", ("chat_messages", "uuid")),
+    ("a call of ElevenLabs", ("transcript", "agent_id")),
+    ("a call of Retell", ("transcript_with_tool_calls",)),
+    ("a trajectory of SWE-agent", ("trajectory", "history", "info")),
+    ("a session of Google's ADK", ("events", "app_name")),
+    ("a session of Google's ADK", ("events", "appName")),
+    ("an evaluation set of Google's ADK", ("eval_cases", "eval_set_id")),
+    ("a row of Helicone whose bodies are stored at `signed_body_url`", ("signed_body_url",)),
+)
+_LINES = (
+    ("one event of OpenHands", ("action", "source", "args")),
+    ("one event of OpenHands", ("observation", "source", "extras")),
+    ("one event of OpenHands", ("llm_message", "source", "kind")),
+    ("one event of OpenHands", ("tool_call", "source", "kind")),
+    ("one event of OpenHands", ("observation", "source", "kind")),
+    ("the head of a Codex session", ("git", "instructions", "timestamp")),
+    ("the head of a Goose session", ("working_dir", "message_count")),
+)
+_LIVE = ("setup", "serverContent", "clientContent", "realtimeInput", "toolCall", "toolResponse")
+_LIVE_KEYS = frozenset((*_LIVE, "setupComplete", "usageMetadata", "sessionResumptionUpdate"))
+
+
+def _product(record: dict, products: tuple) -> str:
+    "The name of the first product whose keys a record has; empty when there is none"
+    if "request_body" in record and record["request_body"]:
+        return ""
+    if products is _LINES and record.keys() <= _LIVE_KEYS:
+        return "one message of Gemini's Live API"
+    return next((name for name, keys in products if all(key in record for key in keys)), "")
 
 # %% ../../nbs/01_formats/44_one_message.ipynb #cad82e2f
 _COLUMNS = ("message", "message_data")
@@ -96,6 +132,9 @@ def _is_row(record: dict) -> bool:
     if isinstance(message, dict):
         is_message = isinstance(message.get("role"), str) or _is_typed(message)
         return is_message and "messages" not in record
+    content = record.get("content")
+    if isinstance(content, dict) and isinstance(content.get("parts"), list):  # an event of ADK
+        return True
     is_said = isinstance(record.get("sender", record.get("author")), str)
     if is_said and any(isinstance(record.get(key), str) for key in ("text", "content")):
         return True
@@ -113,10 +152,22 @@ def _refuse(what: str, instead: str, record: dict) -> Conversation:
 
 
 def _agent(record: dict) -> str:
-    return "Codex" if "payload" in record else "coding agent's"
+    return "coding agent's" if _is_agent_line(record) else "Codex"
 
 
 _GROUP = "group them by {key} and write one record with all its `messages`"
+
+
+def _refuse_session(record: dict) -> Conversation:
+    "Refuse a session, or a line of one, under the name of its product"
+    name = _product(record, _LINES)
+    if name:
+        return _refuse(name, _GROUP, record)
+    raise ConversationError(
+        f"the record is {_product(record, _SESSIONS)}, which is not read; "
+        "write its system prompt, turns and tools as `messages` and `tools`",
+        "unknown_format",
+    )
 
 
 FORMATS = (
@@ -129,10 +180,21 @@ FORMATS = (
     ),
     Format(
         "codex",
-        lambda record: (_kind(record) in _CODEX and "payload" in record) or _is_agent_line(record),
+        lambda record: (
+            (_kind(record) in _CODEX and "payload" in record)
+            or _kind(record).startswith(_CODEX_RUN)
+            or _is_agent_line(record)
+        ),
         lambda record: _refuse(f"one line of a {_agent(record)} session", _GROUP, record),
         "type and payload, as in session files of Codex",
         starts=("type",),
+    ),
+    Format(
+        "other_session",
+        lambda record: bool(_product(record, _LINES) or _product(record, _SESSIONS)),
+        _refuse_session,
+        "a session of a coding agent, a chat or a voice product",
+        starts=(*_LIVE, *{keys[0] for _, keys in (*_LINES, *_SESSIONS)}),
     ),
     Format(
         "openai_realtime",

@@ -222,5 +222,8 @@ def read_completion(
     draft.note_unread(choice, _CHOICE_KEYS, f"{path}.choices[]")
     if isinstance(choices, list) and len(choices) > 1:
         draft.warn("extra_choices")
-    draft.finish(choice.get("finish_reason"))
-    draft.add({"role": "assistant"} | choice["message"], f"{path}.choices[0].message")
+    draft.finish(choice.get("finish_reason", choice.get("finishReason")))
+    message = {"role": "assistant"} | choice["message"]
+    if "toolCalls" in message:  # SDKs for JavaScript, such as Mistral's
+        message = message | {"tool_calls": message.pop("toolCalls")}
+    draft.add(message, f"{path}.choices[0].message")

@@ -36,6 +36,17 @@ _PAIRS = (
     ("params", "result"),
     ("modelInput", "modelOutput"),
     ("body", "response"),
+    # rows of data sets, whose parts are messages or JSON text of them
+    ("context", "response"),
+    ("context", "answer"),
+    ("context", "output"),
+    ("question", "answer"),
+    ("question", "response"),
+    ("query", "response"),
+    ("query", "answer"),
+    ("prompt", "response"),
+    ("user", "assistant"),
+    ("instruction", "output"),
 )
 
 
@@ -79,6 +90,10 @@ def _from_exchange(record: dict) -> Conversation:
     read_response(response, draft, response_key)
     others = {key for pair in _PAIRS for key in pair} - {request_key, response_key}
     draft.note_unread({key: record[key] for key in others & record.keys()}, frozenset(), "")
+    if record.get("label") is False and response_key == "completion":  # TRL's rows for KTO
+        draft.warn("rejected_answer")
+        start = draft.meta["response_at"]
+        draft.messages[start:] = [answer | {"weight": 0} for answer in draft.messages[start:]]
     return draft.build("requests")
 
 # %% ../../nbs/01_formats/09_providers.ipynb #e54f740f
@@ -111,6 +126,23 @@ def _is_responses(record: dict) -> bool:
         or is_items(record.get("input"))
         or (is_items(record.get("output")) and "input" in record)
     )
+
+# %% ../../nbs/01_formats/09_providers.ipynb #ccd69736
+_LISTS = ("conversation", "context", "dialogue", "dialog", "chat", "chat_completions")
+_QUESTIONS = ("user", "query", "prompt", "question", "instruction", "tool_name")
+
+
+def _list_key(record: dict) -> str:
+    "The key of messages that stand elsewhere; empty when there are none"
+    if not record.keys().isdisjoint(_QUESTIONS):
+        return ""
+    return next((key for key in _LISTS if key in record and _is_request(record[key])), "")
+
+
+def _from_list(record: dict) -> Conversation:
+    key = _list_key(record)
+    rest = {name: value for name, value in record.items() if name != key}
+    return _from_conversation(rest | {"messages": decode_field(record[key], key)})
 
 # %% ../../nbs/01_formats/09_providers.ipynb #33d304df
 def _refuse_answer(record: dict) -> Conversation:
@@ -167,11 +199,11 @@ FORMATS = (
     ),
     Format(
         "messages",
-        lambda record: isinstance(record.get("messages"), (list, str)),
-        _from_conversation,
+        lambda record: isinstance(record.get("messages"), (list, str)) or bool(_list_key(record)),
+        lambda record: _from_conversation(record) if "messages" in record else _from_list(record),
         "messages (and tools)",
-        starts=("messages",),
-        reads=_RECORD,
+        starts=("messages", *_LISTS),
+        reads=_RECORD | frozenset(_LISTS),
     ),
     Format(
         "answer",
