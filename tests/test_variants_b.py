@@ -246,6 +246,19 @@ def test_states_and_checkpoints_of_langgraph():
     assert read({"thread_id": "t", "checkpoint": checkpoint}).meta["conversation_id"] == "t"
 
 
+@pytest.mark.parametrize("keys", [("input", "output"), ("inputs", "outputs")])
+def test_what_an_agent_of_langchain_got_and_gave(keys):
+    asked, answered = keys
+    conversation = read({asked: {"messages": STATE[:1]}, answered: {"messages": STATE}})
+    assert [m["role"] for m in conversation.messages] == ["user", "assistant", "tool", "assistant"]
+    assert conversation.meta["response_at"] == 1
+
+
+def test_choices_alone_are_a_response():
+    choices = [{"index": 0, "finish_reason": "tool_calls", "message": calls("Oslo")}]
+    assert trained({"input": [USER], "output": choices, "metadata": {"tools": [TOOL]}}) == ["Oslo"]
+
+
 @pytest.mark.parametrize(
     ("record", "name"),
     [

@@ -191,16 +191,22 @@ _TOOL_KEYS = (
 )
 
 
-def other_tools(
+def find_tools(
     body: dict,  # The body of a request, or a record with messages
-) -> tuple[JSON, str]:  # Its tools and the key under which they stand; None and `tools` without any
-    "Find tools that are not under `tools`"
-    holders = (("", body), ("metadata.", body.get("metadata")))
-    for prefix, holder in holders:
-        for key in (*_TOOL_KEYS, "tools"):
-            if isinstance(holder, dict) and _is_declared(holder.get(key)):
-                return holder[key], f"{prefix}{key}"
-    return None, "tools"
+    config: dict,  # Its configuration; the body itself where there is none
+) -> JSON:  # Its tools; None without any
+    "Find the tools of a request"
+    bedrock = body.get("toolConfig")
+    if isinstance(bedrock, dict) and "tools" in bedrock:
+        return bedrock["tools"]
+    if tools := body.get("tools") or config.get("tools"):
+        return tools
+    options = body.get("optional_params")  # LiteLLM's callbacks
+    for holder in (options, body, body.get("metadata")):
+        for key in ("tools", *_TOOL_KEYS) if isinstance(holder, dict) else ():
+            if _is_declared(holder.get(key)):
+                return holder[key]
+    return None
 
 
 def _is_declared(tools: JSON) -> bool:

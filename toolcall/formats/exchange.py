@@ -12,7 +12,7 @@ from ..errors import ConversationError
 from .ai_sdk import ai_sdk_answer, ai_sdk_reason, name_tools
 from .anthropic import declare_client_tool, read_messages
 from .bedrock import read_converse_system, read_tool_specs
-from .bodies import check_history, open_request, open_response, other_tools
+from .bodies import check_history, find_tools, open_request, open_response
 from .cohere import from_cohere, is_cohere
 from .content import check_attachments, parse_content
 from .event_streams import is_event_text
@@ -56,24 +56,15 @@ def read_tools(
     return read_declarations(tools)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #83be1d14
-def _find_tools(body: dict, config: dict) -> JSON:
-    bedrock = body.get("toolConfig")
-    if isinstance(bedrock, dict) and "tools" in bedrock:
-        return bedrock["tools"]
-    if tools := body.get("tools") or config.get("tools"):
-        return tools
-    options = body.get("optional_params")  # LiteLLM's callbacks
-    return options.get("tools") if isinstance(options, dict) else other_tools(body)[0]
-
-
 def _take_system_tools(draft: Draft) -> None:
     "Note the tools that stand in the system message, as in DeepSeek's and Moonshot's data"
     first = draft.messages[0] if isinstance(draft.messages, list) and draft.messages else None
-    if isinstance(first, dict) and isinstance(first.get("tools"), list):
-        if first.get("role") in ("system", "developer") and draft.tools is None:
-            path = f"{draft.places[0]}.tools"
-            draft.offer(read_tools(first["tools"], path), path)
-            draft.messages[0] = {key: first[key] for key in first if key != "tools"}
+    if not isinstance(first, dict) or not isinstance(first.get("tools"), list):
+        return
+    if first.get("role") in ("system", "developer") and draft.tools is None:
+        path = f"{draft.places[0]}.tools"
+        draft.offer(read_tools(first["tools"], path), path)
+        draft.messages[0] = {key: first[key] for key in first if key != "tools"}
 
 
 def _read_system(body: dict, config: dict, draft: Draft, prefix: str) -> None:
@@ -115,7 +106,8 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
     check_attachments(body, is_record=True)
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK
     _read_system(body, config, draft, prefix)
-    draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
+    tools = find_tools(body, config)
+    draft.offer(read_tools(tools, f"{prefix}tools"), f"{prefix}tools")
     check_history(body, prefix.rstrip("."))
     _read_history(body, draft, prefix)
     last = draft.messages[-1] if draft.messages else None
@@ -166,6 +158,26 @@ def _read_new_messages(messages: list, draft: Draft, path: str) -> None:
         draft.add(message, place)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #d59d2acb
+def _read_automatic(response: dict, draft: Draft, path: str) -> None:
+    "Add the calls that Google's SDK made by itself before the answer"
+    for key in ("automaticFunctionCallingHistory", "automatic_function_calling_history"):
+        if isinstance(response.get(key), list):
+            _read_new_messages(response[key], draft, f"{path}.{key}")
+
+
+def _read_output(output: list, draft: Draft, path: str) -> None:
+    "Read the items of a response, or raise `ConversationError` where none is a word or a call"
+    before = len(draft.messages)
+    read_items(output, draft, path)
+    if output and len(draft.messages) == before:
+        kinds = sorted({str(item.get("type")) for item in output if isinstance(item, dict)})
+        raise ConversationError(
+            f"the response holds no words and no call of a function, only {', '.join(kinds)}",
+            "no_content",
+            path,
+        )
+
+
 def _read_response_object(response: dict, draft: Draft, path: str) -> None:
     if response.get("choices"):
         read_completion(response, draft, path)
@@ -185,24 +197,13 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
     elif is_cohere(response):
         read_completion(from_cohere(response), draft, path)
     elif "candidates" in response:
-        for key in ("automaticFunctionCallingHistory", "automatic_function_calling_history"):
-            if isinstance(response.get(key), list):  # calls that Google's SDK made by itself
-                _read_new_messages(response[key], draft, f"{path}.{key}")
+        _read_automatic(response, draft, path)
         read_candidates(response["candidates"], draft, f"{path}.candidates")
     elif isinstance(output, dict) and isinstance(output.get("message"), dict):  # Bedrock
         draft.finish(response.get("stopReason"))
         read_messages([output["message"]], draft, f"{path}.output.message")
     elif isinstance(output, list):
-        before = len(draft.messages)
-        read_items(output, draft, f"{path}.output")
-        if output and len(draft.messages) == before:
-            kinds = {str(item.get("type")) for item in output if isinstance(item, dict)}
-            raise ConversationError(
-                "the response holds no words and no call of a function, only items of tools that "
-                f"the provider or a client has built in, and of no arguments: {sorted(kinds)}",
-                "no_content",
-                f"{path}.output",
-            )
+        _read_output(output, draft, f"{path}.output")
         if response.get("status") != "completed":
             draft.finish(response.get("status"))
     elif isinstance(response.get("content"), dict) and "parts" in response["content"]:
@@ -222,6 +223,8 @@ def _read_response_list(response: list, draft: Draft, path: str) -> None:
         read_items(response, draft, path)
     elif "role" in last:
         _read_new_messages(response, draft, path)
+    elif isinstance(last.get("message"), dict):  # Braintrust logs the choices alone
+        read_completion({"choices": response}, draft, path)
     else:
         read_completion(response, draft, path)
 

@@ -9,7 +9,7 @@ __all__ = []
 
 # %% ../../nbs/01_formats/53_langchain_messages.ipynb #0aeba4ed
 from ..conversation import Conversation
-from .exchange import read_tools
+from .exchange import read_request, read_response, read_tools
 from .fields import decode_field
 from .langchain import langchain_to_openai
 from .normalise import Format
@@ -35,6 +35,30 @@ def _kind(message: JSON) -> str:
     return kind if kind in _TYPES and is_whole else ""
 
 
+_PAIRS = (("input", "output"), ("inputs", "outputs"))
+
+
+def _messages(value: JSON) -> list:
+    value = value.get("messages") if isinstance(value, dict) and "messages" in value else value
+    return value if isinstance(value, list) else [value]
+
+
+def _pair(record: dict) -> tuple[str, str]:
+    "The keys of what an agent got and gave, both in LangChain's messages; empty without them"
+    for asked, answered in _PAIRS:
+        if answered in record and any(map(_kind, _messages(record.get(asked))[:4])):
+            return asked, answered
+    return "", ""
+
+
+def _from_pair(record: dict, draft: Draft) -> Conversation:
+    asked, answered = _pair(record)
+    read_request(langchain_to_openai(record[asked], draft, asked), draft, asked)
+    read_response(langchain_to_openai(record[answered], draft, answered), draft, answered)
+    draft.finish(_finish_reason(_messages(record[answered])))
+    return draft.build("langchain")
+
+
 _STATES = (("values",), ("channel_values",), ("checkpoint", "channel_values"))
 
 
@@ -48,7 +72,11 @@ def _find_state(record: dict) -> tuple[dict, str]:
     return record, "messages"
 
 
-def _finish_reason(message: JSON) -> JSON:
+def _finish_reason(messages: list) -> JSON:
+    "Why the last answer ended; None where the last message is none, or doesn't say"
+    message = messages[-1] if messages else None
+    if _kind(message) != "ai":
+        return None
     for holder in (message, branch(message, "data"), branch(message, "kwargs")):
         metadata = branch(holder, "response_metadata")
         reason = branch(metadata, "finish_reason") or branch(metadata, "stop_reason")
@@ -66,17 +94,20 @@ def from_langchain(
     facts = (record.get("metadata"), record.get("checkpoint"), config)
     draft = Draft(read_facts(record, *facts, branch(config, "configurable")))
     draft.offer(read_tools(record.get("tools"), "tools"), "tools")
+    if _pair(record)[0]:
+        return _from_pair(record, draft)
     messages = decode_field(state["messages"], path)
     converted = langchain_to_openai(messages, draft, path)
     for i, (message, openai_message) in enumerate(zip(messages, converted)):
         if _kind(message) != "remove":
             draft.add(openai_message, f"{path}[{i}]")
-    if _kind(messages[-1]) == "ai":
-        draft.finish(_finish_reason(messages[-1]))
+    draft.finish(_finish_reason(messages))
     return draft.build("langchain")
 
 # %% ../../nbs/01_formats/53_langchain_messages.ipynb #56633e33
 def _is_langchain(record: dict) -> bool:
+    if _pair(record)[0]:
+        return True
     messages = _find_state(record)[0].get("messages")
     while isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], list):
         messages = messages[0]
@@ -89,6 +120,6 @@ FORMATS = (
         _is_langchain,
         from_langchain,
         "messages with type (human, ai, tool)",
-        starts=("messages", "values", "channel_values", "checkpoint"),
+        starts=("messages", "values", "channel_values", "checkpoint", "input"),
     ),
 )

@@ -55,7 +55,17 @@ def _is_exchange(record: dict) -> bool:
 
 
 def _is_pair(record: dict, request: str, response: str) -> bool:
-    return response in record and _is_request(record.get(request))
+    if response not in record or not _is_request(record.get(request)):
+        return False
+    value = record[request]
+    messages = value.get("messages") if isinstance(value, dict) else value
+    return not (isinstance(messages, list) and messages and _is_langchain(messages[0]))
+
+
+def _is_langchain(message: JSON) -> bool:
+    "Whether a message is LangChain's, for which a later format stands"
+    is_typed = isinstance(message, dict) and "role" not in message
+    return is_typed and message.get("type") in ("human", "ai", "system", "constructor")
 
 
 def _is_request(value: JSON) -> bool:
