@@ -203,9 +203,10 @@ def find_tools(
         return tools
     options = body.get("optional_params")  # LiteLLM's callbacks
     for holder in (options, body, body.get("metadata")):
-        for key in ("tools", *_TOOL_KEYS) if isinstance(holder, dict) else ():
-            if _is_declared(holder.get(key)):
-                return holder[key]
+        if isinstance(holder, dict):
+            declared = (holder[key] for key in ("tools", *_TOOL_KEYS) if key in holder)
+            if tools := next(filter(_is_declared, declared), None):
+                return tools
     return None
 
 
