@@ -10,9 +10,9 @@ import pytest
 from conftest import ROOT
 from zygote import make_project
 
-from toolcall.chatml.parsing import parse_calls
 from toolcall.conversation import Conversation, ToolCall
 from toolcall.evaluate import evaluate
+from toolcall.parsing import parse_calls
 from toolcall.turn import Example, Output
 
 attack = pytest.mark.attack("exit code")

@@ -116,9 +116,9 @@ def test_commands_on_hostile_arguments(evil, tmp_path, capsys):
 
 @terminal
 def test_a_comparison_of_hostile_turns(evil, tmp_path, capsys):
-    from toolcall.chatml.parsing import parse_calls
     from toolcall.conversation import Conversation, ToolCall
     from toolcall.evaluate import evaluate
+    from toolcall.parsing import parse_calls
     from toolcall.turn import Example, Output
 
     call = {"role": "assistant", "content": "", "tool_calls": [ToolCall(evil, {}).to_message()]}

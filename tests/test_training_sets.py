@@ -366,9 +366,11 @@ def test_nothing_beside_a_call_is_dropped():
     for call in (
         {"name": "f", "args": {}},
         {"name": "f", "arguments": {}, "parameters": {}},
-        {"name": "f", "arguments": {}, "thought": "x"},
     ):
         assert code_of(from_xlam, RECORDS["xlam"] | {"answers": [call]}) == "bad_type"
+    call = {"name": "f", "arguments": {}, "thought": "x", "parameters": None}
+    meta = from_xlam(RECORDS["xlam"] | {"answers": [call]}).meta
+    assert meta["unread"] == {"messages[].tool_calls[].thought": 1}
     assert from_xlam(
         RECORDS["xlam"] | {"answers": [{"name": "f", "parameters": {"a": 1}}]}
     ).calls()[0].arguments == {"a": 1}

@@ -877,11 +877,17 @@ def test_parts_without_content_are_skipped(part, first):
 
 
 @pytest.mark.parametrize(
-    "part", [{"inlineData": {"data": "x"}}, {"fileData": {"fileUri": "x"}}, {"newKind": 1}, "x"]
+    "part, code",
+    [
+        ({"inlineData": {"data": "x"}}, "multimodal"),
+        ({"fileData": {"fileUri": "x"}}, "multimodal"),
+        ({"newKind": 1}, "bad_type"),
+        ("x", "bad_type"),
+    ],
 )
-def test_other_parts_of_gemini_are_refused(part):
+def test_other_parts_of_gemini_are_refused(part, code):
     record = {"request": CONTENTS, "response": candidate(part, GEMINI_CALL)}
-    assert refused(record).code == "multimodal"
+    assert refused(record).code == code
 
 
 def test_answer_that_rests_on_a_search_of_gemini():

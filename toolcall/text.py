@@ -80,6 +80,23 @@ def loads(
         raise ValueError(f"more text after the JSON value: {rest[:20]!r}")
     return value
 
+# %% ../nbs/00_record/00_text.ipynb #a30ba234
+MAX_DEPTH = 64
+
+
+def is_deeper(
+    value: JSON,  # A JSON value
+    limit: int = MAX_DEPTH,  # Levels inside of the value
+) -> bool:  # Whether objects and lists stand in each other in more levels
+    "Whether a value is nested too deeply"
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    if limit < 0:
+        return True
+    return any(isinstance(inner, (dict, list)) and is_deeper(inner, limit - 1) for inner in value)
+
 # %% ../nbs/00_record/00_text.ipynb #2f0e1cf5
 def fingerprint(
     value: JSON,  # A JSON value

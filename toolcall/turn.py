@@ -10,10 +10,12 @@ __all__ = ['Parser', 'EXAMPLE_NOTES', 'Span', 'Parsed', 'TokenSpan', 'Example', 
 # %% ../nbs/00_record/03_turn.ipynb #impa71f2
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .conversation import Conversation, ToolCall
 from .errors import ChatMLError
+
+if TYPE_CHECKING:
+    from toolcall.conversation import Conversation, ToolCall
 
 # %% ../nbs/00_record/03_turn.ipynb #91545a23
 class Span(NamedTuple):
@@ -29,7 +31,7 @@ class Parsed:
     "What a model's output says"
 
     outcome: str  # call, no_call, malformed or no_answer
-    calls: list[ToolCall] = field(default_factory=list)  # As written; empty without a whole call
+    calls: list["ToolCall"] = field(default_factory=list)  # As written; empty without a whole call
     text: str = ""  # What stands outside the calls
     reason: str = ""  # Why it is malformed, or why there is no answer
     reasoning: str = ""  # What stands in the thinking block
@@ -72,13 +74,13 @@ class Example:
 
     prompt_ids: list[int]  # What the server is given
     completion_ids: list[int]  # What it must emit; the last id is the stop token
-    conversation: Conversation  # Where it comes from
+    conversation: "Conversation"  # Where it comes from
     turn: int  # Index of the assistant message
     spans: tuple[TokenSpan, ...] = ()  # Names, arguments, words and reasoning in the completion
     notes: tuple[str, ...] = ()  # Keys of `EXAMPLE_NOTES` that hold for it
 
     @property
-    def calls(self) -> list[ToolCall]:
+    def calls(self) -> list["ToolCall"]:
         "The calls that the turn holds"
         return self.conversation.calls(self.turn)
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from toolcall.chatml.encoding import encode as encode
     from toolcall.chatml.encoding_cache import encode_cached as encode_cached
     from toolcall.chatml.examples import ChatML as ChatML
-    from toolcall.chatml.parsing import parse_calls as parse_calls
     from toolcall.chatml.renderer import Renderer as Renderer
     from toolcall.chatml.simple_file import build_chatml_entry as build_chatml_entry
     from toolcall.chatml.simple_file import generate_data as generate_data
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from toolcall.chatml.views import SideBySide as SideBySide
     from toolcall.chatml.views import view_tokens as view_tokens
     from toolcall.errors import ChatMLError as ChatMLError
+    from toolcall.parsing import parse_calls as parse_calls
     from toolcall.turn import Example as Example
     from toolcall.turn import Parsed as Parsed
     from toolcall.turn import TurnReject as TurnReject
@@ -37,7 +37,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "toolcall.chatml.encoding": ["Encoded", "encode"],
         "toolcall.chatml.encoding_cache": ["encode_cached"],
         "toolcall.chatml.examples": ["ChatML"],
-        "toolcall.chatml.parsing": ["parse_calls"],
         "toolcall.chatml.renderer": ["Renderer"],
         "toolcall.chatml.simple_file": [
             "build_chatml_entry",
@@ -47,6 +46,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "toolcall.chatml.templates": ["STYLES", "SYSTEM_TEXT", "Style"],
         "toolcall.chatml.views": ["SideBySide", "view_tokens"],
         "toolcall.errors": ["ChatMLError"],
+        "toolcall.parsing": ["parse_calls"],
         "toolcall.turn": ["Example", "TurnReject", "Parsed"],
     },
 )

@@ -15,17 +15,12 @@ from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
-from toolcall.chatml.parsing import (
-    OutputReader,
-    arguments_problem,
-    parse_calls,
-    parse_llama,
-    parse_mistral,
-)
-from .xml_syntaxes import parse_function_xml, parse_glm
 from ..conversation import ToolCall
+from ..output_reader import OutputReader, arguments_problem
+from ..parsing import parse_calls, parse_llama, parse_mistral
 from ..text import JSON, dumps, loads
 from ..turn import Parsed, Parser
+from ..xml_syntaxes import parse_function_xml, parse_glm
 
 # %% ../../nbs/04_chatml/02_syntaxes.ipynb #18b3148e
 _MESSAGE = re.compile(

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING
 
-from ..chatml.parsing import parse_calls
 from ..conversation import ToolCall
 from ..errors import ConversationError, EvaluateError
 from .matching import match_calls
 from ..formats.fields import parse_arguments
+from ..parsing import parse_calls
 from ..terminal import show
 from ..text import excerpt
 

@@ -18,10 +18,15 @@ from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/25_ag_ui.ipynb #98e157e5
 _KEYS = {"toolCalls": "tool_calls", "toolCallId": "tool_call_id"}
+_HARMLESS = ("encryptedValue", "encryptedContent", "runId", "threadId", "parentMessageId")
 
 
 def _openai_message(message: dict, thoughts: list[str]) -> dict:
-    renamed = {_KEYS.get(key, key): value for key, value in message.items() if value is not None}
+    renamed = {
+        _KEYS.get(key, key): value
+        for key, value in message.items()
+        if value not in (None, []) and key not in _HARMLESS
+    }
     if renamed.get("role") == "tool" and renamed.get("error"):
         renamed |= {"content": renamed.get("content") or renamed["error"], "is_error": True}
     if renamed.get("role") == "assistant" and thoughts:
@@ -97,5 +102,6 @@ FORMATS = (
         from_ag_ui,
         "threadId, messages with toolCalls and toolCallId",
         starts=("messages", "type"),
+        reads=frozenset(["messages", "tools", "threadId", "runId", "parentRunId", "type"]),
     ),
 )

@@ -11,6 +11,7 @@ __all__ = []
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
+from .guard import left_over
 from ..text import JSON, excerpt, loads
 
 if TYPE_CHECKING:
@@ -84,6 +85,19 @@ def _is_object(arguments: JSON) -> bool:
         return False
 
 # %% ../../nbs/01_formats/05b_ai_sdk_parts.ipynb #aa2ff85f
+_NAMES = {
+    "part": "type id state providerMetadata providerOptions experimental_providerMetadata",
+    "word": "text reasoning details signature annotations cacheControl",
+    "call": "toolCallId toolName toolInvocation args argsText input rawInput inputTextDelta step "
+    "output result errorText isError preliminary approval providerExecuted invalid dynamic title "
+    "callProviderMetadata resultProviderMetadata toolMetadata experimental_content artifact",
+}
+_PART_KEYS, _WORD_KEYS, _CALL_KEYS = [frozenset(names.split()) for names in _NAMES.values()]
+_WORD_KEYS |= _PART_KEYS
+_CALL_KEYS |= _PART_KEYS
+_RESULT_KEYS = _CALL_KEYS | {"error"}
+
+# %% ../../nbs/01_formats/05b_ai_sdk_parts.ipynb #c8fac6ff
 class Turns:
     "The turns of a list of messages; each has words, reasoning and calls, and then their results"
 
@@ -96,6 +110,7 @@ class Turns:
     def begin(self, rest: dict, place: str) -> None:
         "Start a turn; `rest` holds the further keys of its message"
         self.rest, self.place = rest, place
+        self.unread: dict[str, JSON] = {}
         self.content: list[dict] = []
         self.calls: list[dict] = []
         self.thoughts: list[str] = []
@@ -110,7 +125,7 @@ class Turns:
 
     def end(self) -> None:
         "Add the turn and its results to the draft, and start another one"
-        turn = self.rest | {"role": "assistant", "content": self.content}
+        turn = self.rest | self.unread | {"role": "assistant", "content": self.content}
         if self.calls:
             turn["tool_calls"] = self.calls
         if self.thoughts:
@@ -121,6 +136,8 @@ class Turns:
             self.draft.add(turn, self.place)
         elif self.thoughts:
             self.draft.warn("reasoning_left_out")
+        elif self.results:
+            self.results[0] = self.rest | self.unread | self.results[0]
         for result in self.results:
             self.draft.add(result, self.place)
         self.begin(self.rest, self.place)
@@ -129,6 +146,7 @@ class Turns:
         "Add text or reasoning"
         if self.results:
             self.end()
+        self.unread |= left_over(part, _WORD_KEYS, "parts[]")
         text = part.get("text", part.get("reasoning"))
         if part.get("state") == "streaming":
             self.mask("unfinished_turn")
@@ -145,6 +163,7 @@ class Turns:
         if isinstance(part.get("step"), int) and self.step not in (None, part["step"]):
             self.end()
         self.step = part.get("step")
+        self.unread |= left_over(part, _CALL_KEYS, "parts[]")
         arguments = part.get("input", part.get("args"))
         if arguments is None and outcome and outcome["is_error"]:
             arguments = part.get("rawInput")
@@ -195,6 +214,7 @@ def read_part(
     elif kind == "tool-invocation" and isinstance(part.get("toolInvocation"), dict):
         invocation = part["toolInvocation"]
         turns.call(invocation, invocation.get("toolName"), _ui_outcome(invocation), place)
+        turns.unread |= left_over(part, _CALL_KEYS, "parts[]")
     elif kind == "dynamic-tool" or (kind.startswith("tool-") and "state" in part):
         name = part.get("toolName") if kind == "dynamic-tool" else kind.removeprefix("tool-")
         turns.call(part, name, _ui_outcome(part), place)
@@ -202,7 +222,7 @@ def read_part(
         outcome = _result(part["result"], part.get("isError")) if "result" in part else None
         turns.call(part, part.get("toolName"), outcome, place)
     elif kind in ("tool-result", "tool-error"):
-        outcome = _model_outcome(part, place)
+        outcome = _model_outcome(part, place) | left_over(part, _RESULT_KEYS, "content[]")
         turns.result(part.get("toolCallId"), part.get("toolName"), outcome, place)
     elif kind == "tool-approval-request" and isinstance(part.get("approvalId"), str):
         turns.approvals[part["approvalId"]] = part.get("toolCallId")
@@ -210,8 +230,9 @@ def read_part(
         _read_approval(part, turns, place)
     elif kind not in SKIPPED_PARTS and not kind.startswith("data-"):
         is_media = kind.startswith(("file", "image"))
+        name = excerpt(kind or part)
         raise ConversationError(
-            f"a part of type {kind or excerpt(part)} is not read: it is not text",
+            f"a part of type {name} is not text" if is_media else f"unknown part {name}",
             "multimodal" if is_media else "bad_type",
             place,
         )
@@ -223,3 +244,58 @@ def _read_approval(part: dict, turns: Turns, place: str) -> None:
     call_id = turns.approvals.get(id) if isinstance(id, str) else None
     if part.get("approved") is False and call_id is not None:
         turns.result(call_id, None, _result(part.get("reason") or _DENIED, True), place)
+
+# %% ../../nbs/01_formats/05b_ai_sdk_parts.ipynb #7ee07f9e
+_UI_PARTS = ("step-start", "file", "dynamic-tool")
+_MODEL_PARTS = (
+    "tool-call",
+    "tool-result",
+    "tool-error",
+    "tool-approval-request",
+    "tool-approval-response",
+    "redacted-reasoning",
+)
+
+
+def _is_ui_part(part: JSON) -> bool:
+    kind = kind_of(part)
+    if kind in ("text", "reasoning"):
+        return "text" in part or "reasoning" in part
+    return kind in _UI_PARTS or kind.startswith(("tool-", "data-", "source"))
+
+
+def _is_model_part(part: JSON) -> bool:
+    kind = kind_of(part)
+    return kind in _MODEL_PARTS or (kind == "reasoning" and isinstance(part.get("text"), str))
+
+
+def has_ai_sdk_parts(
+    message: JSON,  # A message of any API
+) -> bool:  # Whether it is a UI message, or a model message with calls, results or reasoning
+    "Recognise a message of the AI SDK; never raises"
+    if not isinstance(message, dict):
+        return False
+    content = message.get("content")
+    if isinstance(content, list) and any(map(_is_model_part, content)):
+        return True
+    if not (isinstance(content, dict) or "parts" in message or "toolInvocations" in message):
+        return False  # the common case
+    parts = ui_parts(message)
+    return bool(parts and any(map(_is_ui_part, parts))) or has_invocations(message)
+
+
+def ui_parts(
+    message: dict,  # A message
+) -> list | None:  # Its parts; None when it has none
+    "The parts of a UI message; Mastra keeps them inside of `content`"
+    content = message.get("content")
+    holder = content if isinstance(content, dict) else message
+    return holder["parts"] if isinstance(holder.get("parts"), list) else None
+
+
+def has_invocations(
+    message: dict,  # A message
+) -> bool:  # Whether calls stand beside its text, as in version 4
+    "Recognise a message with `toolInvocations`; never raises"
+    invocations = message.get("toolInvocations")
+    return isinstance(invocations, list) and bool(invocations)

@@ -15,7 +15,8 @@ from .exchange import read_request, read_response, read_tools
 from .normalise import Format
 from .openai_api import Draft
 from .otel_attributes import attribute_names, decode_attributes, read_attribute
-from .spans import check_span, span_facts
+from .spans import SPAN_KEYS, check_span, span_facts
+from .tool_choice import attribute_choice
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/23_ai_sdk_spans.ipynb #b7ec5fc0
@@ -52,12 +53,6 @@ def _read_answer(attributes: dict, draft: Draft) -> None:
         "finishReason": reason,
     }
     read_response(answer, draft, "attributes.ai.response")
-
-
-def _is_forced(attributes: dict) -> bool:
-    choice = read_attribute(attributes, "ai.prompt.toolChoice")
-    kind = choice.get("type") if isinstance(choice, dict) else choice
-    return kind in ("tool", "required")
 
 # %% ../../nbs/01_formats/23_ai_sdk_spans.ipynb #4996a3fe
 _CALLS = (".doGenerate", ".doStream")
@@ -102,9 +97,7 @@ def from_ai_sdk_span(
     tools = read_attribute(attributes, "ai.prompt.tools")
     draft.offer(read_tools(tools, "attributes.ai.prompt.tools"), "attributes.ai.prompt.tools")
     _read_answer(attributes, draft)
-    if _is_forced(attributes):
-        draft.warn("forced_call")
-        draft.messages[-1] = draft.messages[-1] | {"weight": 0}
+    draft.choice = attribute_choice(attributes)
     return draft.build("ai_sdk_spans")
 
 # %% ../../nbs/01_formats/23_ai_sdk_spans.ipynb #fa6271d0
@@ -124,5 +117,6 @@ FORMATS = (
         from_ai_sdk_span,
         "attributes with ai.prompt.messages",
         starts=("attributes",),
+        reads=SPAN_KEYS,
     ),
 )

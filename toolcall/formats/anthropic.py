@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from ..errors import ConversationError
 from .ai_sdk import is_ai_sdk, read_ai_sdk
 from .bedrock import read_converse_block
+from .calls import OUTCOME_KEYS, call_failed
 from .content import split_thoughts
 from .fields import parse_json_text
+from .guard import left_over
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -56,7 +58,17 @@ def _is_block(part: JSON) -> bool:
     return _read_block(part) is not part
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #653d056c
+_NAMES = {
+    "call": "type id name input partial_json caller cache_control index toolset_name",
+    "result": "type tool_use_id content cache_control",
+    "thought": "type thinking signature data cache_control index",
+}
+_CALL_KEYS, _RESULT_KEYS, _THOUGHT_KEYS = [frozenset(names.split()) for names in _NAMES.values()]
+_RESULT_KEYS |= OUTCOME_KEYS
+
+
 def _read_call(block: dict, extra: dict, draft: "Draft") -> None:
+    extra |= left_over(block, _CALL_KEYS, "content[]")
     function = {"name": block.get("name"), "arguments": block.get("input")}
     if not function["arguments"] and isinstance(block.get("partial_json"), str):
         function["arguments"] = block["partial_json"]
@@ -88,10 +100,12 @@ def _read_blocks(message: dict, draft: "Draft", place: str) -> None:
                 "role": "tool",
                 "tool_call_id": block.get("tool_use_id"),
                 "content": block.get("content"),
-                "is_error": block.get("is_error"),
+                "is_error": call_failed(block),
+                **left_over(block, _RESULT_KEYS, "content[]"),
             }
             draft.add(result, f"{place}.content[{j}]")
         elif kind in ("thinking", "redacted_thinking"):
+            extra |= left_over(block, _THOUGHT_KEYS, "content[]")
             [thought] = split_thoughts([block])[1]
             if not thought:
                 draft.warn("reasoning_left_out")

@@ -10,11 +10,23 @@ __all__ = ['from_atif']
 # %% ../../nbs/01_formats/36_atif.ipynb #404f23f2
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .calls import OUTCOME_KEYS, call_failed
+from .guard import left_over
 from .normalise import Format, build
 from .spans import branch
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/36_atif.ipynb #20790bd2
+_NAMES = {
+    "step": "step_id timestamp source message model_name reasoning_effort reasoning_content "
+    "tool_calls observation metrics is_copied_context llm_call_count extra",
+    "call": "tool_call_id function_name arguments extra",
+    "result": "source_call_id content subagent_trajectory_ref extra",
+}
+_KNOWN = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
+_KNOWN["result"] |= OUTCOME_KEYS
+
+
 def _read_results(observation: JSON, place: str) -> list[tuple[str, dict]]:
     results = observation.get("results") if isinstance(observation, dict) else observation
     if results is None:
@@ -35,7 +47,8 @@ def _read_results(observation: JSON, place: str) -> list[tuple[str, dict]]:
             "role": "tool",
             "tool_call_id": result.get("source_call_id"),
             "content": result.get("content"),
-            "is_error": result.get("is_error"),
+            "is_error": call_failed(result),
+            **left_over(result, _KNOWN["result"], "observation.results[]"),
         }
         messages.append((f"{place}.results[{j}]", message))
     return messages
@@ -48,7 +61,7 @@ def _openai_call(call: JSON) -> JSON:
     if not isinstance(call, dict):
         return call
     function = {"name": call.get("function_name"), "arguments": call.get("arguments")}
-    return {"id": call.get("tool_call_id"), "function": function}
+    return {"id": call.get("tool_call_id"), "function": function} | left_over(call, _KNOWN["call"])
 
 
 def _read_step(step: JSON, place: str) -> list[tuple[str, dict]]:
@@ -59,6 +72,7 @@ def _read_step(step: JSON, place: str) -> list[tuple[str, dict]]:
             f"source is system, user or agent, not {excerpt(source)}", "bad_type", f"{place}.source"
         )
     message = {"role": _ROLES[source], "content": step.get("message")}
+    message |= left_over(step, _KNOWN["step"])
     calls = step.get("tool_calls")
     if calls and source != "agent":
         raise ConversationError(
@@ -108,6 +122,11 @@ def _is_atif(record: dict) -> bool:
     return isinstance(version, str) and version.startswith("ATIF")
 
 
+_READ = frozenset(
+    ["schema_version", "agent", "steps", "trajectory_id", "notes", "final_metrics", "extra"]
+)
+
+
 FORMATS = (
     Format(
         "atif",
@@ -115,5 +134,6 @@ FORMATS = (
         from_atif,
         "schema_version (ATIF…), agent, steps",
         starts=("schema_version",),
+        reads=_READ,
     ),
 )

@@ -11,12 +11,20 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .exchange import read_tools
+from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .spans import branch
 from ..text import JSON, dumps, excerpt
 
 # %% ../../nbs/01_formats/28_autogen.ipynb #6195b46f
+_NAMES = {
+    "message": "type content source models_usage metadata id created_at thought format_string "
+    "results tool_calls target context",
+    "call": "id name arguments",
+    "result": "call_id name content is_error",
+}
+_KNOWN = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
 _USERS = ("user", "user_proxy", "human")
 _SKIPPED = (
     "ModelClientStreamingChunkEvent",
@@ -33,10 +41,12 @@ _CONTEXT = ("ToolCallSummaryMessage", "HandoffMessage")  # written without the m
 def _openai_calls(calls: JSON) -> JSON:
     if not isinstance(calls, list):
         return calls
-    return [
-        {"id": branch(call, "id"), "function": call} if isinstance(call, dict) else call
-        for call in calls
-    ]
+    return [_openai_call(call) if isinstance(call, dict) else call for call in calls]
+
+
+def _openai_call(call: dict) -> dict:
+    function = {"name": call.get("name"), "arguments": call.get("arguments")}
+    return {"id": call.get("id"), "function": function} | left_over(call, _KNOWN["call"])
 
 
 def _openai_results(results: JSON, place: str) -> list[dict]:
@@ -49,6 +59,7 @@ def _openai_results(results: JSON, place: str) -> list[dict]:
             "name": result.get("name"),
             "content": result.get("content"),
             "is_error": result.get("is_error"),
+            **left_over(result, _KNOWN["result"]),
         }
         for result in results
     ]
@@ -111,7 +122,9 @@ def from_autogen(
             draft.meta.setdefault("timestamp", created)
         is_task = i == 0 and message.get("type") == "TextMessage"
         written = message | {"source": "user"} if is_task else message
+        unread = left_over(message, _KNOWN["message"])
         for converted in _openai_message(written, thoughts, place):
+            converted |= unread
             draft.add(converted, place)
             if converted["role"] == "assistant" and isinstance(message.get("source"), str):
                 agents.add(message["source"])
@@ -147,5 +160,6 @@ FORMATS = (
         from_autogen,
         "messages with type (TextMessage, ToolCallRequestEvent, …) and source",
         starts=("messages",),
+        reads=frozenset(["messages", "tools", "type", "stop_reason"]),
     ),
 )

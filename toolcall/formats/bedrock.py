@@ -8,23 +8,38 @@ Bedrock's Converse API writes Anthropic's messages with keys of its own: `toolUs
 __all__ = []
 
 # %% ../../nbs/01_formats/05_bedrock.ipynb #85c16e2a
+from .guard import left_over
 from ..text import JSON
 
 # %% ../../nbs/01_formats/05_bedrock.ipynb #73cc8cba
+_NAMES = {
+    "part": "toolUse toolResult cachePoint reasoningContent guardContent citationsContent type",
+    "call": "toolUseId name input type",
+    "result": "toolUseId content status type",
+}
+_PART_KEYS, _CALL_KEYS, _RESULT_KEYS = [frozenset(names.split()) for names in _NAMES.values()]
+
+
 def read_converse_block(
     part: dict,  # A part of a message's content
 ) -> dict | None:  # Anthropic's block; None for a part that is no call and no result
-    "Convert a call or a result of the Converse API to Anthropic's format"
-    call = part.get("toolUse")
+    "Convert a call or a result of the Converse API to Anthropic's format; hand on further keys"
+    call, result = part.get("toolUse"), part.get("toolResult")
     if isinstance(call, dict):
-        return {
-            "type": "server_tool_use" if call.get("type") == "server_tool_use" else "tool_use",
-            "id": call.get("toolUseId"),
-            "name": call.get("name"),
-            "input": call.get("input"),
-        }
-    result = part.get("toolResult")
-    return _read_result(result) if isinstance(result, dict) else _read_other(part)
+        block: dict | None = _read_call(call)
+    else:
+        block = _read_result(result) if isinstance(result, dict) else _read_other(part)
+    return block | left_over(part, _PART_KEYS) if block and len(part) > 1 else block
+
+
+def _read_call(call: dict) -> dict:
+    return {
+        "type": "server_tool_use" if call.get("type") == "server_tool_use" else "tool_use",
+        "id": call.get("toolUseId"),
+        "name": call.get("name"),
+        "input": call.get("input"),
+        **left_over(call, _CALL_KEYS, "toolUse"),
+    }
 
 
 def _read_result(result: dict) -> dict:
@@ -40,6 +55,7 @@ def _read_result(result: dict) -> dict:
     if isinstance(result.get("type"), str):  # of a tool that Bedrock runs
         return {"type": "server_tool_result"}
     block = {"type": "tool_result", "tool_use_id": result.get("toolUseId"), "content": content}
+    block |= left_over(result, _RESULT_KEYS, "toolResult")
     if isinstance(result.get("status"), str):
         block["is_error"] = result["status"] == "error"
     return block

@@ -54,6 +54,10 @@ def _is_bedrock_log(record: dict) -> bool:
     )
 
 
+_READ = frozenset(["schemaType", "schemaVersion", "input", "output", "operation", "errorCode"])
+_READ |= {"requestMetadata", "accountId", "identity", "inferenceRegion"}
+
+
 FORMATS = (
     Format(
         "bedrock_log",
@@ -61,5 +65,6 @@ FORMATS = (
         _from_bedrock_log,
         "schemaType, input.inputBodyJson, output.outputBodyJson",
         starts=("schemaType", "input"),
+        reads=_READ,
     ),
 )

@@ -13,6 +13,7 @@ import base64
 from ..errors import ConversationError
 from .event_streams import is_event_text
 from .fields import parse_json_text
+from .guard import HARMLESS
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #73e8ba8a
@@ -25,7 +26,7 @@ _REQUEST_KEYS = ("messages", "contents", "input", "prompt", "role", "parts")
 _RESPONSE_KEYS = (
     *("choices", "candidates", "output", "messages", "role", "stop_reason", "object"),
     *("generations", "done", "promptFeedback", "parts", "tool_calls", "finish_reason"),
-    *("finishReason", "toolCalls"),  # of the AI SDK
+    *("toolCalls", "finishReason"),  # of the AI SDK
 )
 
 
@@ -185,10 +186,7 @@ def check_history(
             )
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #4f417be5
-_TOOL_KEYS = (
-    *("functions", "tool_defs", "toolDefs", "tool_definitions", "toolDefinitions"),
-    *("available_tools", "availableTools", "oai_tools"),
-)
+_TOOL_KEYS = ("functions", "tool_defs", "toolDefs", "tool_definitions", "toolDefinitions")
 
 
 def find_tools(
@@ -201,19 +199,39 @@ def find_tools(
         return bedrock["tools"]
     if tools := body.get("tools") or config.get("tools"):
         return tools
-    options = body.get("optional_params")  # LiteLLM's callbacks
-    for holder in (options, body, body.get("metadata")):
-        if isinstance(holder, dict):
-            declared = (holder[key] for key in ("tools", *_TOOL_KEYS) if key in holder)
-            if tools := next(filter(_is_declared, declared), None):
-                return tools
-    return None
+    if tools := next((body[key] for key in _TOOL_KEYS if body.get(key)), None):
+        return tools
+    options, metadata = body.get("optional_params"), body.get("metadata")
+    if isinstance(options, dict) and options.get("tools"):  # LiteLLM's callbacks
+        return options["tools"]
+    tools = metadata.get("tools") if isinstance(metadata, dict) else None
+    is_declared = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    return tools if is_declared else None
 
-
-def _is_declared(tools: JSON) -> bool:
-    "Whether a value holds definitions of tools, and not their names alone"
-    first = tools[0] if isinstance(tools, list) and tools else tools
-    return isinstance(first, dict) or (isinstance(first, str) and first.lstrip()[:1] in ("{", "["))
+# %% ../../nbs/01_formats/07c_bodies.ipynb #88ecba42
+_READ = """
+    messages contents input prompt system instructions systemInstruction system_instruction tools
+    functions toolConfig tool_config config optional_params role content parts type name
+    continue_final_message previous_response_id previous_interaction_id cachedContent
+    cached_content conversation context mcp_servers documents
+"""
+_TOLD = """
+    tool_choice toolChoice function_call think include text modalities audio
+    prediction web_search_options format raw template suffix echo user labels safetySettings
+    add_generation_prompt chat_template_kwargs guided_json guided_choice guided_grammar
+    output_config output_format citation_options safety_mode
+"""
+REQUEST_KEYS = HARMLESS | frozenset([*f"{_READ} {_TOLD}".split(), *_TOOL_KEYS])
+_ANSWERED = """
+    choices candidates output message messages content parts text tool_calls role type name
+    stop_reason stopReason stop_sequence stop_details finish_reason finishReason
+    incomplete_details output_text promptFeedback usageMetadata modelVersion responseId createTime
+    done done_reason total_duration load_duration prompt_eval_count prompt_eval_duration eval_count
+    eval_duration metrics trace ResponseMetadata additionalModelResponseFields delta deltas item
+    automaticFunctionCallingHistory automatic_function_calling_history
+    prompt_logprobs kv_transfer_params parsed provider_specific_fields response_metadata
+"""
+RESPONSE_KEYS = REQUEST_KEYS | frozenset(_ANSWERED.split())
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #e124cb09
 def is_asking(

@@ -10,7 +10,7 @@ __all__ = ['from_swift', 'from_sharegpt', 'from_hermes', 'from_xlam', 'from_traj
 # %% ../../nbs/01_formats/33_chat_datasets.ipynb #9271b5f6
 from ..conversation import Conversation
 from ..errors import ConversationError
-from .dialogue_messages import read_dialogue
+from .dialogue_messages import build_dialogue, read_dialogue
 from .dialogues import Dialogue, parse_calls, text_messages
 from .normalise import Format
 from ..text import excerpt
@@ -75,7 +75,7 @@ def from_xlam(
     dialogue.add("query", {"role": "user", "content": query})
     calls = parse_calls(dialogue, record.get("answers"), "answers")
     dialogue.add("answers", {"role": "assistant", "content": "", "tool_calls": calls})
-    return dialogue.build("xlam", record, record.get("tools"))
+    return build_dialogue(dialogue, "xlam", record, record.get("tools"))
 
 
 def _is_xlam(record: dict) -> bool:
@@ -112,14 +112,25 @@ def _is_trajectory(record: dict) -> bool:
     )
 
 # %% ../../nbs/01_formats/33_chat_datasets.ipynb #f192e88b
+_READ = frozenset(["messages", "conversations", "system", "tools"])
+
+
 FORMATS = (
-    Format("xlam", _is_xlam, from_xlam, "query, tools, answers", starts=("query",)),
+    Format(
+        "xlam",
+        _is_xlam,
+        from_xlam,
+        "query, tools, answers",
+        starts=("query",),
+        reads=frozenset(["query", "tools", "answers"]),
+    ),
     Format(
         "trajectory",
         _is_trajectory,
         from_trajectory,
         "traj, reward (and task_id, trial)",
         starts=("reward",),
+        reads=_READ | {"traj", "trajectory", "reward", "trial"},
     ),
     Format(
         "swift",
@@ -127,6 +138,7 @@ FORMATS = (
         from_swift,
         "messages with roles tool_call and tool_response",
         starts=("messages", "conversations"),
+        reads=_READ,
     ),
     Format(
         "hermes",
@@ -134,6 +146,7 @@ FORMATS = (
         from_hermes,
         "messages or conversations with <tool_call> in the assistant's text",
         starts=("messages", "conversations"),
+        reads=_READ,
     ),
     Format(
         "sharegpt",
@@ -141,5 +154,6 @@ FORMATS = (
         from_sharegpt,
         "conversations of from and value",
         starts=("conversations", "messages"),
+        reads=_READ,
     ),
 )

@@ -8,6 +8,8 @@ The content of a message goes in, its text comes out; reasoning is set apart. Im
 __all__ = ['REDACTED', 'parse_content']
 
 # %% ../../nbs/01_formats/01_content.ipynb #9f76c8f0
+import re
+
 from ..errors import ConversationError
 from ..text import JSON, dumps, excerpt
 
@@ -53,16 +55,30 @@ def _is_text(part: JSON, structured: bool) -> bool:
         and isinstance(part.get(_TEXT_PARTS[kind]), str)
     )
 
+# %% ../../nbs/01_formats/01_content.ipynb #4ceae377
+_LIKE_MEDIA = re.compile("image|audio|video|file|document|media|pdf")
 
-def _has_media(parts: list, structured: bool) -> bool:
-    objects = [part for part in parts if isinstance(part, dict)]
-    kinds = [part.get("type") for part in objects]
-    for part, kind in zip(objects, kinds):
-        if isinstance(kind, str) and kind in _MEDIA and not part.keys().isdisjoint(_PAYLOADS):
-            return True
-    return not structured and any(
-        not isinstance(kind, str) or kind not in _TEXT_PARTS for kind in kinds if kind is not None
-    )
+
+def _refuse_part(part: JSON, structured: bool) -> None:
+    "Raise `ConversationError` for a part that is not text, or of a type that is not known"
+    if not isinstance(part, dict):
+        return
+    kind, has_payload = part.get("type"), not part.keys().isdisjoint(_PAYLOADS)
+    is_media = isinstance(kind, str) and kind in _MEDIA and has_payload
+    if not structured and not is_media:
+        if kind is None and not has_payload or isinstance(kind, str) and kind in _TEXT_PARTS:
+            return
+        is_media = has_payload or isinstance(kind, str) and bool(_LIKE_MEDIA.search(kind))
+    if is_media:
+        raise ConversationError(
+            f"a part of type {excerpt(kind)} is not text", "multimodal", "content"
+        )
+    if not structured:
+        raise ConversationError(
+            f"unknown part {excerpt(kind)}: a part is text, with the type text",
+            "bad_type",
+            "content",
+        )
 
 # %% ../../nbs/01_formats/01_content.ipynb #eafd26bc
 _IMAGES = ("image", "images", "image_url", "image_urls", "video", "videos", "audios")
@@ -112,12 +128,8 @@ def parse_content(
         all_text = all(_is_text(part, structured) for part in content)
         if all_text and (content or not structured):
             return "\n".join(map(_part_text, content))
-        if _has_media(content, structured):
-            raise ConversationError(
-                "content holds parts that are not text (image, audio or file)",
-                "multimodal",
-                "content",
-            )
+        for part in content:
+            _refuse_part(part, structured)
     if structured:
         return dumps(content)
     raise ConversationError(f"content is text, not {excerpt(content)}", "bad_type", "content")
@@ -178,3 +190,39 @@ def read_reasoning(
             texts += split_thoughts(message[key])[1]
     odd = any(message.get(key) for key in REASONING_KEYS)
     return "\n".join(filter(None, texts)), odd or "" in texts
+
+# %% ../../nbs/01_formats/01_content.ipynb #6e1d5ebb
+_NAMES = {
+    "text": "type text refusal id index state phase cache_control cacheControl annotations "
+    "citations logprobs metadata extras signature thought_signature provider_options "
+    "providerOptions providerMetadata experimental_providerMetadata provider_specific_fields",
+    "thought": "thinking reasoning content summary data format encrypted_content closed",
+}
+_PART_KEYS, _THOUGHT_KEYS = [frozenset(names.split()) for names in _NAMES.values()]
+
+
+def _keys_of(part: dict) -> frozenset[str]:
+    kind = part.get("type")
+    if kind == "document":  # Cohere's
+        return _PART_KEYS | {"document"}
+    is_thought = isinstance(kind, str) and (kind in _THOUGHTS or kind in _HIDDEN_THOUGHTS)
+    return _PART_KEYS | _THOUGHT_KEYS if is_thought else _PART_KEYS
+
+
+def keys_beside_text(
+    content: JSON,  # Content of a message
+    *,
+    structured: bool = False,  # Whether it is a tool's result
+) -> dict[str, JSON]:  # Key and value of what is not read, such as `content[].videos`
+    "List the keys of text parts that no one reads"
+    if not isinstance(content, list):
+        return {}
+    if structured and not all(_is_text(part, structured) for part in content):
+        return {}
+    return {
+        f"content[].{key}": value
+        for part in content
+        if isinstance(part, dict) and not part.keys() <= _PART_KEYS
+        for key, value in part.items()
+        if value and key not in _keys_of(part)
+    }

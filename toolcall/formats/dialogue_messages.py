@@ -13,6 +13,8 @@ import re
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .dialogues import Dialogue, parse_calls, role_and_text, start_dialogue
+from .guard import left_over
+from .normalise import build
 from ..text import JSON, decode_at, excerpt, loads
 
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #7c4879e0
@@ -87,6 +89,9 @@ def _add_results(dialogue: Dialogue, message: dict, place: str) -> None:
         dialogue.add(place, message | {"content": part} | name_field)
 
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #0e36c809
+_CALL_KEYS = frozenset(["role", "content", "from", "value", "weight", "loss", "id", "name"])
+
+
 def add_message(
     dialogue: Dialogue,  # Gets the message and its warnings
     item: JSON,  # A message with `role` and `content`, or `from` and `value`
@@ -105,12 +110,31 @@ def add_message(
     if role == "tool_call":
         calls = parse_calls(dialogue, text, place)
         dialogue.add_calls(place, calls, message.get("weight", 1))
+        dialogue.messages[-1] |= left_over(item, _CALL_KEYS)
     elif role == "assistant" and is_text and _has_json_calls(text) and not has_calls:
         _add_tagged_calls(dialogue, message, place)
     elif role == "tool" and is_text:
         _add_results(dialogue, message, place)
     else:
         dialogue.add(place, message)
+
+# %% ../../nbs/01_formats/32_dialogue_messages.ipynb #b84649eb
+def build_dialogue(
+    dialogue: Dialogue,  # With all messages
+    format: str,  # The name of the format, for `meta`
+    record: dict,  # The record, which may have ids
+    tools: JSON,  # A list of tools, JSON text of one, or null
+    **meta: JSON,  # Further facts for `meta`
+) -> Conversation:  # Its messages and tools
+    "Make a conversation of a dialogue, or raise `ConversationError`"
+    keys = ("id", "conversation_id", "session_id")
+    ids = {key: str(record[key]) for key in keys if type(record.get(key)) in (str, int)}
+    facts = {
+        "id": ids.get("id"),
+        "conversation_id": ids.get("conversation_id") or ids.get("session_id"),
+        "warnings": dialogue.warnings,
+    }
+    return build(format, dialogue.messages, tools, meta=facts | meta, places=dialogue.places)
 
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #4b6f50bb
 def _tool_values(dialogue: Dialogue, text: str, place: str) -> list:
@@ -154,4 +178,4 @@ def read_dialogue(
     tools = record.get("tools")
     if tools in (None, "", [], "[]"):
         tools = _tools_in_tags(dialogue)
-    return dialogue.build(format, record, tools, **meta)
+    return build_dialogue(dialogue, format, record, tools, **meta)

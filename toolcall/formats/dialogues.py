@@ -8,11 +8,10 @@ A record of a training set goes in; a `Dialogue` collects its messages with Open
 __all__ = []
 
 # %% ../../nbs/01_formats/31_dialogues.ipynb #ace77a40
-from ..conversation import Conversation
 from ..errors import ConversationError
 from .content import check_attachments
 from .fields import check_depth, json_error_code, parse_json_text
-from .normalise import build
+from .guard import left_over
 from .python_literals import parse_literal
 from ..text import JSON, decode_at, excerpt, loads
 
@@ -59,17 +58,10 @@ class Dialogue:
         self.warnings.append(f"literal_eval_{what}")
         return value
 
-    def build(self, format: str, record: dict, tools: JSON, **meta: JSON) -> Conversation:
-        keys = ("id", "conversation_id", "session_id")
-        ids = {key: str(record[key]) for key in keys if type(record.get(key)) in (str, int)}
-        facts = {
-            "id": ids.get("id"),
-            "conversation_id": ids.get("conversation_id") or ids.get("session_id"),
-            "warnings": self.warnings,
-        }
-        return build(format, self.messages, tools, meta=facts | meta, places=self.places)
-
 # %% ../../nbs/01_formats/31_dialogues.ipynb #52d6f616
+_CALL_KEYS = frozenset(["name", "id", "type"])
+
+
 def _parse_call(dialogue: Dialogue, call: JSON, place: str) -> dict:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict):
@@ -79,12 +71,13 @@ def _parse_call(dialogue: Dialogue, call: JSON, place: str) -> dict:
             place,
         )
     key = "arguments" if "arguments" in function else "parameters"
-    extra = [k for k in function if k not in ("name", key, "id", "type")]
-    extra += [k for k in call if function is not call and k not in ("id", "type", "function")]
-    if extra:
+    extra = {k: v for k, v in function.items() if k not in (*_CALL_KEYS, key) and v is not None}
+    if extra and key not in function or "parameters" in extra:
         raise ConversationError(
-            f"a call has a name and arguments; it has no {excerpt(extra)}", "bad_type", place
+            f"a call has a name and arguments; it has no {excerpt(list(extra))}", "bad_type", place
         )
+    if function is not call:
+        extra |= left_over(call, _CALL_KEYS | {"function"})
     arguments = function.get(key)
     if isinstance(arguments, str) and arguments:
         arguments = dialogue.decode(arguments, place)
@@ -95,7 +88,7 @@ def _parse_call(dialogue: Dialogue, call: JSON, place: str) -> dict:
                 place,
             )
     ids = {k: call[k] for k in ("id", "type") if k in call}
-    return ids | {"function": {"name": function.get("name"), "arguments": arguments}}
+    return ids | extra | {"function": {"name": function.get("name"), "arguments": arguments}}
 
 
 def parse_calls(

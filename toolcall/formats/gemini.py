@@ -13,7 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
-from .ai_sdk import has_ai_sdk_parts
+from .ai_sdk_parts import has_ai_sdk_parts
+from .guard import left_over
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -30,17 +31,31 @@ def _snake(camel: str) -> str:
     return re.sub("[A-Z]", lambda match: "_" + match[0].lower(), camel)
 
 
+_NAMES = {
+    "content": "role parts",
+    "part": "text thought thoughtSignature functionCall functionResponse partMetadata "
+    "executableCode codeExecutionResult toolCall toolResponse",
+    "call": "id name args partialArgs willContinue",
+    "result": "id name response parts willContinue scheduling",
+}
+_KNOWN = {
+    kind: frozenset([*names.split(), *map(_snake, names.split())]) for kind, names in _NAMES.items()
+}
+
+
 def _read_call(call: dict, place: str) -> dict:
     if _get(call, "partialArgs") or _get(call, "willContinue"):
         raise ConversationError(
             "a piece of a streamed call; log the whole call", "truncated", place
         )
     function = {"name": call.get("name"), "arguments": call.get("args")}
-    return {"id": call.get("id"), "function": function}
+    unread = left_over(call, _KNOWN["call"], "functionCall")
+    return {"id": call.get("id"), "function": function} | unread
 
 
 def _read_result(result: dict) -> dict:
     message = {"role": "tool", "tool_call_id": result.get("id"), "name": result.get("name")}
+    message |= left_over(result, _KNOWN["result"], "parts[].functionResponse")
     response = result.get("response")
     message["content"] = response
     if result.get("parts"):  # images and files beside the response
@@ -57,6 +72,7 @@ def _read_result(result: dict) -> dict:
 # %% ../../nbs/01_formats/07_gemini.ipynb #967d99ff
 _HOSTED_PARTS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 _SIGNATURE = {"thought_signature", "thought", "part_metadata"}  # alone, they hold no content
+_MEDIA = {"inline_data", "file_data", "video_metadata", "media_resolution"}
 
 
 def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
@@ -64,22 +80,30 @@ def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
     fields = {key: value for key, value in fields.items() if value is not None}
     call = _get(fields, "functionCall")
     result = _get(fields, "functionResponse")
+    unread = left_over(fields, _KNOWN["part"], "parts[]")
     if isinstance(call, dict):
         turn["tool_calls"] = [*turn.get("tool_calls", []), _read_call(call, place)]
     elif isinstance(result, dict):
-        draft.add(_read_result(result), place)
+        draft.add(_read_result(result) | unread, place)
+        return
     elif isinstance(fields.get("text"), str):
         key = "reasoning_content" if fields.get("thought") is True else "content"
         turn[key] = turn.get(key, "") + fields["text"]
     elif any(_get(fields, key) for key in _HOSTED_PARTS):
         draft.warn("hosted_tool")
         turn |= {"weight": 0, "hosted": True}
-    elif not set(map(_snake, fields)) <= _SIGNATURE:
+    elif not (names := set(map(_snake, fields))) <= _SIGNATURE:
+        is_media = not names.isdisjoint(_MEDIA)
+        name = excerpt(next(iter(fields)) if isinstance(part, dict) else part)
+        reason = f"a part with {name} is not text" if is_media else f"unknown part {name}"
         raise ConversationError(
-            f"a part is text, a function call or its response, not {excerpt(part)}",
-            "multimodal",
+            f"{reason}; text, a function call and its response are read",
+            "multimodal" if is_media else "bad_type",
             place,
         )
+    else:
+        return
+    turn |= unread
 
 # %% ../../nbs/01_formats/07_gemini.ipynb #91f506de
 def is_contents(
@@ -115,12 +139,16 @@ def _read_content(content: JSON, draft: "Draft", place: str) -> None:
         )
     role = content.get("role")
     turn = {"role": "user" if role in (None, "function", "tool") else role}
+    unread = left_over(content, _KNOWN["content"])
+    before = len(draft.messages)
     for j, part in enumerate(parts):
         _read_part(part, turn, draft, f"{place}.parts[{j}]")
     if len(turn) > 1 or turn["role"] == "model":
         if turn["role"] == "model" and draft.rests_on_hosted():
             turn["weight"] = 0
-        draft.add(turn, place)
+        draft.add(turn | unread, place)
+    elif len(draft.messages) > before:
+        draft.messages[before] |= unread
 
 # %% ../../nbs/01_formats/07_gemini.ipynb #325601ab
 def read_declarations(
@@ -177,42 +205,3 @@ def _is_grounded(candidate: dict) -> bool:
         return True
     keys = ("webSearchQueries", "groundingChunks", "retrievalQueries")
     return isinstance(grounding, dict) and any(_get(grounding, key) for key in keys)
-
-# %% ../../nbs/01_formats/07_gemini.ipynb #8f009de8
-def block_reason(
-    response: dict,  # A response, or a chunk of one
-) -> JSON:  # Why Gemini did not read the prompt, or None
-    "Find out whether the prompt was blocked"
-    feedback = _get(response, "promptFeedback")
-    return _get(feedback, "blockReason") if isinstance(feedback, dict) else None
-
-
-def join_candidates(
-    chunks: list[dict],  # Responses of a stream
-    path: str,  # Where they stand, for errors
-) -> dict:  # One response
-    "Join the chunks of a stream of Gemini, or raise `ConversationError`"
-    parts: list = []
-    whole: dict[str, JSON] = {}
-    others: list[dict] = []
-    for i, chunk in enumerate(chunks):
-        if failure := chunk.get("error") or block_reason(chunk):
-            return {"error": failure}
-        candidates = chunk.get("candidates") or []
-        if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):
-            raise ConversationError(
-                f"candidates are a list of objects, not {excerpt(candidates)}",
-                "bad_type",
-                f"{path}[{i}]",
-            )
-        for candidate in candidates:
-            if candidate.get("index") not in (0, None):
-                others.append(candidate)
-                continue
-            content = candidate["content"] if isinstance(candidate.get("content"), dict) else {}
-            parts += content["parts"] if isinstance(content.get("parts"), list) else []
-            whole |= {key: value for key, value in candidate.items() if value is not None}
-    whole["content"] = {"role": "model", "parts": parts} if parts else None
-    if _get(whole, "finishReason") is None:
-        whole["finishReason"] = "incomplete"
-    return {"candidates": [whole, *others[:1]]}

@@ -12,6 +12,7 @@ import re
 
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .dialogue_messages import build_dialogue
 from .dialogues import Dialogue, parse_calls, tools_in_text
 from .fields import json_error_code
 from .normalise import Format
@@ -121,11 +122,14 @@ def from_glaive(
                 place,
             )
         _add_turn(dialogue, _ROLES[turn[1]], chat[turn.end() : end], place)
-    return dialogue.build("glaive", record, tools)
+    return build_dialogue(dialogue, "glaive", record, tools)
 
 # %% ../../nbs/01_formats/34_glaive.ipynb #fa34ba5a
 def _is_glaive(record: dict) -> bool:
     return isinstance(record.get("chat"), str) and _TURN.match(record["chat"].lstrip()) is not None
 
 
-FORMATS = (Format("glaive", _is_glaive, from_glaive, "system, chat", starts=("chat",)),)
+_READ = frozenset(["system", "chat"])
+FORMATS = (
+    Format("glaive", _is_glaive, from_glaive, "system, chat", starts=("chat",), reads=_READ),
+)

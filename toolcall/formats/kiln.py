@@ -49,6 +49,11 @@ def from_kiln(
     return draft.build("kiln")
 
 # %% ../../nbs/01_formats/52_kiln.ipynb #67fed5fb
+_READ = frozenset(
+    ["model_type", "trace", "output", "tools", "v", "path", "input", "input_source", *_REPAIRS]
+)
+
+
 FORMATS = (
     Format(
         "kiln",
@@ -56,5 +61,6 @@ FORMATS = (
         from_kiln,
         "model_type (task_run), trace",
         starts=("model_type",),
+        reads=_READ,
     ),
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
 from .fields import check_depth
+from .guard import left_over
 from .spans import branch
 from ..text import JSON, excerpt
 
@@ -23,11 +24,26 @@ _CALL_BLOCKS = ("tool_use", "tool_call", "function_call", "input_json_delta")
 _THOUGHT_BLOCKS = ("thinking", "reasoning")
 
 
+_NAMES = {
+    "message": "type role id content name tool_call_id tool_calls invalid_tool_calls function_call "
+    "reasoning_content refusal weight status additional_kwargs response_metadata usage_metadata "
+    "example artifact lc kwargs data tool_call_chunks chunk_position lc_attributes",
+    "extra": "tool_calls function_call reasoning_content refusal parsed name id stop_reason usage "
+    "role stop_sequence timestamp created_at source metadata __openai_role__ "
+    "__gemini_function_call_thought_signatures__",
+    "call": "id name args type index",
+}
+_KEYS_OF_MESSAGE, _KEYS_OF_EXTRA, _KEYS_OF_CALL = [
+    frozenset(names.split()) for names in _NAMES.values()
+]
+
+# %% ../../nbs/01_formats/18_langchain.ipynb #02719c0e
 def _convert_call(call: JSON) -> JSON:
     "A call with `args` as a call with `arguments`"
     if not isinstance(call, dict) or "function" in call or "args" not in call:
         return call
-    return {"id": call.get("id"), "function": {"name": call.get("name"), "arguments": call["args"]}}
+    function = {"name": call.get("name"), "arguments": call["args"]}
+    return {"id": call.get("id"), "function": function} | left_over(call, _KEYS_OF_CALL)
 
 
 def _text_and_thoughts(content: list, has_calls: bool, draft: "Draft") -> dict:
@@ -107,6 +123,9 @@ def _openai_message(message: JSON, draft: "Draft", path: str) -> JSON:
     fields = {key: inner[key] for key in _KEYS if inner.get(key) is not None} | {"role": role}
     if inner.get("status") == "error":
         fields["is_error"] = True
+    fields |= left_over(inner, _KEYS_OF_MESSAGE)
+    if isinstance(inner.get("additional_kwargs"), dict):
+        fields |= left_over(inner["additional_kwargs"], _KEYS_OF_EXTRA, "additional_kwargs")
     if role != "assistant":
         return fields
     return fields | _assistant_fields(inner, fields.get("content"), draft, path)

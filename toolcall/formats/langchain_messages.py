@@ -121,5 +121,9 @@ FORMATS = (
         from_langchain,
         "messages with type (human, ai, tool)",
         starts=("messages", "values", "channel_values", "checkpoint", "input"),
+        reads=frozenset(
+            ["messages", "tools", "config", "values", "channel_values", "checkpoint"]
+            + [key for pair in _PAIRS for key in pair]
+        ),
     ),
 )

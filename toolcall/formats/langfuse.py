@@ -45,6 +45,14 @@ def _read_input(value: JSON, draft: Draft) -> None:
     draft.offer(tools, "input")
 
 
+def _listed_tools(definitions: JSON) -> list[JSON]:
+    "Tools that stand under their names, as JSON text"
+    if not isinstance(definitions, dict):
+        return []
+    tools = [(name, decode_nested(tool, "tool")) for name, tool in definitions.items()]
+    return [{"name": name} | tool for name, tool in tools if isinstance(tool, dict)]
+
+
 def from_langfuse(
     record: dict,  # An observation, of Langfuse's API or of its blob export
 ) -> Conversation:  # History and the new turn
@@ -68,8 +76,13 @@ def from_langfuse(
                 key,
             )
     _read_input(record["input"], draft)
+    for key in ("modelParameters", "model_parameters"):
+        draft.force({key: decode_nested(record.get(key), key)}, metadata)
     if draft.tools is None:
         draft.offer(branch(metadata, "tools"), "metadata.tools")
+    if draft.tools is None:  # a column that Langfuse fills itself
+        key = "toolDefinitions" if "toolDefinitions" in record else "tool_definitions"
+        draft.offer(_listed_tools(decode_nested(record.get(key), key)), key)
     output = decode_nested(record["output"], "output")
     read_response(langchain_to_openai(output, draft, "output"), draft, "output")
     return draft.build("langfuse")
@@ -145,6 +158,18 @@ def _is_trace(record: dict) -> bool:
     return isinstance(observations, list) and any(map(_has_type, observations))
 
 
+_READ = """
+    type input output metadata traceId trace_id level statusMessage status_message
+    toolDefinitions tool_definitions toolCalls tool_calls toolCallNames tool_call_names name
+    parentObservationId parent_observation_id modelParameters model_parameters internalModelId
+    internal_model_id promptId prompt_id promptName prompt_name promptVersion prompt_version
+    usageDetails usage_details costDetails cost_details providedModelName provided_model_name
+    unit bookmarked public release timeToFirstToken time_to_first_token totalCost inputCost
+    outputCost calculatedTotalCost calculatedInputCost calculatedOutputCost inputPrice
+    outputPrice totalPrice htmlPath
+"""
+
+
 FORMATS = (
     Format(
         "langfuse_trace",
@@ -160,5 +185,6 @@ FORMATS = (
         from_langfuse,
         "type (GENERATION, …), traceId, input and output",
         starts=("type",),
+        reads=frozenset(_READ.split()),
     ),
 )

@@ -85,6 +85,7 @@ def from_langsmith(
     outputs = decode_nested(record.get("outputs"), "outputs")
     _check_payload(inputs, "inputs")
     _check_payload(outputs, "outputs")
+    draft.force(extra)
     for options in (branch(extra, "invocation_params"), branch(extra, "options")):
         tools = branch(options, "tools") or branch(options, "functions")
         draft.offer(tools, "extra.invocation_params.tools")
@@ -164,6 +165,15 @@ def _is_batch(record: dict) -> bool:
     return any(_is_run_or_update(item) for items in lists for item in items)
 
 
+_READ = """
+    run_type inputs outputs error extra langsmith feedback_stats name parent_run_id
+    parent_run_ids dotted_order serialized events child_run_ids direct_child_run_ids
+    reference_example_id reference_dataset_id manifest_id in_dataset app_path share_token
+    first_token_time execution_order last_queued_at prompt_cost completion_cost trace_tier
+    ttl_seconds
+"""
+
+
 FORMATS = (
     Format(
         "langsmith_batch",
@@ -179,5 +189,6 @@ FORMATS = (
         from_langsmith,
         "run_type, inputs and outputs",
         starts=("langsmith", "run_type"),
+        reads=frozenset(_READ.split()),
     ),
 )

@@ -66,6 +66,7 @@ def _from_litellm(record: dict) -> Conversation:
             "messages",
         )
     draft = Draft(read_facts(record, record.get("metadata"), body))
+    draft.force(body, record)
     read_request(body, draft, path)
     read_response(record.get("response"), draft, "response")
     return draft.build("litellm")
@@ -79,6 +80,16 @@ def _is_litellm(record: dict) -> bool:
     )
 
 
+_READ = """
+    messages response model_parameters proxy_server_request error_str error_information
+    call_type litellm_call_id custom_llm_provider response_cost saved_cache_cost
+    response_cost_failure_debug_info cost_breakdown cache_key request_tags requester_ip_address
+    hidden_params model_map_information model_group api_key request_duration_ms
+    standard_built_in_tools_params guardrail_information mcp_namespaced_tool_name agent_id
+    litellm_overhead_time_ms
+"""
+
+
 FORMATS = (
     Format(
         "litellm",
@@ -86,5 +97,6 @@ FORMATS = (
         _from_litellm,
         "messages, model_parameters, response, call_type",
         starts=("response",),
+        reads=frozenset(_READ.split()),
     ),
 )

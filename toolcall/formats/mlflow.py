@@ -16,7 +16,7 @@ from .langchain import langchain_to_openai
 from .normalise import Format
 from .openai_api import Draft
 from .otel_attributes import attribute_names, decode_attributes
-from .spans import branch, check_span, refuse_document, span_facts
+from .spans import SPAN_KEYS, branch, check_span, refuse_document, span_facts
 from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/19_mlflow.ipynb #cecb5ded
@@ -127,5 +127,6 @@ FORMATS = (
         from_mlflow,
         "attributes with mlflow.spanInputs",
         starts=("trace", "attributes"),
+        reads=SPAN_KEYS | {"traceInfo"},
     ),
 )

@@ -14,6 +14,7 @@ import re
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .ai_sdk_parts import Turns
+from .guard import HARMLESS, left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .openai_responses import read_items
@@ -105,7 +106,16 @@ def _read_text(text: str, turns: Turns) -> None:
     turns.end()
 
 # %% ../../nbs/01_formats/26_open_webui.ipynb #16def923
-_OWN_KEYS = ("content", "output", "id", "timestamp", "model", "models", "sources")
+_NAMES = (
+    "content output id timestamp model models sources error done parentId childrenIds modelName "
+    "modelIdx selectedModelId lastSentence statusHistory status info usage followUps completedAt "
+    "annotation feedbackId favorite"
+)
+_OWN_KEYS = frozenset(_NAMES.split())
+
+# %% ../../nbs/01_formats/26_open_webui.ipynb #357e506c
+def _rest(message: dict) -> dict:
+    return {key: value for key, value in message.items() if key not in _OWN_KEYS}
 
 
 def _visible(chat: dict) -> JSON:
@@ -122,7 +132,7 @@ def _visible(chat: dict) -> JSON:
 
 def _read_answer(message: dict, turns: Turns, place: str) -> None:
     content, output = message.get("content"), message.get("output")
-    rest = {key: value for key, value in message.items() if key not in _OWN_KEYS}
+    rest = _rest(message)
     turns.begin(rest, place)
     start = len(turns.draft.messages)
     has_items = isinstance(output, list) and any(
@@ -135,6 +145,8 @@ def _read_answer(message: dict, turns: Turns, place: str) -> None:
     elif not message.get("error"):
         turns.draft.add(rest | {"content": content}, place)
     answers = turns.draft.messages[start:]
+    if has_items and answers:
+        answers[0] |= left_over(message, _OWN_KEYS | {"role"})
     has_calls = any("tool_calls" in answer for answer in answers)
     for is_wrong, code in (
         (message.get("error"), "failed_answer"),
@@ -157,10 +169,16 @@ def _read_messages(messages: JSON, draft: Draft) -> None:
     for i, message in enumerate(messages):
         if branch(message, "role") == "assistant":
             _read_answer(message, turns, f"messages[{i}]")
+        elif isinstance(message, dict):
+            draft.add(_rest(message) | {"content": message.get("content")}, f"messages[{i}]")
         else:
             draft.add(message, f"messages[{i}]")
 
 # %% ../../nbs/01_formats/26_open_webui.ipynb #5b950b52
+_CHAT_KEYS = frozenset(["history", "messages", "models", "params", "system", "tools", "title"])
+_CHAT_KEYS |= {"files", "share_id", "archived", "pinned", "folder_id"}
+
+
 def from_open_webui(
     record: dict,  # A chat, or an entry of a chat export
 ) -> Conversation:  # The branch that the user saw last
@@ -172,6 +190,8 @@ def from_open_webui(
     if "model" not in facts and isinstance(models, list) and models and isinstance(models[0], str):
         facts["model"] = models[0]
     draft = Draft(facts)
+    if chat is not record:
+        draft.note_unread(chat, _CHAT_KEYS | HARMLESS, "chat")
     system = chat.get("system") or branch(chat, "params", "system")
     if system:
         draft.add({"role": "system", "content": system}, "chat.system")
@@ -206,5 +226,6 @@ FORMATS = (
         from_open_webui,
         "chat with history or messages, or messages with parentId and childrenIds",
         starts=("chat", "history", "messages"),
+        reads=_CHAT_KEYS | {"chat"},
     ),
 )

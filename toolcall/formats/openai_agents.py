@@ -11,6 +11,7 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError, MergedRecord
 from .exchange import read_request, read_response, read_tools
+from .guard import HARMLESS
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .spans import branch
@@ -22,6 +23,10 @@ def _one_object(output: JSON) -> JSON:
     inner = output[0] if isinstance(output, list) and len(output) == 1 else None
     is_response = isinstance(inner, dict) and ("output" in inner or "choices" in inner)
     return inner if is_response else output
+
+
+_DATA_KEYS = frozenset(["type", "input", "output", "response", "response_id", "model_config"])
+_DATA_KEYS |= {"tools", "instructions"}
 
 
 def _from_agents(record: dict) -> Conversation:
@@ -47,14 +52,19 @@ def _from_agents(record: dict) -> Conversation:
     if isinstance(record.get("trace_id"), str):
         draft.meta["trace_id"] = record["trace_id"]
     config = branch(data, "model_config")
+    draft.note_unread(data or {}, _DATA_KEYS | HARMLESS, "span_data")
     tools = branch(data, "tools") or branch(config, "tools") or branch(answer, "tools")
     draft.offer(read_tools(tools, "span_data.tools"), "span_data.tools")
+    draft.force(data, config, answer)
     system = branch(data, "instructions") or branch(answer, "instructions")
     if isinstance(system, str):
         draft.add({"role": "system", "content": system}, "span_data.instructions")
     read_request(request, draft, "span_data.input")
     read_response(answer, draft, "span_data.output")
     return draft.build("openai_agents")
+
+
+_READ = frozenset(["object", "span_data", "error", "workflow_name", "group_id"])
 
 
 FORMATS = (
@@ -64,5 +74,6 @@ FORMATS = (
         _from_agents,
         "object (trace.span) and span_data",
         starts=("object",),
+        reads=_READ,
     ),
 )

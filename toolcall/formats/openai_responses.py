@@ -11,6 +11,8 @@ __all__ = []
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
+from .calls import OUTCOME_KEYS, call_failed
+from .guard import left_over
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -65,8 +67,16 @@ def add_tools(
 _TOOL_ITEMS = ("tool_search_output", "additional_tools")
 _SETTINGS = ("tool_search_call", "configuration_update", "compaction_trigger")
 _UNFINISHED = ("incomplete", "in_progress")
+_NAMES = {
+    "message": "type id role content status phase",
+    "call": "type id call_id name arguments status namespace caller",
+    "result": "type id call_id name output caller",
+    "thought": "type id summary content encrypted_content status",
+}
+_KNOWN = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
+_KNOWN["result"] |= OUTCOME_KEYS
 
-
+# %% ../../nbs/01_formats/04_openai_responses.ipynb #77248979
 class _ItemReader:
     "One pass over the items of the Responses API"
 
@@ -84,15 +94,21 @@ class _ItemReader:
         elif kind == "function_call":
             self.add_call(item, place)
         elif kind == "function_call_output":
-            result = {"tool_call_id": item.get("call_id"), "content": item.get("output")}
-            self.draft.add({"role": "tool"} | result, place)
-            self.turn = None
+            self.add_result(item, place)
         elif kind == "reasoning":
             self.add_reasoning(item)
         elif kind in _TOOL_ITEMS:
             add_tools(item.get("tools"), self.draft, f"{place}.tools")
         elif kind not in _SETTINGS:
             self.add_hosted("custom_tool" if kind == "custom_tool_call" else "hosted_tool")
+
+    def add_result(self, item: dict, place: str) -> None:
+        result = {"tool_call_id": item.get("call_id"), "content": item.get("output")}
+        if call_failed(item):
+            result["is_error"] = True
+        unread = left_over(item, _KNOWN["result"])
+        self.draft.add({"role": "tool"} | result | unread, place)
+        self.turn = None
 
     def add_hosted(self, warning: str) -> None:
         "Mask the turn that uses a tool of the provider, and the turns that rest on it"
@@ -103,19 +119,22 @@ class _ItemReader:
 
     def start_turn(self, content: JSON, place: str) -> dict:
         turn = {"role": "assistant", "content": content} | self.next_turn
-        self.next_turn.pop("reasoning_content", None)
+        kept = ("weight", "hosted")
+        self.next_turn = {key: self.next_turn[key] for key in kept if key in self.next_turn}
         self.draft.add(turn, place)
         self.turn = turn
         return turn
 
     def add_message(self, item: dict, place: str) -> None:
         content = _unwrap_texts(item.get("content"), self.draft)
+        unread = left_over(item, _KNOWN["message"])
         if item.get("role") == "assistant":
             turn = self.start_turn(content, place)
+            turn |= unread
             if item.get("status") in _UNFINISHED:
                 turn["weight"] = 0
         else:
-            self.draft.add({"role": item.get("role"), "content": content}, place)
+            self.draft.add({"role": item.get("role"), "content": content} | unread, place)
             self.turn = None
             self.next_turn = {}
 
@@ -127,6 +146,7 @@ class _ItemReader:
         if caller.get("type", "direct") != "direct":
             self.add_hosted("called_by_code")
         call = {"id": item.get("call_id"), "function": function}
+        call |= left_over(item, _KNOWN["call"])
         turn["tool_calls"] = [*turn.get("tool_calls", []), call]
         if item.get("status") in _UNFINISHED or "weight" in self.next_turn:
             turn["weight"] = 0
@@ -135,6 +155,7 @@ class _ItemReader:
         texts = _reasoning_texts(item)
         if not texts:
             self.draft.warn("reasoning_left_out")
+        self.next_turn |= left_over(item, _KNOWN["thought"], "reasoning")
         texts = [self.next_turn.get("reasoning_content", ""), *texts]
         self.next_turn["reasoning_content"] = "\n".join(filter(None, texts))
         self.turn = None
@@ -219,3 +240,20 @@ def read_items(
                 place,
             )
         reader.read(item, place)
+
+# %% ../../nbs/01_formats/04_openai_responses.ipynb #05a8dd2b
+def read_output(
+    items: list,  # `output` of a response
+    draft: "Draft",  # Gets the messages
+    path: str,  # Where the items stand
+) -> None:
+    "Read the items of a response, or raise `ConversationError` where none is a word or a call"
+    before = len(draft.messages)
+    read_items(items, draft, path)
+    if items and len(draft.messages) == before:
+        kinds = sorted({str(item.get("type")) for item in items})
+        raise ConversationError(
+            f"the response holds no words and no call of a function, only {', '.join(kinds)}",
+            "no_content",
+            path,
+        )

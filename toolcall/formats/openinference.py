@@ -12,6 +12,7 @@ from ..conversation import Conversation
 from ..errors import ConversationError, MergedRecord
 from .anthropic import read_messages
 from .fields import parse_json_text
+from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft
 from toolcall.formats.otel_attributes import (
@@ -20,11 +21,13 @@ from toolcall.formats.otel_attributes import (
     nest_attributes,
     read_attribute,
 )
-from .spans import branch, check_span, span_facts
+from .spans import SPAN_KEYS, branch, check_span, span_facts
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/17_openinference.ipynb #87b43b49
 _OPENAI_KEYS = ("role", "content", "name", "tool_call_id")
+_OTHER_KEYS = ("contents", "tool_calls", "function_call_name", "function_call_arguments_json")
+_KNOWN = frozenset(_OPENAI_KEYS + _OTHER_KEYS)
 
 
 def _unwrap(value: JSON, key: str) -> JSON:
@@ -38,6 +41,9 @@ def _openai_message(entry: JSON, is_answer: bool) -> JSON:
         return source
     message: dict = {"role": "assistant"} if is_answer else {}
     message |= {key: source[key] for key in _OPENAI_KEYS if key in source}
+    message |= left_over(source, _KNOWN)
+    if source is not entry:
+        message |= left_over(entry, frozenset(["message"]))
     calls = source.get("tool_calls")
     if isinstance(calls, list):
         calls = [_unwrap(call, "tool_call") for call in calls]
@@ -112,6 +118,7 @@ def from_openinference(
     check_span(record, attributes)
     draft = Draft(span_facts(record, attributes))
     options = read_attribute({"o": branch(tree, "llm", "invocation_parameters")}, "o")
+    draft.force(options)
     for side in ("input", "output"):
         messages = _messages(tree, side)
         if side == "output":
@@ -147,5 +154,6 @@ FORMATS = (
         from_openinference,
         "attributes with openinference.span.kind or llm.input_messages",
         starts=("attributes", "openinference", "llm"),
+        reads=SPAN_KEYS,
     ),
 )

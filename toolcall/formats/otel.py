@@ -19,7 +19,15 @@ from .otel_events import NO_CONTENT, read_events
 from .otel_messages import read_otel_messages, read_parts
 from .otel_requests import find_request, listed_events, listed_tools
 from .otlp import EVENT_ROLES, expand_otlp, is_otlp, read_event
-from .spans import branch, check_span, first_choice, refuse_document, span_facts
+from toolcall.formats.spans import (
+    SPAN_KEYS,
+    branch,
+    check_span,
+    first_choice,
+    refuse_document,
+    span_facts,
+)
+from .tool_choice import attribute_choice
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/16_otel.ipynb #aefb117c
@@ -157,6 +165,7 @@ def from_otel(
             "body",
         )
     draft = Draft(span_facts(record, attributes))
+    draft.choice = attribute_choice(attributes)
     _read_content(attributes, events, draft)
     _join_outcomes(draft, record.get("toolOutcomes"))
     return draft.build("otel")
@@ -191,5 +200,6 @@ FORMATS = (
         from_otel,
         "attributes with gen_ai.*",
         starts=("attributes", "events", "otlp", "name", "event", "gen_ai", "llm"),
+        reads=SPAN_KEYS | {"otlp", "joined", "toolOutcomes"},
     ),
 )

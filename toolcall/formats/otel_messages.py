@@ -8,15 +8,35 @@ The messages of OpenTelemetry's conventions for generative AI go in; messages wi
 __all__ = []
 
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #e006afd8
+from typing import TYPE_CHECKING
+
 from ..errors import ConversationError
 from .anthropic import read_messages
-from .openai_api import Draft
+from .calls import OUTCOME_KEYS, call_failed
+from .guard import left_over
 from .otel_attributes import read_attribute
 from ..text import JSON, excerpt
 
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
+
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #7cb85ba7
-def _read_part(part: JSON, turn: dict, draft: Draft, place: str) -> None:
+_NAMES = {
+    "message": "role parts name finish_reason",
+    "text": "type content",
+    "tool_call": "type id name arguments",
+    "tool_call_response": "type id name response result",
+}
+_KNOWN = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
+_KNOWN["reasoning"] = _KNOWN["text"]
+_KNOWN["tool_call_response"] |= OUTCOME_KEYS
+_MEDIA = ("blob", "file", "uri", "image", "audio", "video")
+
+# %% ../../nbs/01_formats/13_otel_messages.ipynb #a0bf713f
+def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
+    known = _KNOWN.get(kind) if isinstance(kind, str) else None
+    unread = left_over(part, known, "parts[]") if known else {}
     if kind == "text":
         turn["content"].append({"type": "text", "text": part.get("content")})
     elif kind == "reasoning" and isinstance(part.get("content"), str):
@@ -33,25 +53,31 @@ def _read_part(part: JSON, turn: dict, draft: Draft, place: str) -> None:
             "name": part.get("name"),
             "content": part["response"] if "response" in part else part.get("result"),
         }
-        draft.add(message, place)
+        if (failed := call_failed(part)) is not None:
+            message["is_error"] = failed
+        draft.add(message | unread, place)
+        return
     elif kind in ("server_tool_call", "server_tool_call_response"):
         draft.warn("hosted_tool")
         turn["weight"] = 0
     else:
+        is_media = kind in _MEDIA
+        name = excerpt(part if kind is None else kind)
         raise ConversationError(
-            f"a part is text, reasoning, tool_call or tool_call_response, not {excerpt(part)}",
-            "multimodal",
+            f"a part of type {name} is not text" if is_media else f"unknown part {name}",
+            "multimodal" if is_media else "bad_type",
             place,
         )
+    turn |= unread
 
-
+# %% ../../nbs/01_formats/13_otel_messages.ipynb #414f414b
 def _is_result(part: JSON) -> bool:
     return isinstance(part, dict) and part.get("type") == "tool_call_response"
 
 
 def read_parts(
     message: dict,  # A message with `role` and `parts`
-    draft: Draft,  # Gets the message, and one for each result
+    draft: "Draft",  # Gets the message, and one for each result
     place: str,  # Where it stands, for errors
 ) -> None:
     "Read a message of parts into a draft, or raise `ConversationError`"
@@ -61,16 +87,20 @@ def read_parts(
             f"parts is a list, not {excerpt(parts)}", "bad_type", f"{place}.parts"
         )
     turn: dict = {"role": message.get("role"), "content": []}
+    before = len(draft.messages)
     for j, part in enumerate(parts):
         _read_part(part, turn, draft, f"{place}.parts[{j}]")
     has_more_than_results = len(turn) > 2 or turn["content"] or not any(map(_is_result, parts))
+    unread = left_over(message, _KNOWN["message"])
     if has_more_than_results:
-        draft.add(turn, place)
+        draft.add(turn | unread, place)
+    else:
+        draft.messages[before] |= unread
 
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #98c92e16
 def read_otel_messages(
     messages: JSON,  # Messages of parts, or OpenAI's messages
-    draft: Draft,  # Gets the messages
+    draft: "Draft",  # Gets the messages
     path: str,  # Where they stand, for errors
 ) -> None:
     "Read OpenTelemetry's messages into a draft, or raise `ConversationError`"

@@ -12,8 +12,8 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .ai_sdk import is_ai_sdk
 from .anthropic import is_anthropic
-from .bodies import holds_request
-from .exchange import read_request, read_response, read_tools
+from .bodies import RESPONSE_KEYS, holds_request
+from .exchange import WHOLE_RECORD, read_request, read_response, read_tools
 from .fields import decode_field
 from .normalise import Format
 from .openai_api import Draft, read_facts
@@ -83,13 +83,16 @@ def _from_exchange(record: dict) -> Conversation:
     response = record.get(response_key)
     metadata = record.get("metadata")
     draft = Draft(read_facts(record, metadata, request, response))
+    draft.force(record)
     read_request(request, draft, request_key)
     if draft.tools is None:  # tools may stand beside the request
         draft.offer(read_tools(record.get("tools"), "tools"), "tools")
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)
-    if record.get("label") is False and response_key == "completion":  # TRL's rows for KTO
+    others = {key for pair in _PAIRS for key in pair} - {request_key, response_key}
+    draft.note_unread({key: record[key] for key in others & record.keys()}, frozenset(), "")
+    if record.get("label") is False:  # TRL's rows for KTO
         draft.warn("rejected_answer")
         start = draft.meta["response_at"]
         draft.messages[start:] = [answer | {"weight": 0} for answer in draft.messages[start:]]
@@ -106,7 +109,7 @@ def _from_conversation(record: dict, *, format: str = "messages") -> Conversatio
         is_response = True  # of Ollama or Cohere
     if is_response or (answer == "output" and is_items(record["output"])):
         response = {key: value for key, value in record.items() if key not in ("messages", "error")}
-        read_response(response, draft, "record")
+        read_response(response, draft, WHOLE_RECORD)
     elif answer in ("output", "completion") and _ends_with_answer(draft.messages):
         draft.warn("answer_left_out")
     elif answer:
@@ -152,6 +155,9 @@ def _refuse_answer(record: dict) -> Conversation:
     )
 
 
+_RECORD = (RESPONSE_KEYS | {"response", "output", "completion"}) - {"tool_calls"}
+
+
 FORMATS = (
     Format(
         "responses",
@@ -159,6 +165,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="responses"),
         "input and output items (and instructions, tools)",
         starts=("object", "input", "output"),
+        reads=_RECORD,
     ),
     Format(
         "requests",
@@ -166,6 +173,7 @@ FORMATS = (
         _from_exchange,
         "request and response, or input and output",
         starts=tuple(request for request, _ in _PAIRS),
+        reads=frozenset(key for pair in _PAIRS for key in pair) | {"tools", "label"},
     ),
     Format(
         "gemini",
@@ -173,6 +181,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="gemini"),
         "contents (and tools, candidates)",
         starts=("contents",),
+        reads=_RECORD,
     ),
     Format(
         "ai_sdk",
@@ -180,6 +189,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="ai_sdk"),
         "messages with parts, toolInvocations or tool-call parts",
         starts=("messages",),
+        reads=_RECORD,
     ),
     Format(
         "anthropic",
@@ -187,6 +197,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="anthropic"),
         "messages with tool_use blocks, or tools with input_schema",
         starts=("messages",),
+        reads=_RECORD,
     ),
     Format(
         "messages",
@@ -194,6 +205,7 @@ FORMATS = (
         lambda record: _from_conversation(record) if "messages" in record else _from_list(record),
         "messages (and tools)",
         starts=("messages", *_LISTS),
+        reads=_RECORD | frozenset(_LISTS),
     ),
     Format(
         "answer",

@@ -12,12 +12,24 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .exchange import read_tools
 from .fields import decode_field
+from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .spans import branch
 from ..text import JSON, dumps, excerpt
 
 # %% ../../nbs/01_formats/27_pydantic_ai.ipynb #52856b2b
+_NAMES = {
+    "part": "part_kind content timestamp id name dynamic_ref provider_name provider_details "
+    "signature tool_name tool_call_id metadata",
+    "call": "part_kind tool_name args tool_call_id id provider_name provider_details tool_kind",
+    "result": "outcome run_usage return_kind tool_kind",
+    "message": "kind parts instructions timestamp run_id conversation_id metadata state usage "
+    "model_name provider_name provider_url provider_details provider_response_id vendor_id "
+    "vendor_details finish_reason",
+}
+_KNOWN = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
+_KNOWN["result"] |= _KNOWN["part"]
 _FILES = ("image-url", "audio-url", "video-url", "document-url", "binary", "uploaded-file")
 
 
@@ -47,11 +59,13 @@ def _reject_answer(draft: Draft) -> None:
 
 def _read_request_part(part: JSON, draft: Draft, place: str) -> None:
     kind, content = branch(part, "part_kind"), branch(part, "content")
+    unread = left_over(part, _KNOWN["result"], "parts[]") if isinstance(part, dict) else {}
     result = {"role": "tool", "tool_call_id": branch(part, "tool_call_id"), "content": content}
+    result |= unread
     if kind in ("system-prompt", "instruction"):
-        draft.add({"role": "system", "content": content}, place)
+        draft.add({"role": "system", "content": content} | unread, place)
     elif kind == "user-prompt":
-        draft.add({"role": "user", "content": _prompt(content, place)}, place)
+        draft.add({"role": "user", "content": _prompt(content, place)} | unread, place)
     elif kind == "tool-return":
         _check_files(content, place)
         outcome = part.get("outcome")
@@ -62,7 +76,7 @@ def _read_request_part(part: JSON, draft: Draft, place: str) -> None:
     elif kind == "retry-prompt":
         _reject_answer(draft)
         text = content if isinstance(content, str) else dumps(content)
-        draft.add({"role": "user", "content": text}, place)
+        draft.add({"role": "user", "content": text} | unread, place)
     else:
         raise ConversationError(
             f"a part of kind {excerpt(kind)} is not read in a request", "bad_type", place
@@ -76,13 +90,22 @@ _HOSTED = (
     "native-tool-return",
 )
 _CUT = ("length", "content_filter", "error")
+_UNFINISHED = ("incomplete", "interrupted")
+
+
+def _unread(part: JSON) -> dict:
+    kind = branch(part, "part_kind")
+    if not isinstance(part, dict) or kind in _HOSTED:
+        return {}
+    return left_over(part, _KNOWN["call" if kind == "tool-call" else "part"], "parts[]")
 
 
 def _read_response(message: dict, draft: Draft, place: str) -> None:
     texts, thoughts, calls = [], [], []
-    turn: dict = {"role": "assistant"}
+    turn: dict = {"role": "assistant"} | left_over(message, _KNOWN["message"])
     for j, part in enumerate(message["parts"]):
         kind, content = branch(part, "part_kind"), branch(part, "content")
+        turn |= _unread(part)
         if kind == "text":
             texts.append(content)
         elif kind == "thinking" and isinstance(content, str) and content:
@@ -107,10 +130,7 @@ def _read_response(message: dict, draft: Draft, place: str) -> None:
                 "multimodal" if kind == "file" else "bad_type",
                 f"{place}.parts[{j}]",
             )
-    if message.get("finish_reason") in _CUT or message.get("state") in (
-        "incomplete",
-        "interrupted",
-    ):
+    if message.get("finish_reason") in _CUT or message.get("state") in _UNFINISHED:
         draft.warn("unfinished_turn")
         turn["weight"] = 0
     if thoughts:
@@ -183,5 +203,6 @@ FORMATS = (
         from_pydantic_ai,
         "messages of kind request and response, with parts",
         starts=(*_HISTORIES, "parts"),
+        reads=frozenset([*_HISTORIES, "tools", "kind", "parts"]),
     ),
 )

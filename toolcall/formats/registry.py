@@ -20,8 +20,9 @@ from .atif import FORMATS as ATIF
 from .autogen import FORMATS as AUTOGEN
 from .bedrock_log import FORMATS as BEDROCK_LOG
 from .chat_datasets import FORMATS as CHAT_DATASETS
+from .findings import apply_findings, note_record
 from .glaive import FORMATS as GLAIVE
-from .guard import apply_findings
+from .guard import HARMLESS, left_over
 from .kiln import FORMATS as KILN
 from .langchain_messages import FORMATS as LANGCHAIN
 from .langfuse import FORMATS as LANGFUSE
@@ -42,7 +43,7 @@ from .smolagents import FORMATS as SMOLAGENTS
 from .toolace import FORMATS as TOOLACE
 from .verifiers import FORMATS as VERIFIERS
 from .weave import FORMATS as WEAVE
-from ..text import JSON
+from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/90_registry.ipynb #3e2f0ffa
 _ORDER = (
@@ -126,6 +127,7 @@ _BY_NAME = {format.name: format for formats in _MODULES for format in formats}
 assert _BY_NAME.keys() == set(_ORDER), "a format is missing in the order, or has no module"
 
 FORMATS: tuple[Format, ...] = tuple(_BY_NAME[name] for name in _ORDER)
+_KNOWN = {format.name: format.reads | HARMLESS for format in FORMATS}
 
 # %% ../../nbs/01_formats/90_registry.ipynb #16d5654b
 @lru_cache(maxsize=4096)
@@ -144,6 +146,7 @@ def find_format(
 
 # %% ../../nbs/01_formats/90_registry.ipynb #ed00d043
 _ENVELOPES = ("data", "_source", "payload", "record", "event", "jsonPayload", "attributes")
+_PLAIN = (str, int, float)
 _WRAPPERS = ("data", "logs", "records", "rows", "traces", "items")
 
 
@@ -183,14 +186,12 @@ def _expand_wrapper(key: str, values: list) -> list[tuple[str, JSON]]:
 
 
 def _open_envelope(record: dict, envelope: str) -> dict:
-    "Add the plain values beside an envelope, such as a time, to the record inside it"
+    "Add what stands beside an envelope, such as a time or tools, to the record inside it"
     inner = record[envelope]
-    outer = {
-        key: value
-        for key, value in record.items()
-        if key not in inner and isinstance(value, (str, int, float))
-    }
-    return outer | inner
+    outer = {key: value for key, value in record.items() if key not in inner and key != envelope}
+    if find_format(outer | inner) is find_format(inner):
+        return outer | inner
+    return {key: value for key, value in outer.items() if isinstance(value, _PLAIN)} | inner
 
 # %% ../../nbs/01_formats/90_registry.ipynb #c9b93e53
 def find_adapter(
@@ -198,7 +199,12 @@ def find_adapter(
     ignore: Iterable[str] = (),  # Keys or paths that are not read and don't matter
 ) -> Adapter:  # `dict → Conversation`
     "Choose the adapter of a format, or one that detects the format of each record"
-    ignored = frozenset(ignore)
+    names = [ignore] if isinstance(ignore, str) else list(ignore)
+    if isinstance(ignore, str) or not all(isinstance(name, str) and name for name in names):
+        raise ConversationError(
+            f"ignore is a list of keys, such as ['toolCalls'], not {excerpt(ignore)}", "bad_type"
+        )
+    ignored = frozenset(names)
     if format == "auto":
         return lambda record: apply_findings(_detect_and_convert(record), ignored)
     if format not in _BY_NAME:
@@ -215,14 +221,20 @@ def _check_and_convert(record: dict, format: Format) -> Conversation:
         raise ConversationError(
             f"not a {format.name} record: it needs {format.keys}; found {keys}", "unknown_format"
         )
-    return format.convert(record)
+    return _convert(record, format)
 
 
 def _detect_and_convert(record: dict) -> Conversation:
     format = find_format(record)
     if format is None:
         raise ConversationError(_describe_unknown(record), "unknown_format")
-    return format.convert(record)
+    return _convert(record, format)
+
+
+def _convert(record: dict, format: Format) -> Conversation:
+    conversation = format.convert(record)
+    left = left_over(record, _KNOWN[format.name])
+    return note_record(conversation, left) if left else conversation
 
 
 _KEY_WORDS = [set(re.findall(r"\w+", format.keys)) for format in FORMATS]

@@ -10,9 +10,10 @@ __all__ = ['ALIASES', 'from_simple']
 # %% ../../nbs/01_formats/80_simple.ipynb #f464d954
 from ..conversation import Conversation
 from ..errors import ConversationError
-from .calls import call_failed
+from .calls import OUTCOME_KEYS, call_failed
 from .content import check_attachments, parse_content
 from .fields import parse_arguments
+from .guard import HARMLESS, left_over
 from .normalise import Format, build
 from .openai_api import read_facts
 from ..text import JSON, excerpt, fingerprint
@@ -146,11 +147,16 @@ def from_simple(
     if not isinstance(system, str):
         raise ConversationError(f"system is text, not {excerpt(system)}", "bad_type", "system")
     messages: list[dict] = [{"role": "system", "content": system}] if system else []
+    unread: dict[str, JSON] = {}
     for i, turn in enumerate(turns):
         path = f"turns[{i}]." if "turns" in record else ""
         messages += _read_exchange(turn, path, f"call_{i}")
+        if path:
+            unread |= left_over(turn, _READ | HARMLESS, "turns[]")
     facts = {key: value for key, value in record.items() if key not in ALIASES["user"]}
-    return build("simple", messages, record.get("tools"), meta=read_facts(facts))
+    return build(
+        "simple", messages, record.get("tools"), meta=read_facts(facts) | {"unread": unread}
+    )
 
 # %% ../../nbs/01_formats/80_simple.ipynb #16d5654b
 _SECOND_PART = (*ALIASES["tool_name"], *ALIASES["arguments"], *ALIASES["final_answer"])
@@ -165,11 +171,16 @@ def _is_simple(record: dict) -> bool:
     return has_user and any(alias in exchange for alias in _SECOND_PART)
 
 
+_READ = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
+_READ |= OUTCOME_KEYS | {"system", "tools", "turns"}
+
+
 FORMATS = (
     Format(
         "simple",
         _is_simple,
         from_simple,
         "user, tool_name, arguments (and tool_response, final_answer)",
+        reads=_READ,
     ),
 )

@@ -11,13 +11,23 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .content import parse_content
+from .dialogue_messages import build_dialogue
 from .dialogues import Dialogue, parse_calls
+from .guard import left_over
 from .normalise import Format
 from .openai_api import read_facts
 from .spans import branch
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/50_smolagents.ipynb #ef261392
+_NAMES = (
+    "system_prompt task task_images plan timing token_usage model_input_messages "
+    "model_output_message step_number tool_calls error model_output code_action observations "
+    "observations_images action_output is_final_answer output"
+)
+_STEP_KEYS = frozenset(_NAMES.split())
+
+
 def _step_messages(step: JSON, place: str) -> list[dict]:
     "The messages of one step of a memory, or raise `ConversationError`"
     if not isinstance(step, dict):
@@ -55,6 +65,9 @@ def _is_calls(value: JSON) -> bool:
 _CALLING, _OBSERVATION, _ERROR = "Calling tools:", "Observation:\n", "Error:\n"
 
 
+_READ_KEYS = frozenset(["role", "content", "raw", "token_usage"])
+
+# %% ../../nbs/01_formats/50_smolagents.ipynb #f04dfcff
 class _Memory:
     "A dialogue, and the call that the next result belongs to"
 
@@ -78,6 +91,11 @@ class _Memory:
         self.dialogue.add_calls(place, calls, 1)
         self.call_id = calls[0]["id"]
 
+    def note(self, message: dict) -> None:
+        "Hand on what is not read of the newest message"
+        if self.dialogue.messages:
+            self.dialogue.messages[-1] |= left_over(message, _READ_KEYS)
+
     def add_result(self, content: JSON, place: str) -> None:
         text = parse_content(content)
         head, _, rest = text.partition("\n")
@@ -95,14 +113,16 @@ class _Memory:
             self.result["is_error"] = is_error or None
             self.dialogue.add(place, self.result)
 
-
+# %% ../../nbs/01_formats/50_smolagents.ipynb #853e898b
 def _add_message(memory: _Memory, message: JSON, place: str) -> None:
     role = branch(message, "role")
     try:
         if role == "tool-call":
             memory.add_calls(message.get("content"), place)
+            memory.note(message)
         elif role == "tool-response":
             memory.add_result(message.get("content"), place)
+            memory.note(message)
         elif isinstance(message, dict) and isinstance(role, str):
             memory.dialogue.add(place, dict(message))
         else:
@@ -117,19 +137,21 @@ def from_smolagents(
     "Read a memory of smolagents, or raise `ConversationError`"
     memory = _Memory()
     steps = record.get("steps")
+    parts: list[tuple[JSON, str]] = []
     if isinstance(steps, list):
-        parts = [
-            (message, f"steps[{i}]")
-            for i, step in enumerate(steps)
-            for message in _step_messages(step, f"steps[{i}]")
-        ]
+        for i, step in enumerate(steps):
+            messages = _step_messages(step, f"steps[{i}]")
+            if messages:
+                messages[0] |= left_over(step, _STEP_KEYS)
+            parts += [(message, f"steps[{i}]") for message in messages]
     else:
         parts = [(message, f"messages[{i}]") for i, message in enumerate(record["messages"])]
     for message, place in parts:
         _add_message(memory, message, place)
     facts = read_facts(record, record.get("metadata"))
     warnings = {"warnings": memory.dialogue.warnings}
-    return memory.dialogue.build("smolagents", record, record.get("tools"), **facts, **warnings)
+    tools = record.get("tools")
+    return build_dialogue(memory.dialogue, "smolagents", record, tools, **facts, **warnings)
 
 # %% ../../nbs/01_formats/50_smolagents.ipynb #25f7f629
 def _is_step(step: JSON) -> bool:
@@ -152,5 +174,6 @@ FORMATS = (
         from_smolagents,
         "messages with roles tool-call and tool-response, or steps",
         starts=("messages", "steps"),
+        reads=frozenset(["messages", "steps", "tools"]),
     ),
 )

@@ -12,7 +12,7 @@ import re
 
 from ..conversation import Conversation
 from ..errors import ConversationError
-from .dialogue_messages import add_message
+from .dialogue_messages import add_message, build_dialogue
 from toolcall.formats.dialogues import (
     Dialogue,
     parse_calls,
@@ -22,6 +22,7 @@ from toolcall.formats.dialogues import (
     tools_in_text,
 )
 from .fields import json_error_code, parse_tools
+from .guard import left_over
 from .normalise import Format
 from ..text import decode_at, excerpt, loads
 
@@ -142,6 +143,9 @@ def _parse_turn(dialogue: Dialogue, text: str, name_pattern: re.Pattern, place: 
         raise ConversationError(f"text begins like a call: {error}", code, place) from None
 
 
+_READ_KEYS = frozenset(["from", "value", "role", "content", "id"])
+
+
 def from_toolace(
     record: dict,  # `system` and `conversations` of `from` and `value`
 ) -> Conversation:  # The tools are the JSON objects in the system text
@@ -156,14 +160,16 @@ def from_toolace(
         role, text = role_and_text(item)
         if role == "assistant" and isinstance(text, str) and begins_calls.match(text):
             calls = _parse_turn(dialogue, text, name_pattern, place)
+            unread = left_over(item, _READ_KEYS)
             called = [call["function"]["name"] for call in calls]
-            dialogue.add(place, {"role": "assistant", "content": "", "tool_calls": calls})
+            turn = {"role": "assistant", "content": "", "tool_calls": calls}
+            dialogue.add(place, turn | unread)
         elif role == "tool" and isinstance(text, str):
             for result in _split_results(text, called) or [{"content": text}]:
-                dialogue.add(place, {"role": "tool"} | result)
+                dialogue.add(place, {"role": "tool"} | left_over(item, _READ_KEYS) | result)
         else:
             add_message(dialogue, item, place)
-    return dialogue.build("toolace", record, tools)
+    return build_dialogue(dialogue, "toolace", record, tools)
 
 # %% ../../nbs/01_formats/35_toolace.ipynb #82440858
 _BEGINS_CALLS = _patterns([])[0]
@@ -185,5 +191,6 @@ FORMATS = (
         from_toolace,
         "system, conversations with [Name(key=value)]",
         starts=("conversations",),
+        reads=frozenset(["system", "conversations"]),
     ),
 )

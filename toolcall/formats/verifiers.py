@@ -88,6 +88,10 @@ def _is_rollout(record: dict) -> bool:
     )
 
 
+_READ = frozenset([*_TOOL_KEYS, "prompt", "completion", "info", "metrics", "is_truncated", "error"])
+_READ |= {"answer", "task", "timing", "is_completed", "stop_condition"}
+
+
 FORMATS = (
     Format(
         "verifiers",
@@ -95,5 +99,6 @@ FORMATS = (
         from_verifiers,
         "prompt, completion, tool_defs (or info.oai_tools), reward",
         starts=("completion",),
+        reads=_READ,
     ),
 )

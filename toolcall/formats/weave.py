@@ -56,6 +56,12 @@ def _from_weave(record: dict) -> Conversation:
     return draft.build("weave")
 
 
+_READ = """
+    op_name inputs output exception summary attributes display_name wb_run_id wb_run_step
+    turn_id deleted_at storage_size_bytes total_storage_size_bytes
+"""
+
+
 FORMATS = (
     Format(
         "weave",
@@ -63,5 +69,6 @@ FORMATS = (
         _from_weave,
         "op_name, inputs and output",
         starts=("op_name",),
+        reads=frozenset(_READ.split()),
     ),
 )

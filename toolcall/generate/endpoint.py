@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from ..chatml.parsing import parse_calls
 from ..errors import GenerateError
 from .answers import Failure
 from .asking import Judge, Server, ask_until_deadline
 from .protocol import collect
+from ..parsing import parse_calls
 from ..text import dumps, fingerprint
 from ..turn import Example, Output, Parser
 

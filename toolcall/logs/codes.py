@@ -10,6 +10,7 @@ __all__ = ['CODES', 'MERGED', 'WARNINGS']
 # %% ../../nbs/02_logs/02_codes.ipynb #6099113f
 CODES = {
     "not_json": "the text is not JSON",
+    "prefixed_line": "text before the JSON of a line, not plain or not alike on all lines",
     "encoding": "the bytes are not UTF-8",
     "too_deep": "nested deeper than a record may be",
     "too_large": "the record has more bytes than a record may have",
@@ -25,7 +26,7 @@ CODES = {
     "tool_conflict": "two tools of one record share a name and differ in their schema",
     "unpaired_result": "a tool's result has no call before it",
     "multimodal": "a message holds images, audio or files",
-    "unread_field": "a field that is not read may hold calls, results or tools",
+    "unread_field": "a key that is not read may hold calls, tools, an outcome or marks of the loss",
     "empty_user": "the user's text is empty",
     "no_content": "the record holds no assistant message to learn from",
     "redacted_content": "a mark stands in place of the content",
@@ -46,6 +47,8 @@ MERGED = {
 
 # %% ../../nbs/02_logs/02_codes.ipynb #c0615bc6
 WARNINGS = {
+    "prefixed_line": "text before the JSON of a line, such as a time, is passed over",
+    "missing_history": "the messages before an answer are in other records; it carries no loss",
     "role_developer": "the role developer is read as system",
     "role_function": "the role function is read as tool",
     "role_model": "the role model is read as assistant",
@@ -86,7 +89,7 @@ WARNINGS = {
     "tool_search": "the provider's search for tools is left out; the tools are declared",
     "prefill": "the request begins the answer; both parts are one turn",
     "unfinished_turn": "a turn that was still being written; it carries no loss",
-    "forced_call": "the request forced the call; the turn carries no loss",
+    "forced_call": "the request forced a call or forbade calls; the answer carries no loss",
     "rejected_answer": "the application rejected an answer; it carries no loss",
     "several_agents": "several agents speak, and each saw only a part",
     "failed_answer": "an answer that ended with an error; it carries no loss",

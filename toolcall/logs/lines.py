@@ -8,6 +8,7 @@ An open file goes in whose lines are records. Each line comes out as a value or 
 __all__ = ['msgspec']
 
 # %% ../../nbs/02_logs/00_lines.ipynb #90ca1152
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -17,7 +18,7 @@ from typing import IO
 from ..errors import ConversationError
 from ..formats.fields import Catalogue
 from .documents import MAX_RECORD_BYTES, Raw, json_error, too_large
-from ..text import JSON, decode_at, loads
+from ..text import JSON, decode_at, excerpt, loads
 
 # %% ../../nbs/02_logs/00_lines.ipynb #5321a78d
 def decode(
@@ -131,6 +132,59 @@ class LineDecoder:
             entry = (text[:end].encode(), Catalogue(value))
             self.catalogues = [entry, *self.catalogues[: _MAX_CATALOGUES - 1]]
 
+# %% ../../nbs/02_logs/00_lines.ipynb #1e2ea9e8
+_PREFIXED = re.compile(rb'(?:[^\s{}\[\]",:]|\[[^\[\]{}"]*\])[^{]*\{.*\}', re.DOTALL)
+_PLAIN = re.compile(r'[^"{}\\]{1,200}')
+_WORD = re.compile(r"[\w.+/-]+")
+
+
+class Prefixes:
+    "Reads lines whose JSON stands behind other text"
+
+    def __init__(self) -> None:
+        self.first = ""  # the prefix of the first such line
+
+    def read(
+        self,
+        raw: Raw,  # A line that is not JSON
+    ) -> Raw:  # The line with the value behind its prefix; other lines stay as they are
+        "Read the JSON behind a prefix"
+        text = raw.text if isinstance(raw.text, bytes) else raw.text.encode()
+        if not _PREFIXED.fullmatch(text.strip()):
+            return raw
+        start = text.index(b"{")
+        inner = decode(text[start:], raw.line, raw.offset)
+        if inner.error and inner.error.code == "not_json":
+            return raw
+        prefix = text[:start].decode("utf-8", "replace")
+        refused = inner.error or self.refusal(prefix)
+        return raw._replace(value=None if refused else inner.value, error=refused)
+
+    def refusal(self, prefix: str) -> ConversationError | None:
+        "The error for a prefix that is not passed over"
+        advice = "cut the text before the JSON off, as sed 's/^[^{]*//' does"
+        if not _PLAIN.fullmatch(prefix):
+            text = f"text before the JSON, {excerpt(prefix)}, with quotes or very long; {advice}"
+            return ConversationError(text, "prefixed_line")
+        self.first = self.first or prefix
+        if _shape(prefix) != _shape(self.first):
+            text = f"text before the JSON, {excerpt(prefix)}, of another kind than on a line before"
+            return ConversationError(f"{text}, {excerpt(self.first)}; {advice}", "prefixed_line")
+        return None
+
+
+def _shape(prefix: str) -> str:
+    "How a prefix is built: its words, numbers and times are alike"
+    return " ".join(_WORD.sub("w", prefix).split())
+
+
+def has_prefix(
+    raw: Raw,  # A line that was read
+) -> bool:  # Whether text before its JSON was passed over
+    "Recognise a line with a prefix"
+    start = raw.text[:300].lstrip()[:1]
+    return isinstance(raw.value, dict) and start not in (b"{", "{")
+
 # %% ../../nbs/02_logs/00_lines.ipynb #ffcb2008
 _BOM = b"\xef\xbb\xbf"
 
@@ -140,10 +194,13 @@ def is_json_lines(
 ) -> bool:  # Whether each of its lines is a record
     "Recognise JSON Lines: one line, or half of the first ones are objects by their ends"
     lines = [line.strip() for line in head.removeprefix(_BOM).split(b"\n") if line.strip()][:20]
-    if lines and lines[0].startswith(b"["):
+    if lines and lines[0].startswith(b"[") and not _PREFIXED.fullmatch(lines[0]):
         return False
     objects = [
-        line for line in lines if line.startswith(b"{") and line.endswith(b"}") and len(line) > 1
+        line
+        for line in lines
+        if (line.startswith(b"{") and line.endswith(b"}") and len(line) > 1)
+        or _PREFIXED.fullmatch(line)
     ]
     return len(lines) == 1 or 2 * len(objects) >= len(lines)
 
@@ -169,6 +226,7 @@ def iter_lines(
     offset = 0
     number = 0
     fast = LineDecoder()
+    prefixes = Prefixes()
     while True:
         line, size = _read_line(handle, max_record_bytes)
         if not size:
@@ -179,5 +237,7 @@ def iter_lines(
             length = size - (len(line) - len(line.rstrip(b"\r\n")))
             yield Raw(number, offset, text[:80], None, too_large(length, max_record_bytes))
         elif text.strip():
-            yield decode(text, number, offset, fast=fast)
+            raw = decode(text, number, offset, fast=fast)
+            is_text = raw.error is not None and raw.error.code == "not_json"
+            yield prefixes.read(raw) if is_text else raw
         offset += size

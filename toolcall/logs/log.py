@@ -12,16 +12,18 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError, LogError, MergedRecord
 from ..formats.bodies import is_answering, is_asking
 from ..formats.fields import parse_tools
 from ..formats.mcp import mcp_tools
+from ..formats.missing_history import mask_parts
 from ..formats.registry import expand, find_adapter
 from .codes import MERGED
 from .documents import MAX_RECORD_BYTES, Raw
+from .lines import has_prefix
 from .reading import find_logs, iter_records
 from .reports import Log, Merge, Reject, count_log
 from ..text import JSON, excerpt
@@ -94,13 +96,13 @@ _Item = Conversation | Reject | Merge
 class _LogReader:
     "Converts the records of files, and counts how many went in"
 
-    def __init__(self, format: str, adapter: Adapter | None, max_record_bytes: int):
+    def __init__(self, adapter: Adapter | None, max_record_bytes: int, **detection: Any):
         if not isinstance(max_record_bytes, int) or max_record_bytes < 1:
             text = f"max_record_bytes is a number of bytes, not {excerpt(max_record_bytes)}"
             raise LogError(text)
         self.max_record_bytes = max_record_bytes
         self.own_adapter = adapter is not None
-        self.adapt = adapter or find_adapter(format)
+        self.adapt = adapter or find_adapter(**detection)
         self.joiner = _BatchJoiner()
         self.records = 0
 
@@ -173,7 +175,10 @@ def _with_place(conversation: object, place: _Place) -> Iterator[Conversation]:
         text = "no assistant message: nothing to learn from"
         raise ConversationError(text, "no_content", "messages")
     id = conversation.id or f"sha256:{conversation.content_hash}"
-    yield conversation.relabel(id, source=place.source, offset=place.raw.offset)
+    facts: dict[str, JSON] = {"source": place.source, "offset": place.raw.offset}
+    if has_prefix(place.raw):
+        facts["warnings"] = [*conversation.meta.get("warnings", []), "prefixed_line"]
+    yield conversation.relabel(id, **facts)
 
 
 def iter_logs(
@@ -182,9 +187,10 @@ def iter_logs(
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
     max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
+    ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
 ) -> Iterator[Conversation | Reject | Merge]:  # One item per record, in the order of the files
     "Stream a log: each record comes out as a conversation, a reject, or part of another record"
-    yield from _LogReader(format, adapter, max_record_bytes).read(path)
+    yield from _LogReader(adapter, max_record_bytes, format=format, ignore=ignore).read(path)
 
 # %% ../../nbs/02_logs/04_log.ipynb #7ed5a7ed
 def _offer_tools(
@@ -261,6 +267,7 @@ def read_logs(
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
     max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
     tools: list[dict] | str | Path | None = None,  # Tools, or an MCP file, where none is declared
+    ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
     max_reject: float = 0.2,  # Share of rejected records above which the log is refused
     strict: bool = False,  # Raise at the first reject
 ) -> Log:  # Conversations, rejects and the report
@@ -272,7 +279,7 @@ def read_logs(
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
     merged: Counter[str] = Counter()
-    reader = _LogReader(format, adapter, max_record_bytes)
+    reader = _LogReader(adapter, max_record_bytes, format=format, ignore=ignore)
     for item in reader.read(path):
         if isinstance(item, Merge):
             merged[item.code] += 1
@@ -288,5 +295,6 @@ def read_logs(
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:
         raise LogError(_refusal(name, rejects, total, max_reject, merged))
-    report = count_log(name, reader.records, conversations, rejects, merged)
+    conversations = mask_parts(conversations)
+    report = count_log(name, reader.records, conversations, rejects, merged, ignore)
     return Log(_offer_tools(conversations, tools), rejects, report)

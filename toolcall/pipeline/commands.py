@@ -206,15 +206,28 @@ def _compare(options: argparse.Namespace) -> int:
         action="append",
         help="auto, native, hermes or function_call; repeat --style to compare",
     ),
+    _argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a key of the log that is not read and doesn't matter; repeat it for more",
+    ),
 )
 def _inspect(options: argparse.Namespace) -> int:
     from toolcall.pipeline.inspecting import inspect, inspect_tokens
 
     if options.tokens:
         styles = options.style or ["auto"]
-        text = inspect_tokens(options.file, model=options.model, styles=styles, page=options.html)
+        text = inspect_tokens(
+            options.file,
+            model=options.model,
+            styles=styles,
+            page=options.html,
+            ignore=options.ignore,
+        )
     else:
-        text = inspect(options.file, page=options.html)
+        text = inspect(options.file, page=options.html, ignore=options.ignore)
     show(text, coloured=options.tokens and sys.stdout.isatty())
     return 0
 

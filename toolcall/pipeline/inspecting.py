@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
 from ..curate.chain import curate
-from ..diagnose import diagnose
+from ..curate.diagnosis import describe_log
 from ..errors import ConfigError
 from ..logs.log import read_logs
 from ..logs.reading import find_logs
@@ -60,11 +60,12 @@ def inspect(
     *,
     page: str | Path | None = None,  # Also write the diagnosis there, as HTML
     limit: int = 3,  # Conversations to show
+    ignore: Sequence[str] = (),  # Keys that are not read and don't matter
 ) -> str:  # The diagnosis and the first conversations
     "Describe a log without a model"
     if page:
         _check_page(page, path)
-    diagnosis = diagnose(path)
+    diagnosis = describe_log(read_logs(path, max_reject=1.0, ignore=ignore))
     if page:
         _write_page(page, diagnosis.page.to_html())
     return "\n\n".join([str(diagnosis), *map(_as_text, diagnosis.log.conversations[:limit])])
@@ -94,6 +95,7 @@ def inspect_tokens(
     styles: Sequence[str] = ("auto",),  # One view each
     page: str | Path | None = None,  # Also write the views there, as HTML
     limit: int = 3,  # Turns to show
+    ignore: Sequence[str] = (),  # Keys that are not read and don't matter
 ) -> str:  # The views for a terminal
     "Show a log's first turns as coloured tokens"
     from toolcall.chatml.encoding import encode
@@ -103,7 +105,7 @@ def inspect_tokens(
 
     if page:
         _check_page(page, path, model)
-    conversations = curate(read_logs(path).conversations).conversations
+    conversations = curate(read_logs(path, ignore=ignore).conversations).conversations
     columns, reports = [], []
     for style in styles:
         chatml = ChatML(load_tokenizer(model), style)

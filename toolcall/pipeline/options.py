@@ -37,6 +37,7 @@ class LogOptions(Options):
     strict: bool = False  # Stop at the first reject
     tools: str = ""  # An MCP transcript, for conversations that declare no tools
     max_record_bytes: _Positive = MAX_RECORD_BYTES  # A larger record, unpacked, is rejected
+    ignore: list[Annotated[str, Field(min_length=1)]] = []  # Keys that are not read and don't count
 
 
 class CurateOptions(Options):
