@@ -123,7 +123,7 @@ def _refuse_session(record: dict) -> Conversation:
         "unknown_format",
     )
 
-
+# %% ../../nbs/01_formats/44_one_message.ipynb #429a4fa1
 FORMATS = (
     Format(
         "claude_code",

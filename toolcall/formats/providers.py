@@ -75,7 +75,7 @@ def _is_request(value: JSON) -> bool:
         return any(isinstance(m, dict) and "role" in m for m in value) and not is_items(value)
     return holds_request(value)
 
-
+# %% ../../nbs/01_formats/09_providers.ipynb #259de52f
 def _from_exchange(record: dict) -> Conversation:
     pairs = (pair for pair in _PAIRS if _is_pair(record, *pair))
     request_key, response_key = next(pairs, _PAIRS[0])
@@ -157,7 +157,7 @@ def _refuse_answer(record: dict) -> Conversation:
 
 _RECORD = (RESPONSE_KEYS | {"response", "output", "completion"}) - {"tool_calls"}
 
-
+# %% ../../nbs/01_formats/09_providers.ipynb #80bec6ef
 FORMATS = (
     Format(
         "responses",
