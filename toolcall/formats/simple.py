@@ -74,7 +74,7 @@ def _holds_messages(text: JSON) -> bool:
     is_json = isinstance(text, str) and text.lstrip()[:1] in ("{", "[")
     return is_json and ('"role"' in text or '"tool_calls"' in text)
 
-
+# %% ../../nbs/01_formats/80_simple.ipynb #9dde80e3
 def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
     if not isinstance(exchange, dict):
         raise ConversationError(
