@@ -645,4 +645,5 @@ PARTS_OF_CONVERSATIONS: list[dict] = [
     },
     {"type": "session.updated", "session": {"instructions": "Be brief.", "tools": [FLAT]}},
     {"type": "response.output_item.done", "output_index": 0, "item": OUTPUT[0]},
+    {"toolCall": {"functionCalls": [{"id": "c1", "name": "get_weather", "args": {}}]}},
 ]

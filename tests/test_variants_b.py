@@ -171,11 +171,12 @@ def test_a_rejected_completion_carries_no_loss():
 @pytest.mark.parametrize("key", ["tool_defs", "toolDefinitions", "tool_definitions", "functions"])
 def test_tools_under_other_keys(key):
     tools = [TOOL["function"]]
-    for record in ({key: tools}, {key: json.dumps(tools)}, {"metadata": {key: tools}}):
+    for record in ({key: tools}, {key: json.dumps(tools)}, {"metadata": {"tools": tools}}):
         assert [t["function"]["name"] for t in read({"messages": [USER, SAID]} | record).tools] == [
             "find_train"
         ]
-    assert read({"messages": [USER, SAID], "available_tools": ["find_train"]}).tools == []
+    error = refused({"messages": [USER, SAID], "available_tools": ["find_train"]})
+    assert error.code == "unread_field" and "available_tools" in str(error)
 
 
 def test_tools_in_the_system_message():
@@ -244,6 +245,19 @@ def test_states_and_checkpoints_of_langgraph():
     for record in (checkpoint, {"thread_id": "t", "checkpoint": checkpoint}):
         assert len(read(record).calls()) == 1
     assert read({"thread_id": "t", "checkpoint": checkpoint}).meta["conversation_id"] == "t"
+
+
+@pytest.mark.parametrize("keys", [("input", "output"), ("inputs", "outputs")])
+def test_what_an_agent_of_langchain_got_and_gave(keys):
+    asked, answered = keys
+    conversation = read({asked: {"messages": STATE[:1]}, answered: {"messages": STATE}})
+    assert [m["role"] for m in conversation.messages] == ["user", "assistant", "tool", "assistant"]
+    assert conversation.meta["response_at"] == 1
+
+
+def test_choices_alone_are_a_response():
+    choices = [{"index": 0, "finish_reason": "tool_calls", "message": calls("Oslo")}]
+    assert trained({"input": [USER], "output": choices, "metadata": {"tools": [TOOL]}}) == ["Oslo"]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def _turn_keys(
         if message["role"] == "assistant"
     }
 
-
+# %% ../../nbs/03_curate/02_history.ipynb #d656cb1f
 class _TurnIndex:
     "How often each turn of a session counts"
 

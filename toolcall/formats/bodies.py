@@ -186,36 +186,34 @@ def check_history(
             )
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #4f417be5
-_TOOL_KEYS = (
-    *("functions", "tool_defs", "toolDefs", "tool_definitions", "toolDefinitions"),
-    *("available_tools", "availableTools", "oai_tools"),
-)
+_TOOL_KEYS = ("functions", "tool_defs", "toolDefs", "tool_definitions", "toolDefinitions")
 
 
-def other_tools(
+def find_tools(
     body: dict,  # The body of a request, or a record with messages
-) -> tuple[JSON, str]:  # Its tools and the key under which they stand; None and `tools` without any
-    "Find tools that are not under `tools`"
-    holders = (("", body), ("metadata.", body.get("metadata")))
-    for prefix, holder in holders:
-        for key in (*_TOOL_KEYS, "tools"):
-            if isinstance(holder, dict) and _is_declared(holder.get(key)):
-                return holder[key], f"{prefix}{key}"
-    return None, "tools"
-
-
-def _is_declared(tools: JSON) -> bool:
-    "Whether a value holds definitions of tools, and not their names alone"
-    first = tools[0] if isinstance(tools, list) and tools else tools
-    return isinstance(first, dict) or (isinstance(first, str) and first.lstrip()[:1] in ("{", "["))
+    config: dict,  # Its configuration; the body itself where there is none
+) -> JSON:  # Its tools; None without any
+    "Find the tools of a request"
+    bedrock = body.get("toolConfig")
+    if isinstance(bedrock, dict) and "tools" in bedrock:
+        return bedrock["tools"]
+    if tools := body.get("tools") or config.get("tools"):
+        return tools
+    if tools := next((body[key] for key in _TOOL_KEYS if body.get(key)), None):
+        return tools
+    options, metadata = body.get("optional_params"), body.get("metadata")
+    if isinstance(options, dict) and options.get("tools"):  # LiteLLM's callbacks
+        return options["tools"]
+    tools = metadata.get("tools") if isinstance(metadata, dict) else None
+    is_declared = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    return tools if is_declared else None
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #88ecba42
 _READ = """
     messages contents input prompt system instructions systemInstruction system_instruction tools
     functions toolConfig tool_config config optional_params role content parts type name
     continue_final_message previous_response_id previous_interaction_id cachedContent
-    cached_content conversation context mcp_servers
-    tool_defs toolDefs tool_definitions toolDefinitions available_tools availableTools oai_tools
+    cached_content conversation context mcp_servers documents
 """
 _TOLD = """
     tool_choice toolChoice function_call think include text modalities audio
@@ -223,15 +221,15 @@ _TOLD = """
     add_generation_prompt chat_template_kwargs guided_json guided_choice guided_grammar
     output_config output_format citation_options safety_mode
 """
-REQUEST_KEYS = HARMLESS | frozenset(f"{_READ} {_TOLD}".split())
+REQUEST_KEYS = HARMLESS | frozenset([*f"{_READ} {_TOLD}".split(), *_TOOL_KEYS])
 _ANSWERED = """
     choices candidates output message messages content parts text tool_calls role type name
     stop_reason stopReason stop_sequence stop_details finish_reason finishReason
     incomplete_details output_text promptFeedback usageMetadata modelVersion responseId createTime
     done done_reason total_duration load_duration prompt_eval_count prompt_eval_duration eval_count
     eval_duration metrics trace ResponseMetadata additionalModelResponseFields delta deltas item
+    automaticFunctionCallingHistory automatic_function_calling_history
     prompt_logprobs kv_transfer_params parsed provider_specific_fields response_metadata
-    thinking response automaticFunctionCallingHistory automatic_function_calling_history
 """
 RESPONSE_KEYS = REQUEST_KEYS | frozenset(_ANSWERED.split())
 

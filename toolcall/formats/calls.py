@@ -8,7 +8,7 @@ The calls and results of a log go in, with the log's ids and values. Each call g
 __all__ = ['CallPairing']
 
 # %% ../../nbs/01_formats/02_calls.ipynb #f73f8ecd
-from collections import deque
+from collections import defaultdict, deque
 
 from ..errors import ConversationError
 from .content import parse_content
@@ -25,7 +25,7 @@ class CallPairing:
 
     def __init__(self) -> None:
         self.open: dict[int, tuple[str, str]] = {}  # own id and tool by the call's number
-        self.numbers: dict[tuple, deque[int]] = {}  # by logged id and tool, either may be any
+        self.numbers: dict[tuple, deque[int]] = defaultdict(deque)  # by logged id and tool
         self.results: dict[str, str] = {}  # logged id → content of its result
         self.ids: set[str] = set()
         self.warnings: list[str] = []
@@ -46,7 +46,7 @@ class CallPairing:
         self.ids.add(id)
         self.open[number] = (id, name)
         for key in ((logged, name), (logged, _ANY), (_ANY, name), (_ANY, _ANY)):
-            self.numbers.setdefault(key, deque()).append(number)
+            self.numbers[key].append(number)
         return id
 
     def _oldest(self, *keys: tuple) -> int | None:
@@ -103,18 +103,17 @@ def _note_unread(call: dict, function: dict, unread: Unread) -> None:
     unread.findings += [Finding(path, "result", None) for path in inside]
 
 
-def _parse_call(call: JSON, own_id: str, path: str, pairing: CallPairing) -> dict:
+def _parse_call(call: JSON, own_id: str, pairing: CallPairing) -> dict:
     function: JSON = call.get("function", call) if isinstance(call, dict) else None
     if isinstance(call, dict) and call.get("type") == "custom":
         raise ConversationError(
             "a custom tool takes free text; only functions with arguments are read",
             "custom_tool",
-            path,
         )
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
         raise ConversationError(
-            "a call needs the name of its tool", "missing_field", f"{path}.function.name"
+            "a call needs the name of its tool", "missing_field", "function.name"
         )
     if not (call.keys() <= _CALL_KEYS and (function is call or function.keys() <= _FUNCTION_KEYS)):
         _note_unread(call, function, pairing.unread)
@@ -122,7 +121,7 @@ def _parse_call(call: JSON, own_id: str, path: str, pairing: CallPairing) -> dic
     logged_arguments = function.get("arguments")
     if logged_arguments in (None, ""):
         pairing.warn("empty_arguments")
-    arguments = parse_arguments(logged_arguments, f"{path}.function.arguments")
+    arguments = parse_arguments(logged_arguments, "function.arguments")
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
@@ -137,9 +136,14 @@ def parse_calls(
         raise ConversationError(
             f"tool_calls is a list, not {type(calls).__name__}", "bad_type", path
         )
-    return [
-        _parse_call(call, f"call_{i}_{j}", f"{path}[{j}]", pairing) for j, call in enumerate(calls)
-    ]
+    parsed = []
+    for j, call in enumerate(calls):
+        try:
+            parsed.append(_parse_call(call, f"call_{i}_{j}", pairing))
+        except ConversationError as error:
+            error.path = f"{path}[{j}].{error.path}".rstrip(".")
+            raise
+    return parsed
 
 # %% ../../nbs/01_formats/02_calls.ipynb #4cd3918b
 _FAILED = {"error", "failed", "failure", "output-error", "cancelled", "denied", "timeout"}

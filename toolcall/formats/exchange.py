@@ -8,6 +8,9 @@ A request and a response of OpenAI's two APIs, Anthropic's, Bedrock's, Gemini's,
 __all__ = []
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #cf2d0e9b
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from ..errors import ConversationError
 from .ai_sdk import ai_sdk_answer, ai_sdk_reason, name_tools
 from .anthropic import declare_client_tool, read_messages
@@ -16,26 +19,29 @@ from toolcall.formats.bodies import (
     REQUEST_KEYS,
     RESPONSE_KEYS,
     check_history,
+    find_tools,
     open_request,
     open_response,
-    other_tools,
 )
 from .cohere import from_cohere, is_cohere
+from .completions import read_completion
 from .content import check_attachments, parse_content
 from .event_streams import is_event_text
 from .fields import Catalogue, decode_field
 from toolcall.formats.gemini import (
-    block_reason,
     is_contents,
     read_candidates,
     read_contents,
     read_declarations,
 )
+from .gemini_stream import block_reason
 from .ollama import from_ollama, is_ollama
-from .openai_api import Draft, note_sender, read_completion
-from .openai_responses import flatten_namespaces, is_items, read_items
+from .openai_responses import flatten_namespaces, is_items, read_items, read_output
 from .streams import join_stream
 from ..text import JSON, excerpt
+
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #325601ab
 WHOLE_RECORD = "record"  # the path of a response whose keys are those of the record
@@ -66,27 +72,18 @@ def read_tools(
     return read_declarations(tools)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #83be1d14
-def _find_tools(body: dict, config: dict) -> JSON:
-    bedrock = body.get("toolConfig")
-    if isinstance(bedrock, dict) and "tools" in bedrock:
-        return bedrock["tools"]
-    if tools := body.get("tools") or config.get("tools"):
-        return tools
-    options = body.get("optional_params")  # LiteLLM's callbacks
-    return options.get("tools") if isinstance(options, dict) else other_tools(body)[0]
-
-
-def _take_system_tools(draft: Draft) -> None:
+def _take_system_tools(draft: "Draft") -> None:
     "Note the tools that stand in the system message, as in DeepSeek's and Moonshot's data"
     first = draft.messages[0] if isinstance(draft.messages, list) and draft.messages else None
-    if isinstance(first, dict) and isinstance(first.get("tools"), list):
-        if first.get("role") in ("system", "developer") and draft.tools is None:
-            path = f"{draft.places[0]}.tools"
-            draft.offer(read_tools(first["tools"], path), path)
-            draft.messages[0] = {key: first[key] for key in first if key != "tools"}
+    if not isinstance(first, dict) or not isinstance(first.get("tools"), list):
+        return
+    if first.get("role") in ("system", "developer") and draft.tools is None:
+        path = f"{draft.places[0]}.tools"
+        draft.offer(read_tools(first["tools"], path), path)
+        draft.messages[0] = {key: first[key] for key in first if key != "tools"}
 
 
-def _read_system(body: dict, config: dict, draft: Draft, prefix: str) -> None:
+def _read_system(body: dict, config: dict, draft: "Draft", prefix: str) -> None:
     for key in ("system", "instructions", "systemInstruction", "system_instruction"):
         system = body.get(key) or config.get(key)
         if system:
@@ -96,7 +93,7 @@ def _read_system(body: dict, config: dict, draft: Draft, prefix: str) -> None:
             draft.add({"role": "system", "content": content}, f"{prefix}{key}")
 
 
-def _read_history(body: dict, draft: Draft, prefix: str) -> None:
+def _read_history(body: dict, draft: "Draft", prefix: str) -> None:
     if "contents" in body:
         read_contents(body["contents"], draft, f"{prefix}contents")
     elif "messages" in body:
@@ -120,8 +117,8 @@ def _read_history(body: dict, draft: Draft, prefix: str) -> None:
             prefix.rstrip("."),
         )
 
-
-def _read_body(body: dict, draft: Draft, prefix: str) -> None:
+# %% ../../nbs/01_formats/08_exchange.ipynb #138f8db6
+def _read_body(body: dict, draft: "Draft", prefix: str) -> None:
     check_attachments(body, is_record=True)
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK
     if prefix and "role" not in body:  # a record and a message are looked through elsewhere
@@ -129,10 +126,10 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
     if config is not body:
         draft.note_unread(config, REQUEST_KEYS, f"{prefix}config")
     _read_system(body, config, draft, prefix)
-    draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
+    draft.offer(read_tools(find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
     draft.force(body)
     if prefix:
-        note_sender(body, draft)
+        draft.know(body)
     check_history(body, prefix.rstrip("."))
     _read_history(body, draft, prefix)
     last = draft.messages[-1] if draft.messages else None
@@ -142,7 +139,7 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
 # %% ../../nbs/01_formats/08_exchange.ipynb #77d9730d
 def read_request(
     request: JSON,  # A request's body, a list of messages, or the user's text
-    draft: Draft,  # Gets messages and tools
+    draft: "Draft",  # Gets messages and tools
     path: str,  # Where the request stands
 ) -> None:
     "Read a request of any API, or raise `ConversationError`"
@@ -167,9 +164,9 @@ def _count_repeated(messages: list, history: list) -> int:
     return len(history) if messages[: len(history)] == history else 0
 
 
-def _read_new_messages(messages: list, draft: Draft, path: str) -> None:
+def _read_new_messages(messages: list, draft: "Draft", path: str) -> None:
     "Add the messages of a response that the request doesn't hold"
-    response = Draft()
+    response = replace(draft, meta={}, messages=[], places=[])
     read = read_contents if is_contents(messages) else read_messages
     read(messages, response, path)
     start = _count_repeated(response.messages, draft.messages)
@@ -183,7 +180,14 @@ def _read_new_messages(messages: list, draft: Draft, path: str) -> None:
         draft.add(message, place)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #d59d2acb
-def _read_response_object(response: dict, draft: Draft, path: str) -> None:
+def _read_automatic(response: dict, draft: "Draft", path: str) -> None:
+    "Add the calls that Google's SDK made by itself before the answer"
+    for key in ("automaticFunctionCallingHistory", "automatic_function_calling_history"):
+        if isinstance(response.get(key), list):
+            _read_new_messages(response[key], draft, f"{path}.{key}")
+
+
+def _read_response_object(response: dict, draft: "Draft", path: str) -> None:
     if response.get("choices"):
         read_completion(response, draft, path)
         return
@@ -203,24 +207,13 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
     elif is_cohere(response):
         read_completion(from_cohere(response), draft, path)
     elif "candidates" in response:
-        for key in ("automaticFunctionCallingHistory", "automatic_function_calling_history"):
-            if isinstance(response.get(key), list):  # calls that Google's SDK made by itself
-                _read_new_messages(response[key], draft, f"{path}.{key}")
+        _read_automatic(response, draft, path)
         read_candidates(response["candidates"], draft, f"{path}.candidates")
     elif isinstance(output, dict) and isinstance(output.get("message"), dict):  # Bedrock
         draft.finish(response.get("stopReason"))
         read_messages([output["message"]], draft, f"{path}.output.message")
     elif isinstance(output, list):
-        before = len(draft.messages)
-        read_items(output, draft, f"{path}.output")
-        if output and len(draft.messages) == before:
-            kinds = {str(item.get("type")) for item in output if isinstance(item, dict)}
-            raise ConversationError(
-                "the response holds no words and no call of a function, only items of tools that "
-                f"the provider or a client has built in, and of no arguments: {sorted(kinds)}",
-                "no_content",
-                f"{path}.output",
-            )
+        read_output(output, draft, f"{path}.output")
         if response.get("status") != "completed":
             draft.finish(response.get("status"))
     elif isinstance(response.get("content"), dict) and "parts" in response["content"]:
@@ -234,7 +227,7 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
         read_completion(response, draft, path)
 
 
-def _read_response_list(response: list, draft: Draft, path: str) -> None:
+def _read_response_list(response: list, draft: "Draft", path: str) -> None:
     last = response[-1] if response and isinstance(response[-1], dict) else {}
     if is_items(response):
         read_items(response, draft, path)
@@ -256,7 +249,7 @@ def _text_of(message: JSON) -> str | None:
     return parse_content(content) if is_text else None
 
 
-def _join_prefill(draft: Draft, start: int) -> None:
+def _join_prefill(draft: "Draft", start: int) -> None:
     "Join the first message of a response to the words with which the request ends"
     begun, answer = draft.messages[start - 1], draft.messages[start : start + 1]
     beginning, rest = _text_of(begun), _text_of(answer[0] if answer else None)
@@ -274,7 +267,7 @@ def _join_prefill(draft: Draft, start: int) -> None:
 # %% ../../nbs/01_formats/08_exchange.ipynb #e47dd780
 def read_response(
     response: JSON,  # A response's body, a message, chunks, an event stream, or the answer's text
-    draft: Draft,  # Gets the new turn
+    draft: "Draft",  # Gets the new turn
     path: str,  # Where the response stands
 ) -> None:
     "Read a response of any API, or raise `ConversationError`"

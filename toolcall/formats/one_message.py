@@ -88,7 +88,7 @@ def _product(record: dict, products: tuple) -> str:
     "The name of the first product whose keys a record has; empty when there is none"
     if "request_body" in record and record["request_body"]:
         return ""
-    if products is _LINES and record.keys() <= _LIVE_KEYS:
+    if products is _LINES and record and record.keys() <= _LIVE_KEYS:
         return "one message of Gemini's Live API"
     return next((name for name, keys in products if all(key in record for key in keys)), "")
 
@@ -169,7 +169,7 @@ def _refuse_session(record: dict) -> Conversation:
         "unknown_format",
     )
 
-
+# %% ../../nbs/01_formats/44_one_message.ipynb #429a4fa1
 FORMATS = (
     Format(
         "claude_code",

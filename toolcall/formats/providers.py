@@ -55,7 +55,17 @@ def _is_exchange(record: dict) -> bool:
 
 
 def _is_pair(record: dict, request: str, response: str) -> bool:
-    return response in record and _is_request(record.get(request))
+    if response not in record or not _is_request(record.get(request)):
+        return False
+    value = record[request]
+    messages = value.get("messages") if isinstance(value, dict) else value
+    return not (isinstance(messages, list) and messages and _is_langchain(messages[0]))
+
+
+def _is_langchain(message: JSON) -> bool:
+    "Whether a message is LangChain's, for which a later format stands"
+    is_typed = isinstance(message, dict) and "role" not in message
+    return is_typed and message.get("type") in ("human", "ai", "system", "constructor")
 
 
 def _is_request(value: JSON) -> bool:
@@ -63,17 +73,9 @@ def _is_request(value: JSON) -> bool:
         return value.lstrip()[:1] in ("{", "[") and ('"role"' in value or holds_request(value))
     if isinstance(value, list):
         return any(isinstance(m, dict) and "role" in m for m in value) and not is_items(value)
-    return holds_request(value) and not _is_langchain(value)
+    return holds_request(value)
 
-
-def _is_langchain(request: dict) -> bool:
-    "Whether a request's messages have LangChain's types in place of roles"
-    messages = request.get("messages")
-    first = messages[0] if isinstance(messages, list) and messages else None
-    kinds = ("human", "ai", "system", "constructor")
-    return isinstance(first, dict) and "role" not in first and first.get("type") in kinds
-
-
+# %% ../../nbs/01_formats/09_providers.ipynb #259de52f
 def _from_exchange(record: dict) -> Conversation:
     pairs = (pair for pair in _PAIRS if _is_pair(record, *pair))
     request_key, response_key = next(pairs, _PAIRS[0])
@@ -90,7 +92,7 @@ def _from_exchange(record: dict) -> Conversation:
     read_response(response, draft, response_key)
     others = {key for pair in _PAIRS for key in pair} - {request_key, response_key}
     draft.note_unread({key: record[key] for key in others & record.keys()}, frozenset(), "")
-    if record.get("label") is False and response_key == "completion":  # TRL's rows for KTO
+    if record.get("label") is False:  # TRL's rows for KTO
         draft.warn("rejected_answer")
         start = draft.meta["response_at"]
         draft.messages[start:] = [answer | {"weight": 0} for answer in draft.messages[start:]]
@@ -155,7 +157,7 @@ def _refuse_answer(record: dict) -> Conversation:
 
 _RECORD = (RESPONSE_KEYS | {"response", "output", "completion"}) - {"tool_calls"}
 
-
+# %% ../../nbs/01_formats/09_providers.ipynb #80bec6ef
 FORMATS = (
     Format(
         "responses",
@@ -171,7 +173,7 @@ FORMATS = (
         _from_exchange,
         "request and response, or input and output",
         starts=tuple(request for request, _ in _PAIRS),
-        reads=frozenset(key for pair in _PAIRS for key in pair) | {"tools"},
+        reads=frozenset(key for pair in _PAIRS for key in pair) | {"tools", "label"},
     ),
     Format(
         "gemini",

@@ -61,17 +61,20 @@ def _check_exchange(exchange: dict, path: str) -> None:
                 code,
                 f"{path}{key}",
             )
-    answers = [exchange[key] for key in ALIASES["final_answer"] if key in exchange]
-    for answer in answers:
-        if isinstance(answer, str) and answer.lstrip()[:1] in ("{", "["):
-            if '"role"' in answer or '"tool_calls"' in answer:
-                raise ConversationError(
-                    f"the answer is JSON text of messages, and not their words: {excerpt(answer)}",
-                    "bad_type",
-                    f"{path}final_answer",
-                )
+    for answer in (exchange.get(key) for key in ALIASES["final_answer"]):
+        if _holds_messages(answer):
+            raise ConversationError(
+                f"the answer is JSON text of messages, and not their words: {excerpt(answer)}",
+                "bad_type",
+                f"{path}final_answer",
+            )
 
 
+def _holds_messages(text: JSON) -> bool:
+    is_json = isinstance(text, str) and text.lstrip()[:1] in ("{", "[")
+    return is_json and ('"role"' in text or '"tool_calls"' in text)
+
+# %% ../../nbs/01_formats/80_simple.ipynb #9dde80e3
 def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
     if not isinstance(exchange, dict):
         raise ConversationError(

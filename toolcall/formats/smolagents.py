@@ -11,6 +11,7 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .content import parse_content
+from .dialogue_messages import build_dialogue
 from .dialogues import Dialogue, parse_calls
 from .fields import decode_field
 from .guard import left_over
@@ -151,7 +152,8 @@ def from_smolagents(
         _add_message(memory, message, place)
     facts = read_facts(record, record.get("metadata"))
     warnings = {"warnings": memory.dialogue.warnings}
-    return memory.dialogue.build("smolagents", record, record.get("tools"), **facts, **warnings)
+    tools = record.get("tools")
+    return build_dialogue(memory.dialogue, "smolagents", record, tools, **facts, **warnings)
 
 # %% ../../nbs/01_formats/50_smolagents.ipynb #25f7f629
 def _is_step(step: JSON) -> bool:
