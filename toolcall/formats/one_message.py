@@ -100,10 +100,10 @@ _ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item
 
 
 def _is_typed(message: JSON) -> bool:
-    "Whether a value is a message of LangChain or AutoGen, or an item of the Responses API"
+    "Whether a value is a message of a library, or an item of the Responses API"
     kind = message.get("type") if isinstance(message, dict) else None
     if not isinstance(kind, str):
-        return False
+        return isinstance(message, dict) and {"kind", "parts"} <= message.keys()  # Pydantic AI's
     if kind in _LANGCHAIN:
         return any(key in message for key in ("content", "data", "kwargs"))
     if kind in _ITEMS:
