@@ -10,13 +10,16 @@ __all__ = []
 # %% ../../nbs/03_curate/11a_notes.ipynb #fcab40df
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from .chain import Curated
 from ..formats.guard import last_name
 from ..logs.codes import MERGED, WARNINGS
 from ..logs.reports import Log
 from ..pages import Table
 from ..text import count
+
+if TYPE_CHECKING:
+    from toolcall.curate.chain import Curated
 
 # %% ../../nbs/03_curate/11a_notes.ipynb #23f5fad4
 LEFT_OUT = {
@@ -68,7 +71,7 @@ def _of_reading(log: Log) -> Iterator[tuple[str, str]]:
         yield count(n, "record"), label
 
 
-def _of_curation(curated: Curated) -> Iterator[tuple[str, str]]:
+def _of_curation(curated: "Curated") -> Iterator[tuple[str, str]]:
     for step in curated.steps:
         for counts in (step.removed, step.merged):
             for code, n in counts.items():
@@ -83,7 +86,7 @@ def _of_curation(curated: Curated) -> Iterator[tuple[str, str]]:
 
 def explain(
     log: Log,  # From `read_logs`
-    curated: Curated,  # From `curate`
+    curated: "Curated",  # From `curate`
     limit: int = 5,  # Reasons of rejects to show
 ) -> Table:  # How many, and what became of them
     "Say in sentences what was refused, left out of the loss or not read, and what to do"
