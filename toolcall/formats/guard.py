@@ -127,11 +127,22 @@ class Unread:
         path: str,  # Where it stands, lists without their indices
     ) -> None:
         "Count the keys that are not known; a key may be a path, as `left_over` gives them"
-        for place in left_over(value, known, path):
-            self.paths[place] += 1
-            meaning = MEANINGS.get(last_name(place))
-            if meaning and place not in _PLAIN_IN_RECORDS:
-                self.findings.append(Finding(place, meaning, None))
+        for place, left in left_over(value, known, path).items():
+            self.count(place)
+            if path and isinstance(left, dict):  # beside a message, such as `additional_kwargs`
+                for inner in left_over(left, frozenset(), place):
+                    if MEANINGS.get(last_name(inner)) in ("call", "result", "media"):
+                        self.count(inner)
+
+    def count(
+        self,
+        place: str,  # Of a key that is not read
+    ) -> None:
+        "Count one key; it is a finding when its name has a meaning"
+        self.paths[place] += 1
+        meaning = MEANINGS.get(last_name(place))
+        if meaning and place not in _PLAIN_IN_RECORDS:
+            self.findings.append(Finding(place, meaning, None))
 
     def place(
         self,
