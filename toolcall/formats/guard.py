@@ -165,7 +165,7 @@ _IDS = """
     tenant tenant_id app app_name
 """
 _TIMES = """
-    timestamp ts time date created created_at createdAt created_time updated updated_at
+    timestamp ts time date created created_at created_by createdAt created_time updated updated_at
     updatedAt start_time startTime started_at end_time endTime ended_at completed_at
     completionStartTime duration duration_ms latency latency_ms response_time received_at ttft
 """
