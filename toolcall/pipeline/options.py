@@ -35,7 +35,7 @@ class LogOptions(Options):
     format: str = "auto"  # A format's name, or auto: detected record by record
     max_reject: _Share = 0.2  # _Share of rejected records above which the log is refused
     strict: bool = False  # Stop at the first reject
-    tools: str = ""  # An MCP transcript, for conversations that declare no tools
+    tools: str = ""  # A file of tools, for conversations that declare none: JSON, MCP or Python
     max_record_bytes: _Positive = MAX_RECORD_BYTES  # A larger record, unpacked, is rejected
     ignore: list[Annotated[str, Field(min_length=1)]] = []  # Keys that are not read and don't count
 
