@@ -309,3 +309,122 @@ def test_media_in_any_object_refuse_the_record(name, place):
     with pytest.raises(ConversationError) as caught:
         read(planted(name, place, "videos", ["a.mp4"]))
     assert caught.value.code == "multimodal" and "videos" in str(caught.value)
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+ASKED = {"role": "user", "content": "Which tide?"}
+TOLD = {"role": "assistant", "content": "Low tide."}
+
+
+def chat(*messages: dict) -> dict:
+    return {"messages": [ASKED, *messages]}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [CALL | {"result": "low"}, CALL | {"function": CALL["function"] | {"output": "low"}}],
+)
+def test_a_result_inside_of_a_call_masks_what_rests_on_it(call):
+    conversation = read(chat({"role": "assistant", "content": None, "tool_calls": [call]}, TOLD))
+    assert conversation.turns == [] and conversation.meta["warnings"] == ["unread_field"]
+
+
+def test_a_call_with_an_error_carries_no_loss():
+    call = {"role": "assistant", "content": None, "tool_calls": [CALL | {"error": "no such tool"}]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "?"}
+    assert read(chat(call, result, TOLD)).turns == [3]
+
+
+def test_calls_in_an_unknown_object_beside_the_text_are_found():
+    words = {"role": "assistant", "content": "One moment.", "extras": {"tool_calls": [CALL]}}
+    conversation = read(chat(words, ASKED, TOLD))
+    assert conversation.turns == [3]
+    assert conversation.meta["unread"]["messages[].extras.tool_calls"] == 1
+
+
+@pytest.mark.parametrize("key", ["text", "blocks", "parts"])
+def test_a_message_with_its_words_under_another_key_is_refused(key):
+    record = {"messages": [{"role": "user", key: [{"words": "Which tide?"}]}, TOLD]}
+    with pytest.raises(ConversationError) as caught:
+        read(record)
+    assert key in str(caught.value) or "part" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "part, code",
+    [
+        ({"type": "input_file", "file_id": "f"}, "multimodal"),
+        ({"type": "video_url", "video_url": {"url": "a"}}, "multimodal"),
+        ({"type": "widget", "id": 3}, "bad_type"),
+        ({"tool_call": {"name": "f"}}, "bad_type"),
+    ],
+)
+def test_a_part_that_is_not_text_is_refused_under_its_name(part, code):
+    with pytest.raises(ConversationError) as caught:
+        read({"messages": [{"role": "user", "content": [part]}, TOLD]})
+    name = part.get("type", "tool_call")
+    assert caught.value.code == code and f'"{name}"' in str(caught.value)
+
+
+FAILURES = {
+    "mcp in a message": chat(
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c", "content": {"isError": True, "content": []}},
+    ),
+    "mcp as text": chat(
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c", "content": '{"content": [], "isError": true}'},
+    ),
+    "anthropic": chat(
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f"}]},
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": "c", "error": "no such harbour"}],
+        },
+    ),
+    "responses": {
+        "object": "response",
+        "input": [
+            ASKED,
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "?", "status": "failed"},
+        ],
+        "output": [{"type": "message", **TOLD}],
+    },
+    "otel": {
+        "attributes": {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.input.messages": [
+                OTEL[0],
+                {"role": "assistant", "parts": [{"type": "tool_call", "id": "c", "name": "f"}]},
+                {
+                    "role": "tool",
+                    "parts": [{"type": "tool_call_response", "id": "c", "isError": True}],
+                },
+            ],
+            "gen_ai.output.messages": [
+                {"role": "assistant", "parts": [{"type": "text", "content": "?"}]}
+            ],
+        }
+    },
+    "atif": {
+        "schema_version": "ATIF-v1.5",
+        "steps": [
+            STEPS[0],
+            {
+                "source": "agent",
+                "message": "",
+                "tool_calls": [{"tool_call_id": "c", "function_name": "f", "arguments": {}}],
+                "observation": {
+                    "results": [{"source_call_id": "c", "content": "?", "status": "error"}]
+                },
+            },
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_result_that_says_that_its_call_failed_is_a_failure(name):
+    [result] = [m for m in read(FAILURES[name]).messages if m["role"] == "tool"]
+    assert result["is_error"] is True

@@ -13,7 +13,7 @@ from typing import Any
 from .curate.diagnosis import Diagnosis, describe_log
 from .logs.log import LogPath, read_logs
 
-# %% ../nbs/03_curate/13_diagnose.ipynb #0a6571e2
+# %% ../nbs/03_curate/13_diagnose.ipynb #c977a349
 def diagnose(
     path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
     **options: Any,  # What `read_logs` takes: format, adapter, tools, ignore

@@ -77,20 +77,18 @@ class _TurnIndex:
 
     def add_responses(self, conversation: Conversation, *, merged: bool) -> None:
         "Count the responses of a record, unless it is merged into another"
-        all_keys = _turn_keys(conversation, self.constant)
-        keys = {turn: all_keys[turn] for turn in conversation.turns}
-        start = conversation.meta["response_at"]
-        responses = [key for turn, key in keys.items() if turn >= start]
-        self.responses.update(responses)
-        if not merged:
-            self.counted.update(responses)
-        new = {turn: key for turn, key in all_keys.items() if turn >= start}
-        self.masked.update(key for turn, key in new.items() if turn not in keys)
+        keys = _turn_keys(conversation, self.constant)
         places = place_keys(conversation)
-        for turn, (session, _) in new.items():
-            self.places.update((session, place) for place in places[turn] if session)
+        learned = set(conversation.turns)
+        for turn in [turn for turn in keys if turn >= conversation.meta["response_at"]]:
+            (self.responses if turn in learned else self.masked).add(keys[turn])
+            if not merged and turn in learned:
+                self.counted[keys[turn]] += 1
+            if session := keys[turn][0]:
+                self.places.update((session, place) for place in places[turn])
         failed = failed_turns(conversation)
-        for turn, key in keys.items():
+        for turn in conversation.turns:
+            key = keys[turn]
             following = conversation.messages[turn + 1 : turn + 2]
             if turn in failed:
                 self.failed[key] = failed[turn]

@@ -229,7 +229,8 @@ _ANSWERED = """
     done done_reason total_duration load_duration prompt_eval_count prompt_eval_duration eval_count
     eval_duration metrics trace ResponseMetadata additionalModelResponseFields delta deltas item
     automaticFunctionCallingHistory automatic_function_calling_history
-    prompt_logprobs kv_transfer_params parsed provider_specific_fields response_metadata
+    thinking response prompt_logprobs kv_transfer_params parsed provider_specific_fields
+    response_metadata
 """
 RESPONSE_KEYS = REQUEST_KEYS | frozenset(_ANSWERED.split())
 

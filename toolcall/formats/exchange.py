@@ -117,7 +117,7 @@ def _read_history(body: dict, draft: "Draft", prefix: str) -> None:
             prefix.rstrip("."),
         )
 
-# %% ../../nbs/01_formats/08_exchange.ipynb #138f8db6
+# %% ../../nbs/01_formats/08_exchange.ipynb #1244ec8a
 def _read_body(body: dict, draft: "Draft", prefix: str) -> None:
     check_attachments(body, is_record=True)
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK

@@ -14,6 +14,7 @@ from toolcall.formats.content import (
     REASONING_KEYS,
     REDACTED,
     check_attachments,
+    check_words,
     keys_beside_text,
     parse_content,
     read_reasoning,
@@ -130,5 +131,7 @@ def parse_message(
         parsed = {"role": role, "content": _parse_text(content)}
     beside = keys_beside_text(content, structured=role == "tool") if type(content) is list else None
     if beside or not is_plain:
-        pairing.unread.note(message | (beside or {}), _KNOWN_KEYS[role], "messages[]")
+        whole = message | (beside or {})
+        pairing.unread.note(whole, _KNOWN_KEYS[role], "messages[]")
+        check_words(whole, _KNOWN_KEYS[role])
     return parsed, is_target

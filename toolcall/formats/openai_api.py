@@ -75,10 +75,6 @@ class Draft:
         if isinstance(reason, str):
             self.meta["finish_reason"] = reason.rpartition(".")[2]  # "FinishReason.STOP"
 
-    def know(self, body: dict) -> None:
-        "Note the user and the conversation that a request's body names"
-        note_sender(body, self)
-
     def note_unread(self, value: dict, known: frozenset[str], path: str) -> None:
         "Note the keys of an object, such as a body, that no reader knows"
         if left := left_over(value, known, path):
@@ -87,6 +83,13 @@ class Draft:
     def force(self, *parameters: JSON) -> None:
         "Note whether the request forced a call or forbade calls"
         self.choice = self.choice or next(filter(None, map(find_choice, parameters)), "")
+
+    def know(self, body: dict) -> None:
+        "Note the user and the conversation that a request's body names, where the record doesn't"
+        missing = [key for key in ("user_id", "conversation_id") if self.meta.get(key) is None]
+        if missing:
+            facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
+            self.meta |= {key: facts[key] for key in missing if key in facts}
 
     def build(self, format: str) -> Conversation:
         "Make the conversation, or raise `ConversationError`"
@@ -179,14 +182,3 @@ def _read_scores(record: dict) -> dict[str, float]:
         for key, value in scores.items()
         if isinstance(value, (int, float)) and abs(value) < 1e300
     }
-
-# %% ../../nbs/01_formats/03_openai_api.ipynb #9a729e3f
-def note_sender(
-    body: dict,  # The body of a request
-    draft: Draft,  # Gets the facts that the record beside the body doesn't know
-) -> None:
-    "Note the user and the conversation that a request's body names"
-    missing = [key for key in ("user_id", "conversation_id") if draft.meta.get(key) is None]
-    if missing:
-        facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
-        draft.meta |= {key: facts[key] for key in missing if key in facts}

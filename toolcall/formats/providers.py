@@ -154,7 +154,7 @@ def _refuse_answer(record: dict) -> Conversation:
         "choices",
     )
 
-
+# %% ../../nbs/01_formats/09_providers.ipynb #6d5e8055
 _RECORD = (RESPONSE_KEYS | {"response", "output", "completion"}) - {"tool_calls"}
 
 # %% ../../nbs/01_formats/09_providers.ipynb #80bec6ef

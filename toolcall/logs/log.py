@@ -10,15 +10,13 @@ __all__ = ['LogPath', 'iter_logs', 'read_logs']
 # %% ../../nbs/02_logs/04_log.ipynb #c7c4f456
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError, LogError, MergedRecord
 from ..formats.bodies import is_answering, is_asking
-from ..formats.fields import parse_tools
-from ..formats.mcp import mcp_tools
 from ..formats.missing_history import mask_parts
 from ..formats.registry import expand, find_adapter
 from .codes import MERGED
@@ -26,6 +24,7 @@ from .documents import MAX_RECORD_BYTES, Raw
 from .lines import has_prefix
 from .reading import find_logs, iter_records
 from .reports import Log, Merge, Reject, count_log
+from .tool_files import offer_tools
 from ..text import JSON, excerpt
 
 # %% ../../nbs/02_logs/04_log.ipynb #7bec29c4
@@ -192,45 +191,6 @@ def iter_logs(
     "Stream a log: each record comes out as a conversation, a reject, or part of another record"
     yield from _LogReader(adapter, max_record_bytes, format=format, ignore=ignore).read(path)
 
-# %% ../../nbs/02_logs/04_log.ipynb #7ed5a7ed
-def _offer_tools(
-    conversations: list[Conversation], tools: list | str | Path | None
-) -> list[Conversation]:
-    if tools is None:
-        return conversations
-    error: ConversationError | None = None
-    if isinstance(tools, list):
-        origin = "given"
-        entries: object = tools
-    else:
-        origin = "mcp"
-        raws = list(iter_records(tools))
-        error = next((raw.error for raw in raws if raw.error), None)
-        entries = mcp_tools(raw.value for raw in raws if isinstance(raw.value, dict))
-    catalogue = parse_tools(entries)[0]
-    if not catalogue:
-        raise LogError(f"no tools in {tools}; it should hold the result of a tools/list request")
-    if error:
-        raise LogError(f"{tools}: {error}")
-    return [
-        c if c.tools else c.relabel(c.id, tools=_with_called_names(c, catalogue), tools_from=origin)
-        for c in conversations
-    ]
-
-
-def _with_called_names(conversation: Conversation, catalogue: list[dict]) -> list[dict]:
-    "The catalogue under the names that the conversation calls"
-    full_names = {}
-    for call in conversation.calls():
-        _, separator, name = call.name.rpartition("__")
-        if separator:
-            full_names[name] = call.name
-    renamed = []
-    for tool in catalogue:
-        name = tool["function"]["name"]
-        renamed.append(tool | {"function": tool["function"] | {"name": full_names.get(name, name)}})
-    return renamed
-
 # %% ../../nbs/02_logs/04_log.ipynb #3617eaad
 def _refusal(
     name: str, rejects: list[Reject], total: int, max_reject: float, merged: Counter[str]
@@ -266,7 +226,8 @@ def read_logs(
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
     max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
-    tools: list[dict] | str | Path | None = None,  # Tools, or an MCP file, where none is declared
+    tools: Sequence[dict | Callable] | str | Path | None = None,  # Where none is declared: tools,
+    # functions, or a file of them, see `load_tools`
     ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
     max_reject: float = 0.2,  # Share of rejected records above which the log is refused
     strict: bool = False,  # Raise at the first reject
@@ -297,4 +258,4 @@ def read_logs(
         raise LogError(_refusal(name, rejects, total, max_reject, merged))
     conversations = mask_parts(conversations)
     report = count_log(name, reader.records, conversations, rejects, merged, ignore)
-    return Log(_offer_tools(conversations, tools), rejects, report)
+    return Log(offer_tools(conversations, tools), rejects, report)
