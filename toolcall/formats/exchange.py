@@ -280,7 +280,9 @@ def read_response(
         read_messages([{"role": "assistant", "content": parts}], draft, path)
     elif isinstance(response, dict):
         if path != WHOLE_RECORD and "role" not in response:
-            draft.note_unread(response, RESPONSE_KEYS, path)
+            is_text = isinstance(response.get("response"), str)  # of Ollama's `/api/generate`
+            own = frozenset(["response", "thinking", "context"] if is_text else [])
+            draft.note_unread(response, RESPONSE_KEYS | own, path)
         _read_response_object(response, draft, path)
         begun = draft.messages[start - 1] if start and isinstance(draft.messages, list) else None
         is_flagged = isinstance(begun, dict) and (begun.get("prefix") or begun.get("partial"))

@@ -32,6 +32,8 @@ def _snake(camel: str) -> str:
 
 
 _NAMES = {
+    "candidate": "content finishReason finishMessage index safetyRatings citationMetadata "
+    "tokenCount groundingMetadata urlContextMetadata avgLogprobs logprobsResult",
     "content": "role parts",
     "part": "text thought thoughtSignature functionCall functionResponse partMetadata "
     "executableCode codeExecutionResult toolCall toolResponse",
@@ -193,6 +195,8 @@ def read_candidates(
     if isinstance(content, dict):
         content = content | {"role": "model"}
     read_contents([content], draft, path)
+    if draft.messages and isinstance(draft.messages[-1], dict):
+        draft.messages[-1] |= left_over(candidate, _KNOWN["candidate"])
     if _is_grounded(candidate) and isinstance(draft.messages[-1], dict):
         draft.warn("hosted_tool")
         draft.messages[-1] |= {"weight": 0, "hosted": True}

@@ -11,6 +11,7 @@ __all__ = []
 from ..errors import ConversationError
 from .content import REASONING_KEYS, split_thoughts
 from .event_streams import merge_deltas
+from .guard import left_over
 from ..text import JSON, dumps, excerpt, loads
 
 # %% ../../nbs/01_formats/03a_openai_stream.ipynb #19cf8a6b
@@ -51,6 +52,8 @@ def _find_call(calls: list[dict], piece: dict, function: dict) -> dict:
 
 # %% ../../nbs/01_formats/03a_openai_stream.ipynb #63e1861d
 _CALL_TEXTS = ("name", "arguments")
+_FUNCTION_KEYS = frozenset(_CALL_TEXTS)
+_CALL_KEYS = frozenset(["index", "id", "type", "function"])
 
 
 def _add_piece(calls: list[dict], piece: JSON, path: str) -> None:
@@ -68,12 +71,15 @@ def _add_piece(calls: list[dict], piece: JSON, path: str) -> None:
         function = function | {"arguments": dumps(arguments)}
     call = _find_call(calls, piece, function)
     call["id"] = call["id"] or piece.get("id") or ""
+    call |= left_over(piece, _CALL_KEYS)
+    call["function"] |= left_over(function, _FUNCTION_KEYS)
     name = call["function"]["name"]
     merge_deltas(call["function"], function, _CALL_TEXTS, path)
     call["function"]["name"] = name or call["function"]["name"]
 
 # %% ../../nbs/01_formats/03a_openai_stream.ipynb #d2a51d3c
 _TEXTS = ("content", "refusal", *REASONING_KEYS)
+_DELTA_KEYS = frozenset(["role", "tool_calls", "function_call", "reasoning_details", *_TEXTS])
 
 
 def _read_delta(choice: JSON, path: str) -> dict:
@@ -107,15 +113,9 @@ def _add_details(message: dict, details: list) -> None:
             parts.append(part)
 
 
-_READ = frozenset([*_TEXTS, "role", "tool_calls", "function_call", "reasoning_details"])
-_READ |= {"thinking_blocks"}  # their text is in `reasoning_content` too
-
-
 def _add_delta(message: dict, calls: list[dict], delta: dict, path: str) -> None:
     merge_deltas(message, delta, _TEXTS, f"{path}.delta")
-    for key in delta.keys() - _READ:  # such as images: whoever reads the message names them
-        if delta[key] is not None:
-            message.setdefault(key, delta[key])
+    message |= left_over(delta, _DELTA_KEYS)
     if isinstance(delta.get("reasoning_details"), list):
         _add_details(message, delta["reasoning_details"])
     pieces = list(delta.get("tool_calls") or [])
