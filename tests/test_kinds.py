@@ -3,13 +3,16 @@
 Kinds of single products stand in `test_products.py`, those of APIs and gateways in `test_wire.py`,
 those of repeated histories in `test_histories.py`."""
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 
 from toolcall.curate import curate
 from toolcall.errors import LogError
 from toolcall.logs import read_logs
+from toolcall.logs.codes import CODES, MERGED, WARNINGS
 
 SCHEMA = {"type": "object", "properties": {"line": {"type": "string"}}, "required": ["line"]}
 FUNCTION = {"name": "next_train", "description": "Next train of a line", "parameters": SCHEMA}
@@ -466,3 +469,44 @@ def test_a_generation_of_the_ai_sdk_in_langfuse(read):
     [conversation], _ = read(record)
     assert learned([conversation]) == ['next_train(line="S7")']
     assert conversation.tools[0]["function"]["name"] == "next_train"
+
+
+# the codes
+
+ROOT = Path(__file__).parents[1] / "toolcall"
+ERROR_CODES = {"ConversationError": CODES, "MergedRecord": MERGED}
+
+
+def raised_codes(path: Path):
+    "Table and code of each error that is made and of each warning that is noted in a module"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        name = getattr(function, "id", getattr(function, "attr", ""))
+        table = ERROR_CODES.get(name, WARNINGS if name == "warn" else None)
+        if table is None:
+            continue
+        codes = node.args[:1] if name == "warn" else node.args[1:2]
+        codes += [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+        for code in codes:
+            branches = [code.body, code.orelse] if isinstance(code, ast.IfExp) else [code]
+            for part in branches:
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield table, part.value
+
+
+def test_every_code_stands_in_its_table():
+    found = {id(table): set() for table in (CODES, MERGED, WARNINGS)}
+    for path in [*(ROOT / "formats").glob("*.py"), *(ROOT / "logs").glob("*.py")]:
+        for table, code in raised_codes(path):
+            assert code in table, f"{path.name}: {code}"
+            found[id(table)].add(code)
+    assert len(found[id(CODES)]) > 15 and found[id(MERGED)] and len(found[id(WARNINGS)]) > 25
+
+
+def test_every_code_of_a_table_is_used():
+    sources = "".join(path.read_text() for path in ROOT.rglob("*.py") if path.name != "codes.py")
+    made = ("role_", "literal_eval_")  # with the name of what was read
+    codes = [*CODES, *MERGED, *(code for code in WARNINGS if not code.startswith(made))]
+    assert [code for code in codes if f'"{code}"' not in sources] == []
