@@ -701,7 +701,7 @@ def test_autogen_messages_without_the_model_carry_no_loss():
     chunk = {"type": "ModelClientStreamingChunkEvent", "content": "12"}
     stop = {"type": "StopMessage", "content": "TERMINATE"}
     conversation = read(autogen(REQUEST, EXECUTION, summary, chunk, handoff, stop))
-    assert shape(conversation)[3:] == ["(assistant: 12 °C)", "(assistant: Over to you.)"]
+    assert shape(conversation)[3:] == ["(assistant: 12 °C|Over to you.)"]
 
 
 def test_autogen_thoughts_memories_pictures_and_unknown_types():

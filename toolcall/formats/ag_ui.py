@@ -25,7 +25,7 @@ def _openai_message(message: dict, thoughts: list[str]) -> dict:
     renamed = {
         _KEYS.get(key, key): value
         for key, value in message.items()
-        if value is not None and key not in _HARMLESS
+        if value not in (None, []) and key not in _HARMLESS
     }
     if renamed.get("role") == "tool" and renamed.get("error"):
         renamed |= {"content": renamed.get("content") or renamed["error"], "is_error": True}

@@ -10,7 +10,15 @@ __all__ = []
 # %% ../../nbs/01_formats/05c_ai_sdk.ipynb #1fa8dfbf
 from typing import TYPE_CHECKING
 
-from .ai_sdk_parts import SKIPPED_PARTS, Turns, kind_of, read_part
+from toolcall.formats.ai_sdk_parts import (
+    SKIPPED_PARTS,
+    Turns,
+    has_ai_sdk_parts,
+    has_invocations,
+    kind_of,
+    read_part,
+    ui_parts,
+)
 from .guard import left_over
 from ..text import JSON, loads
 
@@ -18,56 +26,6 @@ if TYPE_CHECKING:
     from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/05c_ai_sdk.ipynb #67d7d7ef
-_UI_PARTS = ("step-start", "file", "dynamic-tool")
-_MODEL_PARTS = (
-    "tool-call",
-    "tool-result",
-    "tool-error",
-    "tool-approval-request",
-    "tool-approval-response",
-    "redacted-reasoning",
-)
-
-
-def _is_ui_part(part: JSON) -> bool:
-    kind = kind_of(part)
-    if kind in ("text", "reasoning"):
-        return "text" in part or "reasoning" in part
-    return kind in _UI_PARTS or kind.startswith(("tool-", "data-", "source"))
-
-
-def _is_model_part(part: JSON) -> bool:
-    kind = kind_of(part)
-    return kind in _MODEL_PARTS or (kind == "reasoning" and isinstance(part.get("text"), str))
-
-
-def has_ai_sdk_parts(
-    message: JSON,  # A message of any API
-) -> bool:  # Whether it is a UI message, or a model message with calls, results or reasoning
-    "Recognise a message of the AI SDK; never raises"
-    if not isinstance(message, dict):
-        return False
-    content = message.get("content")
-    if isinstance(content, list) and any(map(_is_model_part, content)):
-        return True
-    if not (isinstance(content, dict) or "parts" in message or "toolInvocations" in message):
-        return False  # the common case
-    parts = _ui_parts(message)
-    return bool(parts and any(map(_is_ui_part, parts))) or _has_invocations(message)
-
-
-def _ui_parts(message: dict) -> list | None:
-    "The parts of a UI message; Mastra keeps them inside of `content`"
-    content = message.get("content")
-    holder = content if isinstance(content, dict) else message
-    return holder["parts"] if isinstance(holder.get("parts"), list) else None
-
-
-def _has_invocations(message: dict) -> bool:
-    invocations = message.get("toolInvocations")
-    return isinstance(invocations, list) and bool(invocations)
-
-
 def is_ai_sdk(
     messages: JSON,  # A list of messages of any API
 ) -> bool:  # Whether one of them is the AI SDK's
@@ -85,9 +43,9 @@ _READ_KEYS = frozenset(_NAMES.split())
 def _parts_of(message: dict) -> list | None:
     "The parts of a message in the order in which they came about; None when it has only text"
     content = message.get("content")
-    parts = _ui_parts(message) or (content if isinstance(content, list) else None)
+    parts = ui_parts(message) or (content if isinstance(content, list) else None)
     has_calls = any(kind_of(part).startswith(("tool-", "dynamic-")) for part in parts or [])
-    if has_calls or not _has_invocations(message):
+    if has_calls or not has_invocations(message):
         return parts
     if isinstance(content, str) and content:
         text = [{"type": "text", "text": content}]

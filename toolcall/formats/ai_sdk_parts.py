@@ -97,7 +97,7 @@ _WORD_KEYS |= _PART_KEYS
 _CALL_KEYS |= _PART_KEYS
 _RESULT_KEYS = _CALL_KEYS | {"error"}
 
-
+# %% ../../nbs/01_formats/05b_ai_sdk_parts.ipynb #c8fac6ff
 class Turns:
     "The turns of a list of messages; each has words, reasoning and calls, and then their results"
 
@@ -244,3 +244,58 @@ def _read_approval(part: dict, turns: Turns, place: str) -> None:
     call_id = turns.approvals.get(id) if isinstance(id, str) else None
     if part.get("approved") is False and call_id is not None:
         turns.result(call_id, None, _result(part.get("reason") or _DENIED, True), place)
+
+# %% ../../nbs/01_formats/05b_ai_sdk_parts.ipynb #7ee07f9e
+_UI_PARTS = ("step-start", "file", "dynamic-tool")
+_MODEL_PARTS = (
+    "tool-call",
+    "tool-result",
+    "tool-error",
+    "tool-approval-request",
+    "tool-approval-response",
+    "redacted-reasoning",
+)
+
+
+def _is_ui_part(part: JSON) -> bool:
+    kind = kind_of(part)
+    if kind in ("text", "reasoning"):
+        return "text" in part or "reasoning" in part
+    return kind in _UI_PARTS or kind.startswith(("tool-", "data-", "source"))
+
+
+def _is_model_part(part: JSON) -> bool:
+    kind = kind_of(part)
+    return kind in _MODEL_PARTS or (kind == "reasoning" and isinstance(part.get("text"), str))
+
+
+def has_ai_sdk_parts(
+    message: JSON,  # A message of any API
+) -> bool:  # Whether it is a UI message, or a model message with calls, results or reasoning
+    "Recognise a message of the AI SDK; never raises"
+    if not isinstance(message, dict):
+        return False
+    content = message.get("content")
+    if isinstance(content, list) and any(map(_is_model_part, content)):
+        return True
+    if not (isinstance(content, dict) or "parts" in message or "toolInvocations" in message):
+        return False  # the common case
+    parts = ui_parts(message)
+    return bool(parts and any(map(_is_ui_part, parts))) or has_invocations(message)
+
+
+def ui_parts(
+    message: dict,  # A message
+) -> list | None:  # Its parts; None when it has none
+    "The parts of a UI message; Mastra keeps them inside of `content`"
+    content = message.get("content")
+    holder = content if isinstance(content, dict) else message
+    return holder["parts"] if isinstance(holder.get("parts"), list) else None
+
+
+def has_invocations(
+    message: dict,  # A message
+) -> bool:  # Whether calls stand beside its text, as in version 4
+    "Recognise a message with `toolInvocations`; never raises"
+    invocations = message.get("toolInvocations")
+    return isinstance(invocations, list) and bool(invocations)

@@ -8,13 +8,13 @@ The calls and results of a log go in, with the log's ids and values. Each call g
 __all__ = ['CallPairing']
 
 # %% ../../nbs/01_formats/02_calls.ipynb #f73f8ecd
-from collections import deque
+from collections import defaultdict, deque
 
 from ..errors import ConversationError
 from .content import parse_content
 from .fields import parse_arguments
-from .guard import Unread
-from ..text import JSON, excerpt
+from .guard import Finding, Unread, last_name, left_over
+from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/02_calls.ipynb #e3e05dc9
 _ANY = 0  # no id and no tool is this
@@ -25,7 +25,7 @@ class CallPairing:
 
     def __init__(self) -> None:
         self.open: dict[int, tuple[str, str]] = {}  # own id and tool by the call's number
-        self.numbers: dict[tuple, deque[int]] = {}  # by logged id and tool, either may be any
+        self.numbers: dict[tuple, deque[int]] = defaultdict(deque)  # by logged id and tool
         self.results: dict[str, str] = {}  # logged id → content of its result
         self.ids: set[str] = set()
         self.warnings: list[str] = []
@@ -46,7 +46,7 @@ class CallPairing:
         self.ids.add(id)
         self.open[number] = (id, name)
         for key in ((logged, name), (logged, _ANY), (_ANY, name), (_ANY, _ANY)):
-            self.numbers.setdefault(key, deque()).append(number)
+            self.numbers[key].append(number)
         return id
 
     def _oldest(self, *keys: tuple) -> int | None:
@@ -87,32 +87,41 @@ def _parse_id(value: JSON) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
-_FUNCTION_KEYS = frozenset(["name", "arguments", "description", "parsed_arguments"])
+_FUNCTION_KEYS = frozenset(["name", "arguments", "description", "parsed_arguments", "index"])
 _CALL_KEYS = _FUNCTION_KEYS | {"id", "type", "function", "index", "status", "cache_control"}
 _CALL_KEYS |= {"extra_content", "provider_specific_fields", "thought_signature"}
+_RESULT_NAMES = ("result", "output", "response", "outputs")
 
 
-def _parse_call(call: JSON, own_id: str, path: str, pairing: CallPairing) -> dict:
+def _note_unread(call: dict, function: dict, unread: Unread) -> None:
+    "Note further keys of a call; a result that stands inside of it is a finding"
+    left = left_over(call, _CALL_KEYS, "messages[].tool_calls[]")
+    if function is not call:
+        left |= left_over(function, _FUNCTION_KEYS, "messages[].tool_calls[].function")
+    unread.note(left, frozenset(), "")
+    inside = [path for path in left if last_name(path) in _RESULT_NAMES]
+    unread.findings += [Finding(path, "result", None) for path in inside]
+
+
+def _parse_call(call: JSON, own_id: str, pairing: CallPairing) -> dict:
     function: JSON = call.get("function", call) if isinstance(call, dict) else None
     if isinstance(call, dict) and call.get("type") == "custom":
         raise ConversationError(
             "a custom tool takes free text; only functions with arguments are read",
             "custom_tool",
-            path,
         )
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
         raise ConversationError(
-            "a call needs the name of its tool", "missing_field", f"{path}.function.name"
+            "a call needs the name of its tool", "missing_field", "function.name"
         )
-    pairing.unread.note(call, _CALL_KEYS, "messages[].tool_calls[]")
-    if function is not call:
-        pairing.unread.note(function, _FUNCTION_KEYS, "messages[].tool_calls[].function")
+    if not (call.keys() <= _CALL_KEYS and (function is call or function.keys() <= _FUNCTION_KEYS)):
+        _note_unread(call, function, pairing.unread)
     id = pairing.add_call(_parse_id(call.get("id")), own_id, name)
     logged_arguments = function.get("arguments")
     if logged_arguments in (None, ""):
         pairing.warn("empty_arguments")
-    arguments = parse_arguments(logged_arguments, f"{path}.function.arguments")
+    arguments = parse_arguments(logged_arguments, "function.arguments")
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
@@ -127,9 +136,14 @@ def parse_calls(
         raise ConversationError(
             f"tool_calls is a list, not {type(calls).__name__}", "bad_type", path
         )
-    return [
-        _parse_call(call, f"call_{i}_{j}", f"{path}[{j}]", pairing) for j, call in enumerate(calls)
-    ]
+    parsed = []
+    for j, call in enumerate(calls):
+        try:
+            parsed.append(_parse_call(call, f"call_{i}_{j}", pairing))
+        except ConversationError as error:
+            error.path = f"{path}[{j}].{error.path}".rstrip(".")
+            raise
+    return parsed
 
 # %% ../../nbs/01_formats/02_calls.ipynb #4cd3918b
 _FAILED = {"error", "failed", "failure", "output-error", "cancelled", "denied", "timeout"}
@@ -162,6 +176,16 @@ def call_failed(
 RESULT_KEYS = OUTCOME_KEYS | {"role", "content", "tool_call_id", "name", "tool_name"}
 
 
+def _failed_in_mcp(content: str) -> bool | None:
+    "The outcome in a result of MCP that is logged whole, as JSON; None for any other content"
+    try:
+        value = loads(content)
+    except (ValueError, RecursionError):
+        return None
+    outcome = value.get("isError") if isinstance(value, dict) else None
+    return outcome if isinstance(outcome, bool) else None
+
+
 def parse_result(
     message: dict,  # A tool's message
     pairing: CallPairing,  # Knows the calls
@@ -184,6 +208,8 @@ def parse_result(
         "content": content,
     }
     failed = call_failed(message)
+    if failed is None and '"isError"' in content:
+        failed = _failed_in_mcp(content)
     if failed is not None:
         result["is_error"] = failed
     return result

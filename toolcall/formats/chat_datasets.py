@@ -10,7 +10,7 @@ __all__ = ['from_swift', 'from_sharegpt', 'from_hermes', 'from_xlam', 'from_traj
 # %% ../../nbs/01_formats/33_chat_datasets.ipynb #9271b5f6
 from ..conversation import Conversation
 from ..errors import ConversationError
-from .dialogue_messages import read_dialogue
+from .dialogue_messages import build_dialogue, read_dialogue
 from .dialogues import Dialogue, parse_calls, text_messages
 from .normalise import Format
 from ..text import excerpt
@@ -75,7 +75,7 @@ def from_xlam(
     dialogue.add("query", {"role": "user", "content": query})
     calls = parse_calls(dialogue, record.get("answers"), "answers")
     dialogue.add("answers", {"role": "assistant", "content": "", "tool_calls": calls})
-    return dialogue.build("xlam", record, record.get("tools"))
+    return build_dialogue(dialogue, "xlam", record, record.get("tools"))
 
 
 def _is_xlam(record: dict) -> bool:

@@ -55,7 +55,7 @@ def _is_text(part: JSON, structured: bool) -> bool:
         and isinstance(part.get(_TEXT_PARTS[kind]), str)
     )
 
-
+# %% ../../nbs/01_formats/01_content.ipynb #4ceae377
 _LIKE_MEDIA = re.compile("image|audio|video|file|document|media|pdf")
 
 
@@ -66,8 +66,9 @@ def _refuse_part(part: JSON, structured: bool) -> None:
     kind, has_payload = part.get("type"), not part.keys().isdisjoint(_PAYLOADS)
     is_media = isinstance(kind, str) and kind in _MEDIA and has_payload
     if not structured and not is_media:
-        if kind is None and not has_payload or isinstance(kind, str) and kind in _TEXT_PARTS:
+        if kind is None and "text" in part or isinstance(kind, str) and kind in _TEXT_PARTS:
             return
+        kind = next(iter(part), "") if kind is None else kind
         is_media = has_payload or isinstance(kind, str) and bool(_LIKE_MEDIA.search(kind))
     if is_media:
         raise ConversationError(
@@ -141,6 +142,26 @@ def _part_text(part: str | dict) -> str:
     if part.get("type") == "document":
         return parse_content(part["document"]["data"], structured=True)
     return parse_content(part[_TEXT_PARTS[part.get("type", "text")]])
+
+# %% ../../nbs/01_formats/01_content.ipynb #08e2bbf1
+_WORDS = ("text", "message", "value", "parts", "blocks", "body", "contents", "prompt")
+_WORDS += ("output", "result", "response", "tool_response", "observation")  # of a tool
+
+
+def check_words(
+    message: dict,  # A message
+    known: frozenset[str],  # Keys that are read
+) -> None:
+    "Raise `ConversationError` for a message without content that has words under another key"
+    if message.get("content") or message.get("tool_calls"):
+        return
+    found = next((key for key in _WORDS if key not in known and message.get(key)), None)
+    if found:
+        raise ConversationError(
+            f"{found} is not read, and the message has no content; name the words content",
+            "missing_field",
+            "content",
+        )
 
 # %% ../../nbs/01_formats/01_content.ipynb #3ae65d21
 REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "tool_plan")

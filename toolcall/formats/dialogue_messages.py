@@ -14,6 +14,7 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .dialogues import Dialogue, parse_calls, role_and_text, start_dialogue
 from .guard import left_over
+from .normalise import build
 from ..text import JSON, decode_at, excerpt, loads
 
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #7c4879e0
@@ -117,6 +118,24 @@ def add_message(
     else:
         dialogue.add(place, message)
 
+# %% ../../nbs/01_formats/32_dialogue_messages.ipynb #b84649eb
+def build_dialogue(
+    dialogue: Dialogue,  # With all messages
+    format: str,  # The name of the format, for `meta`
+    record: dict,  # The record, which may have ids
+    tools: JSON,  # A list of tools, JSON text of one, or null
+    **meta: JSON,  # Further facts for `meta`
+) -> Conversation:  # Its messages and tools
+    "Make a conversation of a dialogue, or raise `ConversationError`"
+    keys = ("id", "conversation_id", "session_id")
+    ids = {key: str(record[key]) for key in keys if type(record.get(key)) in (str, int)}
+    facts = {
+        "id": ids.get("id"),
+        "conversation_id": ids.get("conversation_id") or ids.get("session_id"),
+        "warnings": dialogue.warnings,
+    }
+    return build(format, dialogue.messages, tools, meta=facts | meta, places=dialogue.places)
+
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #4b6f50bb
 def _tool_values(dialogue: Dialogue, text: str, place: str) -> list:
     tools: list = []
@@ -159,4 +178,4 @@ def read_dialogue(
     tools = record.get("tools")
     if tools in (None, "", [], "[]"):
         tools = _tools_in_tags(dialogue)
-    return dialogue.build(format, record, tools, **meta)
+    return build_dialogue(dialogue, format, record, tools, **meta)

@@ -8,12 +8,10 @@ A record of a training set goes in; a `Dialogue` collects its messages with Open
 __all__ = []
 
 # %% ../../nbs/01_formats/31_dialogues.ipynb #ace77a40
-from ..conversation import Conversation
 from ..errors import ConversationError
 from .content import check_attachments
 from .fields import check_depth, json_error_code, parse_json_text
 from .guard import left_over
-from .normalise import build
 from .python_literals import parse_literal
 from ..text import JSON, decode_at, excerpt, loads
 
@@ -59,16 +57,6 @@ class Dialogue:
             raise ConversationError(message, code, place) from None
         self.warnings.append(f"literal_eval_{what}")
         return value
-
-    def build(self, format: str, record: dict, tools: JSON, **meta: JSON) -> Conversation:
-        keys = ("id", "conversation_id", "session_id")
-        ids = {key: str(record[key]) for key in keys if type(record.get(key)) in (str, int)}
-        facts = {
-            "id": ids.get("id"),
-            "conversation_id": ids.get("conversation_id") or ids.get("session_id"),
-            "warnings": self.warnings,
-        }
-        return build(format, self.messages, tools, meta=facts | meta, places=self.places)
 
 # %% ../../nbs/01_formats/31_dialogues.ipynb #52d6f616
 _CALL_KEYS = frozenset(["name", "id", "type"])

@@ -8,6 +8,9 @@ A request and a response of OpenAI's two APIs, Anthropic's, Bedrock's, Gemini's,
 __all__ = []
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #cf2d0e9b
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from ..errors import ConversationError
 from .ai_sdk import ai_sdk_answer, ai_sdk_reason, name_tools
 from .anthropic import declare_client_tool, read_messages
@@ -20,21 +23,24 @@ from toolcall.formats.bodies import (
     open_response,
 )
 from .cohere import from_cohere, is_cohere
+from .completions import read_completion
 from .content import check_attachments, parse_content
 from .event_streams import is_event_text
 from .fields import Catalogue, decode_field
 from toolcall.formats.gemini import (
-    block_reason,
     is_contents,
     read_candidates,
     read_contents,
     read_declarations,
 )
+from .gemini_stream import block_reason
 from .ollama import from_ollama, is_ollama
-from .openai_api import Draft, note_sender, read_completion
 from .openai_responses import flatten_namespaces, is_items, read_items
 from .streams import join_stream
 from ..text import JSON, excerpt
+
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #325601ab
 WHOLE_RECORD = "record"  # the path of a response whose keys are those of the record
@@ -75,7 +81,7 @@ def _find_tools(body: dict, config: dict) -> JSON:
     return options.get("tools") if isinstance(options, dict) else None
 
 
-def _read_system(body: dict, config: dict, draft: Draft, prefix: str) -> None:
+def _read_system(body: dict, config: dict, draft: "Draft", prefix: str) -> None:
     for key in ("system", "instructions", "systemInstruction", "system_instruction"):
         system = body.get(key) or config.get(key)
         if system:
@@ -85,7 +91,7 @@ def _read_system(body: dict, config: dict, draft: Draft, prefix: str) -> None:
             draft.add({"role": "system", "content": content}, f"{prefix}{key}")
 
 
-def _read_history(body: dict, draft: Draft, prefix: str) -> None:
+def _read_history(body: dict, draft: "Draft", prefix: str) -> None:
     if "contents" in body:
         read_contents(body["contents"], draft, f"{prefix}contents")
     elif "messages" in body:
@@ -109,7 +115,7 @@ def _read_history(body: dict, draft: Draft, prefix: str) -> None:
         )
 
 
-def _read_body(body: dict, draft: Draft, prefix: str) -> None:
+def _read_body(body: dict, draft: "Draft", prefix: str) -> None:
     check_attachments(body, is_record=True)
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK
     if prefix and "role" not in body:  # a record and a message are looked through elsewhere
@@ -120,7 +126,7 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
     draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
     draft.force(body)
     if prefix:
-        note_sender(body, draft)
+        draft.know(body)
     check_history(body, prefix.rstrip("."))
     _read_history(body, draft, prefix)
     last = draft.messages[-1] if draft.messages else None
@@ -130,7 +136,7 @@ def _read_body(body: dict, draft: Draft, prefix: str) -> None:
 # %% ../../nbs/01_formats/08_exchange.ipynb #77d9730d
 def read_request(
     request: JSON,  # A request's body, a list of messages, or the user's text
-    draft: Draft,  # Gets messages and tools
+    draft: "Draft",  # Gets messages and tools
     path: str,  # Where the request stands
 ) -> None:
     "Read a request of any API, or raise `ConversationError`"
@@ -155,9 +161,9 @@ def _count_repeated(messages: list, history: list) -> int:
     return len(history) if messages[: len(history)] == history else 0
 
 
-def _read_new_messages(messages: list, draft: Draft, path: str) -> None:
+def _read_new_messages(messages: list, draft: "Draft", path: str) -> None:
     "Add the messages of a response that the request doesn't hold"
-    response = Draft()
+    response = replace(draft, meta={}, messages=[], places=[])
     read = read_contents if is_contents(messages) else read_messages
     read(messages, response, path)
     start = _count_repeated(response.messages, draft.messages)
@@ -171,7 +177,7 @@ def _read_new_messages(messages: list, draft: Draft, path: str) -> None:
         draft.add(message, place)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #d59d2acb
-def _read_response_object(response: dict, draft: Draft, path: str) -> None:
+def _read_response_object(response: dict, draft: "Draft", path: str) -> None:
     if response.get("choices"):
         read_completion(response, draft, path)
         return
@@ -210,7 +216,7 @@ def _read_response_object(response: dict, draft: Draft, path: str) -> None:
         read_completion(response, draft, path)
 
 
-def _read_response_list(response: list, draft: Draft, path: str) -> None:
+def _read_response_list(response: list, draft: "Draft", path: str) -> None:
     last = response[-1] if response and isinstance(response[-1], dict) else {}
     if is_items(response):
         read_items(response, draft, path)
@@ -232,7 +238,7 @@ def _text_of(message: JSON) -> str | None:
     return parse_content(content) if is_text else None
 
 
-def _join_prefill(draft: Draft, start: int) -> None:
+def _join_prefill(draft: "Draft", start: int) -> None:
     "Join the first message of a response to the words with which the request ends"
     begun, answer = draft.messages[start - 1], draft.messages[start : start + 1]
     beginning, rest = _text_of(begun), _text_of(answer[0] if answer else None)
@@ -250,7 +256,7 @@ def _join_prefill(draft: Draft, start: int) -> None:
 # %% ../../nbs/01_formats/08_exchange.ipynb #e47dd780
 def read_response(
     response: JSON,  # A response's body, a message, chunks, an event stream, or the answer's text
-    draft: Draft,  # Gets the new turn
+    draft: "Draft",  # Gets the new turn
     path: str,  # Where the response stands
 ) -> None:
     "Read a response of any API, or raise `ConversationError`"

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
-from .ai_sdk import has_ai_sdk_parts
+from .ai_sdk_parts import has_ai_sdk_parts
 from .guard import left_over
 from ..text import JSON, excerpt
 
@@ -205,42 +205,3 @@ def _is_grounded(candidate: dict) -> bool:
         return True
     keys = ("webSearchQueries", "groundingChunks", "retrievalQueries")
     return isinstance(grounding, dict) and any(_get(grounding, key) for key in keys)
-
-# %% ../../nbs/01_formats/07_gemini.ipynb #8f009de8
-def block_reason(
-    response: dict,  # A response, or a chunk of one
-) -> JSON:  # Why Gemini did not read the prompt, or None
-    "Find out whether the prompt was blocked"
-    feedback = _get(response, "promptFeedback")
-    return _get(feedback, "blockReason") if isinstance(feedback, dict) else None
-
-
-def join_candidates(
-    chunks: list[dict],  # Responses of a stream
-    path: str,  # Where they stand, for errors
-) -> dict:  # One response
-    "Join the chunks of a stream of Gemini, or raise `ConversationError`"
-    parts: list = []
-    whole: dict[str, JSON] = {}
-    others: list[dict] = []
-    for i, chunk in enumerate(chunks):
-        if failure := chunk.get("error") or block_reason(chunk):
-            return {"error": failure}
-        candidates = chunk.get("candidates") or []
-        if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):
-            raise ConversationError(
-                f"candidates are a list of objects, not {excerpt(candidates)}",
-                "bad_type",
-                f"{path}[{i}]",
-            )
-        for candidate in candidates:
-            if candidate.get("index") not in (0, None):
-                others.append(candidate)
-                continue
-            content = candidate["content"] if isinstance(candidate.get("content"), dict) else {}
-            parts += content["parts"] if isinstance(content.get("parts"), list) else []
-            whole |= {key: value for key, value in candidate.items() if value is not None}
-    whole["content"] = {"role": "model", "parts": parts} if parts else None
-    if _get(whole, "finishReason") is None:
-        whole["finishReason"] = "incomplete"
-    return {"candidates": [whole, *others[:1]]}

@@ -12,6 +12,7 @@ import re
 
 from ..conversation import Conversation
 from ..errors import ConversationError
+from .dialogue_messages import build_dialogue
 from .dialogues import Dialogue, parse_calls, tools_in_text
 from .fields import json_error_code
 from .normalise import Format
@@ -121,7 +122,7 @@ def from_glaive(
                 place,
             )
         _add_turn(dialogue, _ROLES[turn[1]], chat[turn.end() : end], place)
-    return dialogue.build("glaive", record, tools)
+    return build_dialogue(dialogue, "glaive", record, tools)
 
 # %% ../../nbs/01_formats/34_glaive.ipynb #fa34ba5a
 def _is_glaive(record: dict) -> bool:

@@ -37,7 +37,7 @@ _KEYS_OF_MESSAGE, _KEYS_OF_EXTRA, _KEYS_OF_CALL = [
     frozenset(names.split()) for names in _NAMES.values()
 ]
 
-
+# %% ../../nbs/01_formats/18_langchain.ipynb #02719c0e
 def _convert_call(call: JSON) -> JSON:
     "A call with `args` as a call with `arguments`"
     if not isinstance(call, dict) or "function" in call or "args" not in call:

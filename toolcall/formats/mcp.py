@@ -41,7 +41,7 @@ def mcp_tools(
                 f"result.tools is a list, not {excerpt(listing)}", "bad_type", f"[{i}].result.tools"
             )
         for j, tool in enumerate(listing):
-            parsed, _ = parse_tools([_definition(tool)], f"[{i}].result.tools[{j}]")
+            parsed = parse_tools([_definition(tool)], f"[{i}].result.tools[{j}]").tools
             tools[parsed[0]["function"]["name"]] = parsed[0]
     return list(tools.values())
 

@@ -13,113 +13,43 @@ from dataclasses import dataclass
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError
-from .calls import RESULT_KEYS, CallPairing, parse_calls, parse_result
-from toolcall.formats.content import (
-    REASONING_KEYS,
-    REDACTED,
-    check_attachments,
-    keys_beside_text,
-    parse_content,
-    read_reasoning,
-    split_thoughts,
-)
+from .calls import CallPairing, parse_calls
 from .fields import parse_json_text, parse_time, parse_tools
-from .text_calls import find_markup, read_text_calls
+from .messages import parse_message
+from .text_calls import find_markup
+from ..parsing import parse_calls as parse_hermes
+from ..parsing import parse_llama, parse_mistral
 from ..text import JSON, excerpt
+from ..turn import Parser
+from ..xml_syntaxes import parse_function_xml, parse_glm
 
-# %% ../../nbs/01_formats/02_normalise.ipynb #ebe62fad
-_ROLE_ALIASES = {
-    "developer": "system",
-    "function": "tool",
-    "model": "assistant",
-    "human": "user",
-    "ai": "assistant",
-    "gpt": "assistant",
-    "observation": "tool",
-    "ipython": "tool",
+# %% ../../nbs/01_formats/02_normalise.ipynb #31c0cfa0
+_PARSERS: dict[str, Parser] = {
+    "hermes": parse_hermes,
+    "function_xml": parse_function_xml,
+    "glm": parse_glm,
+    "llama": parse_llama,
+    "mistral": parse_mistral,
 }
-_REASONING = frozenset([*REASONING_KEYS, "thinking_blocks", "reasoning_details"])
 
 
-def _parse_text(content: JSON) -> str:
-    if type(content) is str and content not in REDACTED:  # the common case
-        return content
-    return parse_content(content)
+def _read_text_calls(
+    text: str, family: str, tools: Sequence[dict]
+) -> tuple[str, list[dict]] | None:
+    "The words and the calls of a text; None when it can't be read"
+    if family not in _PARSERS:
+        return None
+    parsed = _PARSERS[family](text, tools)
+    offered = {tool["function"]["name"] for tool in tools}
+    if parsed.outcome != "call" or not {call.name for call in parsed.calls} <= offered:
+        return None
+    calls: list[dict[str, JSON]] = [
+        {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in parsed.calls
+    ]
+    return parsed.text, calls
 
-
-def _is_refusal(message: dict) -> bool:
-    "Whether the model refused to answer, in a key of its own or in a part of the content"
-    content = message.get("content")
-    if "refusal" in message and message["refusal"]:
-        return True
-    return isinstance(content, list) and any(
-        isinstance(part, dict) and part.get("type") == "refusal" for part in content
-    )
-
-
-def _parse_assistant(message: dict, i: int, pairing: CallPairing) -> dict:
-    logged = message.get("content")
-    thoughts = None
-    if isinstance(logged, list):
-        logged, thoughts = split_thoughts(logged)
-    content = _parse_text(logged or message.get("refusal"))
-    parsed: dict = {"role": "assistant", "content": content}
-    if _is_refusal(message):
-        pairing.warn("refusal")
-    if message.get("tool_calls"):
-        parsed["tool_calls"] = parse_calls(message["tool_calls"], i, "tool_calls", pairing)
-    elif message.get("function_call"):
-        calls = [{"function": message["function_call"]}]
-        parsed["tool_calls"] = parse_calls(calls, i, "function_call", pairing)
-    if thoughts or not _REASONING.isdisjoint(message):
-        reasoning, is_hidden = read_reasoning(message, thoughts)
-        if reasoning:
-            parsed["reasoning_content"] = reasoning
-        if is_hidden:
-            pairing.warn("reasoning_left_out")
-    return parsed
-
-# %% ../../nbs/01_formats/02_normalise.ipynb #3cb8acd6
-def _parse_message(message: JSON, i: int, pairing: CallPairing) -> dict | None:
-    if not isinstance(message, dict):
-        raise ConversationError(f"a message is an object, not {excerpt(message)}")
-    check_attachments(message)
-    role = message.get("role")
-    if role == "assistant":
-        return _parse_assistant(message, i, pairing)
-    if role == "tool":
-        return parse_result(message, pairing)
-    if role != "user" and role != "system":
-        if not isinstance(role, str) or role not in _ROLE_ALIASES:
-            raise ConversationError(
-                f"role is system, user, assistant or tool, not {excerpt(role)}", "bad_type", "role"
-            )
-        pairing.warn(f"role_{role}")
-        return _parse_message(message | {"role": _ROLE_ALIASES[role]}, i, pairing)
-    if role == "user" and pairing.open:
-        pairing.warn("missing_result")
-        pairing.open.clear()
-    return {"role": role, "content": _parse_text(message.get("content"))}
-
-# %% ../../nbs/01_formats/02_normalise.ipynb #7dc669f8
-_LOSS_KEYS = frozenset(["weight", "loss", "train", "training", "trainable", "loss_weight"])
-_HARMLESS = ["id", "type", "timestamp", "created_at", "createdAt", "updated_at", "metadata"]
-_HARMLESS += ["annotations", "cache_control", "model", "index", "finish_reason", "logprobs"]
-_HARMLESS += ["usage", "stop_reason", "stop_sequence", "phase", "hosted"]
-_MESSAGE_KEYS = frozenset(["role", "content", "name", "refusal", *_HARMLESS])
-_ANSWER_KEYS = _MESSAGE_KEYS | _LOSS_KEYS | _REASONING
-_ANSWER_KEYS |= {"tool_calls", "function_call", "prefix", "partial"}
-_KNOWN_KEYS = {"system": _MESSAGE_KEYS, "user": _MESSAGE_KEYS, "assistant": _ANSWER_KEYS}
-_KNOWN_KEYS["tool"] = _MESSAGE_KEYS | RESULT_KEYS
-
-
-def _is_trainable(message: dict) -> bool:
-    marks = () if _LOSS_KEYS.isdisjoint(message) else map(message.get, _LOSS_KEYS)
-    if any(mark is False or (mark == 0 and mark is not None) for mark in marks):
-        return False
-    return not _is_refusal(message)
-
-
+# %% ../../nbs/01_formats/02_normalise.ipynb #45cd0d32
 def _is_empty(answer: dict) -> bool:
     return "tool_calls" not in answer and not answer["content"].strip()
 
@@ -132,7 +62,7 @@ def _joined(first: dict, second: dict) -> dict:
             whole[key] = "\n".join(texts)
     return whole
 
-
+# %% ../../nbs/01_formats/02_normalise.ipynb #7dc669f8
 class _MessageReader:
     "The messages of a record that were read so far"
 
@@ -145,60 +75,54 @@ class _MessageReader:
 
     def read(self, message: JSON, i: int) -> None:
         "Read a message, or raise `ConversationError`"
-        parsed = _parse_message(message, i, self.pairing)
-        role = "tool" if parsed is None else parsed["role"]
-        if parsed and role == "assistant":
-            is_target = _is_trainable(message)
+        parsed, is_target = parse_message(message, i, self.pairing)
+        if parsed and parsed["role"] == "assistant":
             if "tool_calls" not in parsed:
                 is_target &= self.read_text_calls(parsed, i)
-            self.add_answer(parsed, i, is_target)
+            self.add_answer(parsed, is_target)
         elif parsed:
             self.messages.append(parsed)
-        self.positions.append(max(len(self.messages) - 1, 0))
-        known = _KNOWN_KEYS[role]
-        if type(message.get("content")) is list:
-            extra = keys_beside_text(message["content"], structured=role == "tool")
-            message = message | extra if extra else message
-        if not message.keys() <= known or self.pairing.unread.findings:
-            self.pairing.unread.note(message, known, "messages[]")
-            self.pairing.unread.place(self.positions[-1])
+        position = max(len(self.messages) - 1, 0)
+        self.positions.append(position)
+        if self.pairing.unread.findings:
+            self.pairing.unread.place(position)
 
     def read_text_calls(self, answer: dict, i: int) -> bool:
         "Read call markup in an answer's text; return False where it can't be read"
         family = find_markup(answer["content"])
         if not family:
             return True
-        parts = read_text_calls(answer["content"], family, self.tools)
+        parts = _read_text_calls(answer["content"], family, self.tools)
         self.pairing.warn("call_in_text" if parts else "markup_in_text")
         if parts:
             answer["content"], calls = parts
             answer["tool_calls"] = parse_calls(calls, i, "content", self.pairing)
         return parts is not None
 
-    def add_answer(self, answer: dict, i: int, is_trainable: bool) -> None:
+    def add_answer(self, answer: dict, is_trainable: bool) -> None:
         "Add an answer, or join it to the one before"
         last = self.messages[-1] if self.messages else {}
-        is_joined = last.get("role") == "assistant" and "tool_calls" not in last
-        if is_joined and not _is_empty(last) and not _is_empty(answer):
-            self.pairing.warn("joined_answer")
-            was_trainable = self.trainable[-1:] == [len(self.messages) - 1]
-            if was_trainable != is_trainable:
-                self.pairing.warn("mixed_weight")
-            is_trainable = is_trainable and was_trainable
-            answer = _joined(last, answer)
-        elif is_joined and _is_empty(answer):
-            return
+        if last.get("role") == "assistant" and "tool_calls" not in last:
+            if _is_empty(answer):
+                return
+            self.messages.pop()
+            was_trainable = self.trainable[-1:] == [len(self.messages)]
+            if was_trainable:
+                self.trainable.pop()
+            if not _is_empty(last):
+                self.pairing.warn("joined_answer")
+                if was_trainable != is_trainable:
+                    self.pairing.warn("mixed_weight")
+                is_trainable = is_trainable and was_trainable
+                answer = _joined(last, answer)
         elif _is_empty(answer):
             self.pairing.warn("empty_turn")
             is_trainable = False
-        if is_joined:
-            self.messages.pop()
-            self.trainable = [turn for turn in self.trainable if turn < len(self.messages)]
         if is_trainable:
             self.trainable.append(len(self.messages))
         self.messages.append(answer)
 
-
+# %% ../../nbs/01_formats/02_normalise.ipynb #df95b595
 def _read_messages(
     value: JSON, path: str, places: Sequence[str] | None, tools: list[dict]
 ) -> _MessageReader:
@@ -221,9 +145,6 @@ def _read_messages(
             raise ConversationError(
                 reason, error.code, f"{place}.{error.path}".rstrip(".")
             ) from None
-    answers = [message for message in reader.messages if message["role"] == "assistant"]
-    if answers and all(map(_is_empty, answers)):
-        raise ConversationError("no answer has text or calls a tool", "no_content", path)
     return reader
 
 
@@ -248,6 +169,23 @@ def _called_names(messages: list[dict]) -> set[str]:
     }
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #cf072522
+def _read_facts(known: dict, reader: _MessageReader, catalogue: list[dict]) -> dict:
+    "The facts that the log holds besides the messages, with what was found out of these"
+    facts = {key: known[key] for key in known if key not in ("id", "warnings", "unread")}
+    warn = reader.pairing.warn
+    if facts.get("timestamp") is not None:
+        facts["timestamp"] = parse_time(facts["timestamp"])
+        if facts["timestamp"] is None:
+            warn("bad_timestamp")
+    offered = {tool["function"]["name"] for tool in catalogue}
+    if catalogue and not _called_names(reader.messages) <= offered:
+        warn("unknown_tool")
+    if "response_at" in facts:
+        positions = [*reader.positions, len(reader.messages)]
+        facts["response_at"] = positions[min(facts["response_at"], len(positions) - 1)]
+    return facts
+
+
 def build(
     format: str,  # The adapter's format
     messages: JSON,  # Messages with OpenAI's keys and the log's values, or JSON text of them
@@ -258,43 +196,25 @@ def build(
     tools_path: str = "tools",  # Where the tools stand
 ) -> Conversation:  # `id` is the log's `id` or `conversation_id`, else empty
     "Make a conversation from an adapter's messages, or raise `ConversationError`"
-    catalogue, tool_warnings = parse_tools(tools, tools_path)
+    catalogue, tool_warnings, unread_tools = parse_tools(tools, tools_path)
     own_places = None if isinstance(places, str) else places
     path = places if isinstance(places, str) else "messages"
     reader = _read_messages(messages, path, own_places, catalogue)
-    parsed = reader.messages
-    warnings = reader.pairing.warnings
-    facts = meta or {}
-    conversation_meta: dict[str, JSON] = {"format": format}
-    if catalogue:
-        conversation_meta["tools_from"] = "declared"
-    conversation_meta |= {
-        key: value for key, value in facts.items() if key not in ("id", "warnings", "unread")
-    }
-    if facts.get("timestamp") is not None:
-        conversation_meta["timestamp"] = parse_time(facts["timestamp"])
-        if conversation_meta["timestamp"] is None:
-            warnings.append("bad_timestamp")
-    if catalogue and not _called_names(parsed) <= {tool["function"]["name"] for tool in catalogue}:
-        warnings.append("unknown_tool")
-    if len(reader.trainable) < sum(message["role"] == "assistant" for message in parsed):
-        conversation_meta["train"] = reader.trainable
-    if "response_at" in facts:
-        places_after = [*reader.positions, len(parsed)]
-        conversation_meta["response_at"] = places_after[
-            min(facts["response_at"], len(places_after) - 1)
-        ]
+    answers = [message for message in reader.messages if message["role"] == "assistant"]
+    if answers and all(map(_is_empty, answers)):
+        raise ConversationError("no answer has text or calls a tool", "no_content", path)
+    known = {"format": format, "tools_from": "declared" if catalogue else None} | (meta or {})
+    facts = _read_facts(known, reader, catalogue)
+    if len(reader.trainable) < len(answers):
+        facts["train"] = reader.trainable
     unread = reader.pairing.unread
-    unread.note(facts.get("unread", {}), frozenset(), "")
-    conversation_meta |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
-    all_warnings = [*warnings, *tool_warnings, *facts.get("warnings", [])]
-    conversation_meta["warnings"] = list(dict.fromkeys(all_warnings)) or None
-
-    id = facts.get("id") or conversation_meta.get("conversation_id") or ""
-    conversation_meta = {
-        key: value for key, value in conversation_meta.items() if value is not None and value != ""
-    }
-    return Conversation.trusted(str(id), parsed, catalogue, conversation_meta)
+    unread.note(known.get("unread", {}) | unread_tools, frozenset(), "")
+    facts |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
+    all_warnings = [*reader.pairing.warnings, *tool_warnings, *known.get("warnings", [])]
+    facts["warnings"] = list(dict.fromkeys(all_warnings)) or None
+    facts = {key: value for key, value in facts.items() if value is not None and value != ""}
+    id = str(known.get("id") or known.get("conversation_id") or "")
+    return Conversation.trusted(id, reader.messages, catalogue, facts)
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #bfea1753
 @dataclass(frozen=True)

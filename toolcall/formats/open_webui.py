@@ -113,7 +113,7 @@ _NAMES = (
 )
 _OWN_KEYS = frozenset(_NAMES.split())
 
-
+# %% ../../nbs/01_formats/26_open_webui.ipynb #357e506c
 def _rest(message: dict) -> dict:
     return {key: value for key, value in message.items() if key not in _OWN_KEYS}
 

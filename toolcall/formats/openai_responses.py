@@ -76,7 +76,7 @@ _NAMES = {
 _KNOWN = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
 _KNOWN["result"] |= OUTCOME_KEYS
 
-
+# %% ../../nbs/01_formats/04_openai_responses.ipynb #77248979
 class _ItemReader:
     "One pass over the items of the Responses API"
 

@@ -8,12 +8,16 @@ The attributes of a span that OpenLLMetry (Traceloop) wrote go in; the messages 
 __all__ = []
 
 # %% ../../nbs/01_formats/14_openllmetry.ipynb #413a05b8
+from typing import TYPE_CHECKING
+
 from .anthropic import read_messages
 from .fields import parse_json_text
-from .openai_api import Draft
 from .otel_attributes import nest_attributes, read_attribute
 from .spans import branch, first_choice
 from ..text import JSON
+
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/14_openllmetry.ipynb #b456bae4
 def _with_parameters(function: JSON, path: str) -> JSON:
@@ -26,7 +30,7 @@ def _with_parameters(function: JSON, path: str) -> JSON:
     return function
 
 
-def _with_parts(message: JSON, draft: Draft) -> JSON:
+def _with_parts(message: JSON, draft: "Draft") -> JSON:
     "A message whose list of parts was written as JSON text, with the parts"
     content = message.get("content") if isinstance(message, dict) else None
     if not isinstance(content, str) or not content.startswith('[{"') or '"type"' not in content:
@@ -43,7 +47,7 @@ def _with_parts(message: JSON, draft: Draft) -> JSON:
 
 def read_openllmetry(
     attributes: dict,  # Decoded attributes of a span
-    draft: Draft,  # Gets messages and tools
+    draft: "Draft",  # Gets messages and tools
 ) -> None:
     "Read the flat keys of OpenLLMetry into a draft, or raise `ConversationError`"
     prefixes = ("gen_ai.prompt.", "gen_ai.completion.", "llm.request.functions.")

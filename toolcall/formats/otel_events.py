@@ -8,13 +8,17 @@ Events of a span, or log records that name the span, go in; the messages of the 
 __all__ = []
 
 # %% ../../nbs/01_formats/15_otel_events.ipynb #66f7cf02
+from typing import TYPE_CHECKING
+
 from ..errors import ConversationError
 from .anthropic import read_messages
 from .fields import parse_json_text
-from .openai_api import Draft
 from .otlp import EVENT_ROLES, read_event
 from .spans import first_choice
 from ..text import JSON, excerpt
+
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/15_otel_events.ipynb #4c21e6c0
 NO_CONTENT = (
@@ -56,7 +60,7 @@ def _message(name: str, body: dict, place: str) -> dict:
 # %% ../../nbs/01_formats/15_otel_events.ipynb #055308f9
 def read_events(
     events: list[tuple[str, JSON, str]],  # Name, body and place of each message
-    draft: Draft,  # Gets the messages
+    draft: "Draft",  # Gets the messages
 ) -> None:
     "Read the events of a call into a draft, or raise `ConversationError`"
     choices: list[dict] = []

@@ -8,13 +8,17 @@ The messages of OpenTelemetry's conventions for generative AI go in; messages wi
 __all__ = []
 
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #e006afd8
+from typing import TYPE_CHECKING
+
 from ..errors import ConversationError
 from .anthropic import read_messages
 from .calls import OUTCOME_KEYS, call_failed
 from .guard import left_over
-from .openai_api import Draft
 from .otel_attributes import read_attribute
 from ..text import JSON, excerpt
+
+if TYPE_CHECKING:
+    from toolcall.formats.openai_api import Draft
 
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #7cb85ba7
 _NAMES = {
@@ -28,8 +32,8 @@ _KNOWN["reasoning"] = _KNOWN["text"]
 _KNOWN["tool_call_response"] |= OUTCOME_KEYS
 _MEDIA = ("blob", "file", "uri", "image", "audio", "video")
 
-
-def _read_part(part: JSON, turn: dict, draft: Draft, place: str) -> None:
+# %% ../../nbs/01_formats/13_otel_messages.ipynb #a0bf713f
+def _read_part(part: JSON, turn: dict, draft: "Draft", place: str) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
     known = _KNOWN.get(kind) if isinstance(kind, str) else None
     unread = left_over(part, known, "parts[]") if known else {}
@@ -66,14 +70,14 @@ def _read_part(part: JSON, turn: dict, draft: Draft, place: str) -> None:
         )
     turn |= unread
 
-
+# %% ../../nbs/01_formats/13_otel_messages.ipynb #414f414b
 def _is_result(part: JSON) -> bool:
     return isinstance(part, dict) and part.get("type") == "tool_call_response"
 
 
 def read_parts(
     message: dict,  # A message with `role` and `parts`
-    draft: Draft,  # Gets the message, and one for each result
+    draft: "Draft",  # Gets the message, and one for each result
     place: str,  # Where it stands, for errors
 ) -> None:
     "Read a message of parts into a draft, or raise `ConversationError`"
@@ -96,7 +100,7 @@ def read_parts(
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #98c92e16
 def read_otel_messages(
     messages: JSON,  # Messages of parts, or OpenAI's messages
-    draft: Draft,  # Gets the messages
+    draft: "Draft",  # Gets the messages
     path: str,  # Where they stand, for errors
 ) -> None:
     "Read OpenTelemetry's messages into a draft, or raise `ConversationError`"

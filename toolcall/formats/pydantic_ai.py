@@ -90,6 +90,14 @@ _HOSTED = (
     "native-tool-return",
 )
 _CUT = ("length", "content_filter", "error")
+_UNFINISHED = ("incomplete", "interrupted")
+
+
+def _unread(part: JSON) -> dict:
+    kind = branch(part, "part_kind")
+    if not isinstance(part, dict) or kind in _HOSTED:
+        return {}
+    return left_over(part, _KNOWN["call" if kind == "tool-call" else "part"], "parts[]")
 
 
 def _read_response(message: dict, draft: Draft, place: str) -> None:
@@ -97,9 +105,7 @@ def _read_response(message: dict, draft: Draft, place: str) -> None:
     turn: dict = {"role": "assistant"} | left_over(message, _KNOWN["message"])
     for j, part in enumerate(message["parts"]):
         kind, content = branch(part, "part_kind"), branch(part, "content")
-        known = _KNOWN["call" if kind == "tool-call" else "part"]
-        if isinstance(part, dict) and kind not in _HOSTED:
-            turn |= left_over(part, known, "parts[]")
+        turn |= _unread(part)
         if kind == "text":
             texts.append(content)
         elif kind == "thinking" and isinstance(content, str) and content:
@@ -124,10 +130,7 @@ def _read_response(message: dict, draft: Draft, place: str) -> None:
                 "multimodal" if kind == "file" else "bad_type",
                 f"{place}.parts[{j}]",
             )
-    if message.get("finish_reason") in _CUT or message.get("state") in (
-        "incomplete",
-        "interrupted",
-    ):
+    if message.get("finish_reason") in _CUT or message.get("state") in _UNFINISHED:
         draft.warn("unfinished_turn")
         turn["weight"] = 0
     if thoughts:

@@ -20,8 +20,9 @@ from .atif import FORMATS as ATIF
 from .autogen import FORMATS as AUTOGEN
 from .bedrock_log import FORMATS as BEDROCK_LOG
 from .chat_datasets import FORMATS as CHAT_DATASETS
+from .findings import apply_findings, note_record
 from .glaive import FORMATS as GLAIVE
-from .guard import HARMLESS, apply_findings, left_over, note_record
+from .guard import HARMLESS, left_over
 from .kiln import FORMATS as KILN
 from .langchain_messages import FORMATS as LANGCHAIN
 from .langfuse import FORMATS as LANGFUSE

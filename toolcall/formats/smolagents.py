@@ -11,6 +11,7 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .content import parse_content
+from .dialogue_messages import build_dialogue
 from .dialogues import Dialogue, parse_calls
 from .guard import left_over
 from .normalise import Format
@@ -66,7 +67,7 @@ _CALLING, _OBSERVATION, _ERROR = "Calling tools:", "Observation:\n", "Error:\n"
 
 _READ_KEYS = frozenset(["role", "content", "raw", "token_usage"])
 
-
+# %% ../../nbs/01_formats/50_smolagents.ipynb #f04dfcff
 class _Memory:
     "A dialogue, and the call that the next result belongs to"
 
@@ -112,7 +113,7 @@ class _Memory:
             self.result["is_error"] = is_error or None
             self.dialogue.add(place, self.result)
 
-
+# %% ../../nbs/01_formats/50_smolagents.ipynb #853e898b
 def _add_message(memory: _Memory, message: JSON, place: str) -> None:
     role = branch(message, "role")
     try:
@@ -149,7 +150,8 @@ def from_smolagents(
         _add_message(memory, message, place)
     facts = read_facts(record, record.get("metadata"))
     warnings = {"warnings": memory.dialogue.warnings}
-    return memory.dialogue.build("smolagents", record, record.get("tools"), **facts, **warnings)
+    tools = record.get("tools")
+    return build_dialogue(memory.dialogue, "smolagents", record, tools, **facts, **warnings)
 
 # %% ../../nbs/01_formats/50_smolagents.ipynb #25f7f629
 def _is_step(step: JSON) -> bool:

@@ -13,7 +13,7 @@ from .anthropic_stream import is_anthropic_stream, join_message_events
 from .bedrock_stream import is_converse_stream, join_converse_events
 from .cohere import is_cohere_stream, join_cohere_events
 from .event_streams import is_event_text, read_events
-from .gemini import join_candidates
+from .gemini_stream import join_candidates
 from .ollama import join_ollama_lines
 from .openai_stream import join_chunks
 from .responses_stream import join_response_events

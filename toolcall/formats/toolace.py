@@ -12,7 +12,7 @@ import re
 
 from ..conversation import Conversation
 from ..errors import ConversationError
-from .dialogue_messages import add_message
+from .dialogue_messages import add_message, build_dialogue
 from toolcall.formats.dialogues import (
     Dialogue,
     parse_calls,
@@ -169,7 +169,7 @@ def from_toolace(
                 dialogue.add(place, {"role": "tool"} | left_over(item, _READ_KEYS) | result)
         else:
             add_message(dialogue, item, place)
-    return dialogue.build("toolace", record, tools)
+    return build_dialogue(dialogue, "toolace", record, tools)
 
 # %% ../../nbs/01_formats/35_toolace.ipynb #82440858
 _BEGINS_CALLS = _patterns([])[0]

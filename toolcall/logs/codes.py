@@ -26,7 +26,7 @@ CODES = {
     "tool_conflict": "two tools of one record share a name and differ in their schema",
     "unpaired_result": "a tool's result has no call before it",
     "multimodal": "a message holds images, audio or files",
-    "unread_field": "a field that is not read may hold calls, results or tools",
+    "unread_field": "a key that is not read may hold calls, tools, an outcome or marks of the loss",
     "empty_user": "the user's text is empty",
     "no_content": "the record holds no assistant message to learn from",
     "redacted_content": "a mark stands in place of the content",

@@ -125,7 +125,9 @@ def _alternatives(annotation: JSON) -> list[str]:
     if origin is Literal:
         return list(get_args(annotation))
     if origin is list:
-        return ["a list"]
+        return [
+            "a list of texts" if _alternatives(get_args(annotation)[0]) == ["str"] else "a list"
+        ]
     return [_KINDS.get(annotation, getattr(origin or annotation, "__name__", str(annotation)))]
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
 from ..curate.chain import curate
-from ..diagnose import diagnose
+from ..curate.diagnosis import describe_log
 from ..errors import ConfigError
 from ..logs.log import read_logs
 from ..logs.reading import find_logs
@@ -65,7 +65,7 @@ def inspect(
     "Describe a log without a model"
     if page:
         _check_page(page, path)
-    diagnosis = diagnose(path, ignore=ignore)
+    diagnosis = describe_log(read_logs(path, max_reject=1.0, ignore=ignore))
     if page:
         _write_page(page, diagnosis.page.to_html())
     return "\n\n".join([str(diagnosis), *map(_as_text, diagnosis.log.conversations[:limit])])
