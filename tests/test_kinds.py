@@ -510,3 +510,53 @@ def test_every_code_of_a_table_is_used():
     made = ("role_", "literal_eval_")  # with the name of what was read
     codes = [*CODES, *MERGED, *(code for code in WARNINGS if not code.startswith(made))]
     assert [code for code in codes if f'"{code}"' not in sources] == []
+
+
+# one odd message
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}
+SEEN = {"role": "user", "content": [IMAGE]}
+BROKEN = {"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "{"}}]}
+BEGINNING = [USER, CALLED, RESULT, ANSWER]
+SOURCE = {"type": "base64", "media_type": "image/png", "data": "iVBO"}
+AGAIN = CALLED | {"tool_calls": [CALL | {"id": "b"}]}
+SHOWN = {"role": "tool", "tool_call_id": "b", "content": [IMAGE]}
+PICTURE = {"role": "user", "content": [{"type": "image", "source": SOURCE}]}
+ODD_ENDS = {
+    "an unknown role": [{"role": "wizard", "content": "?"}, LATER, SECOND],
+    "an image": [SEEN, SECOND],
+    "arguments that are no JSON": [LATER, BROKEN, RESULT, SECOND],
+    "no object": [LATER, None, SECOND],
+    "half an answer": [LATER, SECOND, BROKEN],
+    "a result with an image": [LATER, AGAIN, SHOWN, SECOND],
+    "an image of Anthropic's": [PICTURE, SECOND],
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ENDS)
+def test_one_odd_message_costs_a_turn_and_not_the_record(read, kind):
+    [conversation], log = read(CHAT | {"messages": BEGINNING + ODD_ENDS[kind]})
+    assert conversation.turns == [1, 3]
+    assert "odd_message" in str(log) and conversation.meta["left_out"].startswith("messages[")
+
+
+def test_an_odd_message_before_all_answers_refuses_the_record(read):
+    conversations, log = read(CHAT | {"messages": [SEEN, CALLED, RESULT, ANSWER]})
+    assert not conversations and log.rejects[0].code == "multimodal"
+
+
+def test_an_odd_message_in_a_request_refuses_its_answer(read):
+    conversations, log = read(exchange({"messages": [*BEGINNING, SEEN]}, SECOND))
+    assert not conversations and log.rejects[0].code == "multimodal"
+
+
+def test_messages_that_arrow_padded_are_read_as_without(read):
+    keys = dict.fromkeys(
+        ["tool_calls", "tool_call_id", "name", "images", "loss", "weight", "isError"]
+    )
+    padded = [keys | message for message in BEGINNING]
+    padded[1] = padded[1] | {"tool_calls": [CALL | {"index": None, "custom": None}]}
+    [plain], _ = read(CHAT)
+    [conversation], _ = read(CHAT | {"messages": padded, "images": None, "conversation": None})
+    assert conversation.messages == plain.messages and conversation.turns == plain.turns
+    assert "warnings" not in conversation.meta and "unread" not in conversation.meta
