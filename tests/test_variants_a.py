@@ -114,10 +114,14 @@ def test_langchain_keys_of_other_apis_are_not_lost():
         {"session_id": "s", "message_data": json.dumps({"type": "function_call", "call_id": "c"})},
         {"type": "TextMessage", "source": "user", "content": "Hi", "models_usage": None},
         {"type": "function_call_output", "call_id": "c1", "output": "-3 °C"},
+        {"conversation_id": "c", "message_data": json.dumps({"kind": "request", "parts": []})},
         {"type": "system", "subtype": "init", "session_id": "s", "tools": ["Bash"]},
         {"type": "user.message", "id": "1", "parentId": None, "data": {"content": "Hi"}},
     ],
-    ids=["langchain", "n8n", "agents sdk", "item", "autogen", "output", "stream-json", "copilot"],
+    ids=[
+        *("langchain", "n8n", "agents sdk", "item", "autogen", "output", "pydantic-ai"),
+        *("stream-json", "copilot"),
+    ],
 )
 def test_a_part_of_a_conversation_is_no_conversation(record: dict):
     error = refused(record)
@@ -254,6 +258,15 @@ def test_streamed_parts_of_reasoning_go_on_with_their_text():
     ]
     conversation = one({"request": {"messages": [ASKED]}, "response": chunks})
     assert conversation.messages[1]["reasoning_content"] == "It is cold."
+
+
+def test_streamed_calls_may_share_an_id():
+    def piece(index: int, city: str) -> dict:
+        function = {"name": "get_weather", "arguments": json.dumps({"city": city})}
+        return chunk(tool_calls=[{"index": index, "id": "x", "function": function}])
+
+    record = {"request": {"messages": [ASKED]}, "response": [piece(0, "Oslo"), piece(1, "Bergen")]}
+    assert [call.arguments["city"] for call in one(record).calls()] == ["Oslo", "Bergen"]
 
 
 def test_a_streamed_image_is_not_passed_over():

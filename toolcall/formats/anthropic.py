@@ -17,6 +17,7 @@ from .calls import OUTCOME_KEYS, call_failed
 from .content import split_thoughts
 from .fields import parse_json_text
 from .guard import left_over
+from .missing_history import end_before
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -176,10 +177,12 @@ def read_messages(
         draft.places += [f"{path}[{i}]" for i in range(len(messages))]
         return
     for i, message in enumerate(messages):
-        if _has_blocks(message):
-            _read_blocks(message, draft, f"{path}[{i}]")
-        else:
-            _add(message, draft, f"{path}[{i}]")
+        read = _read_blocks if _has_blocks(message) else _add
+        try:
+            read(message, draft, f"{path}[{i}]")
+        except ConversationError as error:
+            end_before(error, draft.messages, draft.places)
+            return
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #e267c2ef
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}

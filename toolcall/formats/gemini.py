@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConversationError
 from .ai_sdk_parts import has_ai_sdk_parts
 from .guard import left_over
+from .missing_history import end_before
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -128,7 +129,11 @@ def read_contents(
         _read_content(contents, draft, path)
         return
     for i, content in enumerate(contents):
-        _read_content(content, draft, f"{path}[{i}]")
+        try:
+            _read_content(content, draft, f"{path}[{i}]")
+        except ConversationError as error:
+            end_before(error, draft.messages, draft.places)
+            return
 
 
 def _read_content(content: JSON, draft: "Draft", place: str) -> None:

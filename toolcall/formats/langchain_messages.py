@@ -86,8 +86,9 @@ def from_langchain(
 ) -> Conversation:  # Results with the status `error` are failed calls
     "Read LangChain's messages, or raise `ConversationError`"
     config = record.get("config")
+    thread = branch(config, "configurable")  # of LangGraph
     draft = Draft(
-        read_facts(record, record.get("metadata"), config, branch(config, "configurable"))
+        read_facts(record, record.get("metadata"), record.get("checkpoint"), config, thread)
     )
     draft.offer(read_tools(record.get("tools"), "tools"), "tools")
     if place := _find_messages(record):
@@ -99,6 +100,8 @@ def from_langchain(
             request, response = [decode_field(record[key], key) for key in keys]
             read_request(langchain_to_openai(request, draft, keys[0]), draft, keys[0])
             read_response(langchain_to_openai(response, draft, keys[1]), draft, keys[1])
+            inner = branch(response, "messages") or response
+            draft.finish(_finish_reason(inner[-1] if isinstance(inner, list) else inner))
             break
     return draft.build("langchain")
 

@@ -26,13 +26,14 @@ def _is_whole(arguments: str) -> bool:
 def _goes_on(call: dict, piece: dict, function: dict) -> bool:
     "Whether a piece continues a call that has its index"
     id, name = piece.get("id") or "", function.get("name") or ""
-    if id and id == call["id"]:
-        return True
+    starts = str(function.get("arguments") or "").startswith("{")
+    if id and id == call["id"]:  # some servers give every call the same id
+        is_other = piece.get("index") not in (None, call["index"])
+        return not (is_other and starts and _is_whole(call["function"]["arguments"]))
     if id and call["id"]:
         return not name and not _is_whole(call["function"]["arguments"])
     if name and call["function"]["name"]:
         same = name == call["function"]["name"]
-        starts = str(function.get("arguments") or "").startswith("{")
         return same and not (starts and _is_whole(call["function"]["arguments"]))
     return True
 
@@ -110,10 +111,6 @@ def _add_details(message: dict, details: list) -> None:
             parts[-1] = last | {"text": "".join(texts)}
         else:
             parts.append(part)
-
-
-_READ = frozenset([*_TEXTS, "role", "tool_calls", "function_call", "reasoning_details"])
-_READ |= {"thinking_blocks"}  # their text is in `reasoning_content` too
 
 
 def _add_delta(message: dict, calls: list[dict], delta: dict, path: str) -> None:

@@ -79,6 +79,7 @@ _ORDER = (
     "weave",
     "openai_agents",
     "bedrock_log",
+    "other_session",
     "claude_code",
     "codex",
     "other_session",

@@ -112,14 +112,15 @@ def _from_row(row: dict) -> Conversation:
 
 
 def _is_typed(message: JSON) -> bool:
-    "Whether a value is a message of LangChain or AutoGen, or an item of the Responses API"
+    "Whether a value is a message of a library, or an item of the Responses API"
     kind = kind_of(message)
     if kind in _LANGCHAIN:
         return any(key in message for key in ("content", "data", "kwargs"))
     if kind in _ITEMS:
         return any(key in message for key in ("call_id", "role", "summary", "id"))
     is_event = kind.endswith(("Message", "Event")) and isinstance(message.get("source"), str)
-    return is_event and "content" in message
+    is_pydantic_ai = isinstance(message, dict) and {"kind", "parts"} <= message.keys()
+    return is_pydantic_ai or (is_event and "content" in message)
 
 
 def _is_row(record: dict) -> bool:
@@ -163,6 +164,6 @@ FORMATS = (
         _is_row,
         _from_row,
         "conversation_id, role and content, a message a record",
-        starts=("role", "message", "sender", "author", "type"),
+        starts=("role", "message", "sender", "author", "type", "kind", "content"),
     ),
 )

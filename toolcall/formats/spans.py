@@ -71,10 +71,11 @@ _SPAN_READ = """
     attributes context status status_code statusCode status_message events links body name kind
     eventName event_name parentSpanId parent_span_id parentId endTimeUnixNano end_time_unix_nano
     observedTimeUnixNano observed_timestamp severityNumber severityText severity_text
-    severity_number flags traceFlags trace_flags traceState trace_state scope instrumentationScope
-    instrumentation_scope span_kind span_type spanKind spanName droppedAttributesCount
-    dropped_attributes_count droppedEventsCount dropped_events_count droppedLinksCount
-    dropped_links_count resourceAttributes resource_attributes schemaUrl end_time_ns start_time_ns
+    severity_number flags traceFlags trace_flags traceState trace_state scope
+    instrumentationScope instrumentation_scope span_kind span_type spanKind spanName
+    droppedAttributesCount dropped_attributes_count droppedEventsCount dropped_events_count
+    droppedLinksCount dropped_links_count otlp joined toolOutcomes resourceAttributes
+    resource_attributes schemaUrl end_time_ns start_time_ns
 """
 SPAN_KEYS = frozenset([*_SPAN_IDS, *_TRACE_IDS, *_START_TIMES, *_SPAN_READ.split()])
 
