@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import ConversationError
-from .guard import left_over
 from ..text import JSON, MAX_DEPTH, dumps, excerpt, fingerprint, is_deeper, loads
 
 # %% ../../nbs/01_formats/00_fields.ipynb #2a4cca13
@@ -183,10 +182,11 @@ def _parse_tool(tool: JSON, path: str, unread: dict[str, JSON]) -> dict:
             f"parameters of {name} is a JSON Schema object", "bad_type", f"{path}.parameters"
         )
     if function is not tool:
-        unread |= left_over(tool, _WRAPPER_KEYS, "tools[]")
+        others = {key: tool[key] for key in tool.keys() - _WRAPPER_KEYS}
+        unread |= {f"tools[].{key}": value for key, value in others.items()}
     elif sum(key in function for key in _SCHEMA_KEYS) > 1:
         others = {key: function.get(key) for key in _SCHEMA_KEYS if function.get(key) != schema}
-        unread |= left_over(others, frozenset(), "tools[]")
+        unread |= {f"tools[].{key}": value for key, value in others.items()}
     parsed = {key: value for key, value in function.items() if key not in ("type", *_SCHEMA_KEYS)}
     if schema is not None:
         parsed["parameters"] = _to_json_schema(_as_object_schema(schema))

@@ -227,7 +227,8 @@ def build(
     if len(reader.trainable) < len(answers):
         facts["train"] = reader.trainable
     unread = reader.pairing.unread
-    unread.note(known.get("unread", {}) | unread_tools, frozenset(), "")
+    if unread_tools or "unread" in known:
+        unread.note(known.get("unread", {}) | unread_tools, frozenset(), "")
     facts |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
     facts["left_out"] = reader.left_out
     all_warnings = [*reader.pairing.warnings, *tool_warnings, *known.get("warnings", [])]

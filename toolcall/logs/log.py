@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..conversation import Adapter, Conversation
 from ..errors import ConversationError, LogError, MergedRecord
@@ -95,15 +95,13 @@ _Item = Conversation | Reject | Merge
 class _LogReader:
     "Converts the records of files, and counts how many went in"
 
-    def __init__(
-        self, format: str, adapter: Adapter | None, max_record_bytes: int, ignore: Sequence[str]
-    ):
+    def __init__(self, adapter: Adapter | None, max_record_bytes: int, **detection: Any):
         if not isinstance(max_record_bytes, int) or max_record_bytes < 1:
             text = f"max_record_bytes is a number of bytes, not {excerpt(max_record_bytes)}"
             raise LogError(text)
         self.max_record_bytes = max_record_bytes
         self.own_adapter = adapter is not None
-        self.adapt = adapter or find_adapter(format, ignore)
+        self.adapt = adapter or find_adapter(**detection)
         self.joiner = _BatchJoiner()
         self.records = 0
 
@@ -191,7 +189,7 @@ def iter_logs(
     ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
 ) -> Iterator[Conversation | Reject | Merge]:  # One item per record, in the order of the files
     "Stream a log: each record comes out as a conversation, a reject, or part of another record"
-    yield from _LogReader(format, adapter, max_record_bytes, ignore).read(path)
+    yield from _LogReader(adapter, max_record_bytes, format=format, ignore=ignore).read(path)
 
 # %% ../../nbs/02_logs/04_log.ipynb #3617eaad
 def _refusal(
@@ -242,7 +240,7 @@ def read_logs(
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
     merged: Counter[str] = Counter()
-    reader = _LogReader(format, adapter, max_record_bytes, ignore)
+    reader = _LogReader(adapter, max_record_bytes, format=format, ignore=ignore)
     for item in reader.read(path):
         if isinstance(item, Merge):
             merged[item.code] += 1
