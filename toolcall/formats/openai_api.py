@@ -86,7 +86,7 @@ class Draft:
 
     def know(self, body: dict) -> None:
         "Note the user and the conversation that a request's body names, where the record doesn't"
-        if body.keys().isdisjoint(_SENDERS):  # the common case
+        if _SENDERS.isdisjoint(body):  # the common case
             return
         missing = [key for key in ("user_id", "conversation_id") if self.meta.get(key) is None]
         if missing:
@@ -126,8 +126,8 @@ _FACTS = {
     "model": ("model",),
     "task_id": ("task_id",),
 }
+_SENDERS = frozenset([*_FACTS["user_id"], *_FACTS["conversation_id"], "metadata", "extra_body"])
 _RANKED = {key: (rank, fact) for fact, keys in _FACTS.items() for rank, key in enumerate(keys)}
-_SENDERS = {*_FACTS["user_id"], *_FACTS["conversation_id"], "metadata", "extra_body"}
 _OBJECTS = frozenset(["user", "end_user", "session", "thread"])  # of which the id is the fact
 
 
