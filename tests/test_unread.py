@@ -69,7 +69,8 @@ PLAIN = ("files", "audio", "conversation")  # as keys of a record they mean othe
 READ = {"tools", "functions", "toolConfig", "tool_config", "function_call", "cachedContent"}
 READ |= {"cached_content", "previous_response_id", "previous_interaction_id"}
 READ |= {"error", "image_url", "image_urls", "video", "videos", "image", "images", "audios"}
-READ |= {"attachments", "experimental_attachments"}
+READ |= {"attachments", "experimental_attachments", "tool_defs", "toolDefs", "tool_definitions"}
+READ |= {"toolDefinitions", "available_tools", "availableTools", "oai_tools"}
 
 
 @pytest.mark.parametrize("name", sorted(MEANINGS.keys() - READ))
@@ -106,7 +107,7 @@ def test_a_key_of_a_result_costs_the_call_and_what_rests_on_it():
     assert read(record(result={"toolResult": {"high": "09:12"}})).turns == [1, 5]
     assert read(record(result={"loss_mask": 1, "scratchpad": "Look it up."})).turns == [1, 3, 5]
     assert code_of(record(result={"screenshot": "iVBORw0KGgo="})) == "multimodal"
-    assert code_of(record(result={"toolDefs": [FUNCTION]})) == "unread_field"
+    assert code_of(record(result={"toolSchemas": [FUNCTION]})) == "unread_field"
 
 
 def test_a_key_of_a_users_message_costs_the_record_where_it_counts():
@@ -130,12 +131,12 @@ def exchange(request=None, response=None, choice=None) -> dict:
 @pytest.mark.parametrize("place", ["request", "response", "choice"])
 def test_bodies_are_looked_through(place):
     paths = {"choice": "response.choices[]"}
-    value = exchange(**{place: {"toolDefinitions": [FUNCTION], "mood": "calm"}})
+    value = exchange(**{place: {"tool_schemas": [FUNCTION], "mood": "calm"}})
     path = paths.get(place, place)
     with pytest.raises(ConversationError) as info:
         read(value)
-    assert info.value.path == f"{path}.toolDefinitions" and info.value.code == "unread_field"
-    assert f"{path}.mood" in read(value, "toolDefinitions").meta["unread"]
+    assert info.value.path == f"{path}.tool_schemas" and info.value.code == "unread_field"
+    assert f"{path}.mood" in read(value, "tool_schemas").meta["unread"]
 
 
 def test_bodies_inside_of_envelopes_have_their_whole_path():
@@ -184,7 +185,7 @@ PADDED = [[{"id": None, "args": {"a": None, "b": []}}], {"type": None, "items": 
 
 @pytest.mark.parametrize("value", EMPTY + PADDED, ids=repr)
 def test_padding_says_nothing(value):
-    names = ("toolUses", "usedTools", "isError", "toolDefs", "scratchpad", "screenshots")
+    names = ("toolUses", "usedTools", "isError", "toolSchemas", "scratchpad", "screenshots")
     padding = dict.fromkeys(names, value)
     padded = record(**{part: padding for part in ("user", "call", "result", "answer")}) | padding
     conversation = read(padded)
@@ -432,7 +433,7 @@ def test_every_format_declares_what_it_reads(part):
 
 def test_counts_add_up_over_files_and_formats(tmp_path):
     simple = {"user": "Tide?", "tool_name": "tide", "arguments": {}}
-    first = [simple | {"mood": "calm"}, simple | {"mood": "wild", "toolDefs": [FUNCTION]}, simple]
+    first = [simple | {"mood": "calm"}, simple | {"mood": "wild", "toolSchemas": [FUNCTION]}, simple]
     second = [record(call={"toolUses": CALLS}) | {"mood": "calm"}, record(), exchange()]
     files = [write(tmp_path / "a.jsonl", first), write(tmp_path / "b.jsonl", second)]
     report = read_logs(files, max_reject=0.5).report
@@ -441,7 +442,7 @@ def test_counts_add_up_over_files_and_formats(tmp_path):
     assert report.unread == {
         "simple": {"mood": 1},
         "messages": {"messages[].toolUses": 1, "mood": 1},
-        "refused": {"toolDefs": 1},
+        "refused": {"toolSchemas": 1},
     }
     apart = [read_logs(file, max_reject=0.5).report for file in files]
     for format, paths in report.unread.items():
@@ -482,19 +483,19 @@ def test_names_that_are_values_do_not_fill_the_memory(tmp_path):
 
 
 def test_ignore_takes_names_and_paths_and_says_what_matched_nothing(tmp_path):
-    odd = record(call={"toolUses": CALLS}) | {"toolDefs": [FUNCTION], "mood": "calm"}
+    odd = record(call={"toolUses": CALLS}) | {"toolSchemas": [FUNCTION], "mood": "calm"}
     path = write(tmp_path / "a.jsonl", [odd, record()])
-    with pytest.raises(LogError, match=r"write logs: \{ignore: \[toolDefs\]\} in the config"):
+    with pytest.raises(LogError, match=r"write logs: \{ignore: \[toolSchemas\]\} in the config"):
         read_logs(path)
-    log = read_logs(path, ignore=["toolDefs", "messages[].toolUses", "tooluses"])
+    log = read_logs(path, ignore=["toolSchemas", "messages[].toolUses", "tooluses"])
     assert [c.turns for c in log] == [[1, 3, 5], [1, 3, 5]] and not log.report.warnings
-    assert log.report.ignored == {"toolDefs": 1, "messages[].toolUses": 1, "tooluses": 0}
+    assert log.report.ignored == {"toolSchemas": 1, "messages[].toolUses": 1, "tooluses": 0}
     assert log.report.unread == {"messages": {"mood": 1}}
     assert "warning: `ignore` names tooluses" in str(log.report)
-    assert len(list(iter_logs(path, ignore=["toolDefs"]))) == 2
+    assert len(list(iter_logs(path, ignore=["toolSchemas"]))) == 2
 
 
-@pytest.mark.parametrize("ignore", ["toolDefs", [1], [""], [None]])
+@pytest.mark.parametrize("ignore", ["toolSchemas", [1], [""], [None]])
 def test_ignore_is_a_list_of_names(tmp_path, ignore):
     path = write(tmp_path / "a.jsonl", [record()])
     with pytest.raises(ConversationError, match="ignore is a list of keys"):
@@ -505,11 +506,11 @@ def test_ignore_is_a_list_of_names(tmp_path, ignore):
 
 def test_the_configuration_reaches_the_reader(tmp_path):
     asked = [messages(user={"content": f"Tide at quay {n}?"}) for n in range(40)]
-    values = [{"messages": said, "tools": TOOLS, "toolDefs": [FUNCTION]} for said in asked]
+    values = [{"messages": said, "tools": TOOLS, "toolSchemas": [FUNCTION]} for said in asked]
     path = write(tmp_path / "a.jsonl", values)
-    config = make_config({"log_path": path, "logs": {"ignore": ["toolDefs"]}})
+    config = make_config({"log_path": path, "logs": {"ignore": ["toolSchemas"]}})
     assert len(prepare(config).log) == 40
-    with pytest.raises(LogError, match="toolDefs is not read"):
+    with pytest.raises(LogError, match="toolSchemas is not read"):
         prepare(make_config({"log_path": path}))
 
 
@@ -518,24 +519,24 @@ def test_the_configuration_reaches_the_reader(tmp_path):
 
 def test_inspect_says_what_was_refused_masked_and_not_read_and_what_to_do(tmp_path, capsys):
     odd = record(call={"toolUses": CALLS}) | {"mood": "calm"}
-    refused = record() | {"toolDefs": [FUNCTION]}
+    refused = record() | {"toolSchemas": [FUNCTION]}
     path = write(tmp_path / "a.jsonl", [odd, refused, record()])
     assert main(["inspect", path]) == 0
     text = capsys.readouterr().out
     for part in (
-        "refused, unread_field: toolDefs is not read, and by its name it holds the tools",
-        "(first: a.jsonl:2 toolDefs)",
+        "refused, unread_field: toolSchemas is not read, and by its name it holds the tools",
+        "(first: a.jsonl:2 toolSchemas)",
         "a field that is not read may change a turn; the turn carries no loss (unread_field)",
         "of 6 carry no loss, by a mark in the log or a reason below",
         "not read: messages[].toolUses (messages), which may hold calls",
         "not read: mood (messages)",
-        "write logs: {ignore: [toolUses, toolDefs]} in the config",
+        "write logs: {ignore: [toolUses, toolSchemas]} in the config",
         "--ignore KEY",
     ):
         assert part in text, part
-    assert main(["inspect", path, "--ignore", "toolUses", "--ignore", "toolDefs"]) == 0
+    assert main(["inspect", path, "--ignore", "toolUses", "--ignore", "toolSchemas"]) == 0
     text = capsys.readouterr().out
-    assert "ignored, as `ignore` says: toolDefs" in text and "refused" not in text
+    assert "ignored, as `ignore` says: toolSchemas" in text and "refused" not in text
 
 
 def test_the_page_says_it_too(tmp_path):

@@ -160,7 +160,9 @@ def _refuse_answer(record: dict) -> Conversation:
     )
 
 # %% ../../nbs/01_formats/09_providers.ipynb #6d5e8055
-_RECORD = (RESPONSE_KEYS | {"response", "output", "completion"}) - {"tool_calls"}
+_HISTORY = ("automaticFunctionCallingHistory", "automatic_function_calling_history")
+_RECORD = RESPONSE_KEYS | {"response", "output", "completion"}
+_RECORD -= {"tool_calls", "thinking", *_HISTORY}
 
 # %% ../../nbs/01_formats/09_providers.ipynb #80bec6ef
 FORMATS = (
@@ -186,7 +188,7 @@ FORMATS = (
         lambda record: _from_conversation(record, format="gemini"),
         "contents (and tools, candidates)",
         starts=("contents",),
-        reads=_RECORD,
+        reads=_RECORD | set(_HISTORY),
     ),
     Format(
         "ai_sdk",
