@@ -62,10 +62,10 @@ _EFFORT_KEYS = frozenset(_EFFORT.split())
 
 
 def _sets_reasoning(value: JSON) -> bool:
-    "Whether a value sets how much a model thinks: an object of settings, true, or one word"
+    "Whether a value sets how much a model thinks: an object of settings, or one word"
     if isinstance(value, dict):
         return value.keys() <= _EFFORT_KEYS
-    return value is True or (isinstance(value, str) and value.isalpha() and len(value) < 16)
+    return isinstance(value, str) and value.isalpha() and len(value) < 16
 
 
 def _says_nothing(name: str, value: JSON, depth: int = 4) -> bool:
@@ -73,7 +73,9 @@ def _says_nothing(name: str, value: JSON, depth: int = 4) -> bool:
         return value is not False
     if name in _WEIGHTS:
         return value != 0
-    if MEANINGS.get(name) == "reasoning" and _sets_reasoning(value):
+    if value is True and MEANINGS.get(name) == "reasoning":
+        return True
+    if name in ("reasoning", "thinking") and _sets_reasoning(value):
         return True
     if isinstance(value, (dict, list)) and depth:
         inner = value.values() if isinstance(value, dict) else value
