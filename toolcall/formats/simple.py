@@ -45,15 +45,14 @@ def _get_part(exchange: dict, name: str, path: str) -> JSON:
 # %% ../../nbs/01_formats/80_simple.ipynb #4926d839
 _CALLS = ("tool_calls", "toolCalls", "steps", "intermediate_steps", "agent_thoughts", "usedTools")
 _HISTORIES = ("history", "chat_history", "messages")
+_OTHERS = frozenset([*_CALLS, *_HISTORIES])
 
 
 def _check_exchange(exchange: dict, path: str) -> None:
     "Raise `ConversationError` for calls, a history or media beside the parts of an exchange"
     check_attachments(exchange, is_record=True)
-    for keys, what, code in (
-        (_CALLS, "calls", "unread_field"),
-        (_HISTORIES, "a history", "missing_history"),
-    ):
+    kinds = ((_CALLS, "calls", "unread_field"), (_HISTORIES, "a history", "missing_history"))
+    for keys, what, code in () if _OTHERS.isdisjoint(exchange) else kinds:
         if key := next((key for key in keys if exchange.get(key)), None):
             raise ConversationError(
                 f"{key} holds {what}, which an exchange of this shape can't hold; "
@@ -76,19 +75,21 @@ def _holds_messages(text: JSON) -> bool:
 
 # %% ../../nbs/01_formats/80_simple.ipynb #9412409b
 _FLAGS = frozenset(["ok", "success", "succeeded", "is_success"])
+_SIGNALS = OUTCOME_KEYS | _FLAGS | {"status_code"}
 
 
 def _exchange_failed(exchange: dict, response: JSON) -> bool | None:
     "Whether a call failed, by the fields of its exchange or of its result; None when none says"
-    if any(str(exchange.get(flag)).lower() in ("false", "0") for flag in _FLAGS):
+    is_mcp = isinstance(response, dict) and "isError" in response
+    if _SIGNALS.isdisjoint(exchange) and not is_mcp:  # the common case
+        return None
+    if any(str(exchange[flag]).lower() in ("false", "0") for flag in _FLAGS & exchange.keys()):
         return True
     code = exchange.get("status_code", exchange.get("status"))
     if isinstance(code, int) and code >= 400:
         return True
     failed = call_failed(exchange)
-    if failed is None and isinstance(response, dict) and "isError" in response:  # MCP's results
-        return call_failed(response)
-    return failed
+    return call_failed(response) if failed is None and is_mcp else failed
 
 # %% ../../nbs/01_formats/80_simple.ipynb #9dde80e3
 def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
@@ -186,7 +187,7 @@ def _is_simple(record: dict) -> bool:
 
 
 _READ = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
-_READ |= OUTCOME_KEYS | _FLAGS | {"system", "tools", "turns", "status_code"}
+_READ |= _SIGNALS | {"system", "tools", "turns"}
 
 
 FORMATS = (
