@@ -50,8 +50,15 @@ _PAIRS = (
 )
 
 
+_PAIR_KEYS = frozenset(key for pair in _PAIRS for key in pair)
+_ANSWERS = {asked: [b for a, b in _PAIRS if a == asked] for asked, _ in _PAIRS}
+
+
 def _is_exchange(record: dict) -> bool:
-    return any(_is_pair(record, *pair) for pair in _PAIRS)
+    for asked in _ANSWERS.keys() & record.keys():
+        if any(_is_pair(record, asked, answered) for answered in _ANSWERS[asked]):
+            return True
+    return False
 
 
 def _is_pair(record: dict, request: str, response: str) -> bool:
@@ -90,7 +97,7 @@ def _from_exchange(record: dict) -> Conversation:
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)
-    others = {key for pair in _PAIRS for key in pair} - {request_key, response_key}
+    others = _PAIR_KEYS - {request_key, response_key}
     draft.note_unread({key: record[key] for key in others & record.keys()}, frozenset(), "")
     if record.get("label") is False:  # TRL's rows for KTO
         draft.warn("rejected_answer")
@@ -173,7 +180,7 @@ FORMATS = (
         _from_exchange,
         "request and response, or input and output",
         starts=tuple(request for request, _ in _PAIRS),
-        reads=frozenset(key for pair in _PAIRS for key in pair) | {"tools", "label"},
+        reads=_PAIR_KEYS | {"tools", "label"},
     ),
     Format(
         "gemini",
