@@ -45,15 +45,14 @@ def _get_part(exchange: dict, name: str, path: str) -> JSON:
 # %% ../../nbs/01_formats/80_simple.ipynb #4926d839
 _CALLS = ("tool_calls", "toolCalls", "steps", "intermediate_steps", "agent_thoughts", "usedTools")
 _HISTORIES = ("history", "chat_history", "messages")
+_OTHERS = frozenset([*_CALLS, *_HISTORIES])
 
 
 def _check_exchange(exchange: dict, path: str) -> None:
     "Raise `ConversationError` for calls, a history or media beside the parts of an exchange"
     check_attachments(exchange, is_record=True)
-    for keys, what, code in (
-        (_CALLS, "calls", "unread_field"),
-        (_HISTORIES, "a history", "missing_history"),
-    ):
+    kinds = ((_CALLS, "calls", "unread_field"), (_HISTORIES, "a history", "missing_history"))
+    for keys, what, code in () if _OTHERS.isdisjoint(exchange) else kinds:
         if key := next((key for key in keys if exchange.get(key)), None):
             raise ConversationError(
                 f"{key} holds {what}, which an exchange of this shape can't hold; "
@@ -73,6 +72,24 @@ def _check_exchange(exchange: dict, path: str) -> None:
 def _holds_messages(text: JSON) -> bool:
     is_json = isinstance(text, str) and text.lstrip()[:1] in ("{", "[")
     return is_json and ('"role"' in text or '"tool_calls"' in text)
+
+# %% ../../nbs/01_formats/80_simple.ipynb #9412409b
+_FLAGS = frozenset(["ok", "success", "succeeded", "is_success"])
+_SIGNALS = OUTCOME_KEYS | _FLAGS | {"status_code"}
+
+
+def _exchange_failed(exchange: dict, response: JSON) -> bool | None:
+    "Whether a call failed, by the fields of its exchange or of its result; None when none says"
+    is_mcp = isinstance(response, dict) and "isError" in response
+    if _SIGNALS.isdisjoint(exchange) and not is_mcp:  # the common case
+        return None
+    if any(str(exchange[flag]).lower() in ("false", "0") for flag in _FLAGS & exchange.keys()):
+        return True
+    code = exchange.get("status_code", exchange.get("status"))
+    if isinstance(code, int) and code >= 400:
+        return True
+    failed = call_failed(exchange)
+    return call_failed(response) if failed is None and is_mcp else failed
 
 # %% ../../nbs/01_formats/80_simple.ipynb #9dde80e3
 def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
@@ -122,9 +139,7 @@ def _read_call(parts: dict[str, JSON], exchange: dict, path: str, id: str) -> li
     call = {"id": id, "function": {"name": tool, "arguments": arguments}}
     messages: list[dict] = [{"role": "assistant", "content": "", "tool_calls": [call]}]
     response = parts["tool_response"]
-    failed = call_failed(exchange)
-    if failed is None and isinstance(response, dict):  # MCP's results
-        failed = call_failed(response) if "isError" in response else None
+    failed = _exchange_failed(exchange, response)
     if response is None and failed:
         response = exchange.get("error") or exchange.get("exception") or exchange.get("status", "")
     if response is not None:
@@ -172,7 +187,7 @@ def _is_simple(record: dict) -> bool:
 
 
 _READ = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
-_READ |= OUTCOME_KEYS | {"system", "tools", "turns"}
+_READ |= _SIGNALS | {"system", "tools", "turns"}
 
 
 FORMATS = (
