@@ -1993,6 +1993,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                'toolcall/formats/responses_stream.py')},
             'toolcall.formats.simple': { 'toolcall.formats.simple._check_exchange': ( '01_formats/simple.html#_check_exchange',
                                                                                       'toolcall/formats/simple.py'),
+                                         'toolcall.formats.simple._exchange_failed': ( '01_formats/simple.html#_exchange_failed',
+                                                                                       'toolcall/formats/simple.py'),
                                          'toolcall.formats.simple._get_part': ( '01_formats/simple.html#_get_part',
                                                                                 'toolcall/formats/simple.py'),
                                          'toolcall.formats.simple._holds_messages': ( '01_formats/simple.html#_holds_messages',
