@@ -433,7 +433,8 @@ def test_every_format_declares_what_it_reads(part):
 
 def test_counts_add_up_over_files_and_formats(tmp_path):
     simple = {"user": "Tide?", "tool_name": "tide", "arguments": {}}
-    first = [simple | {"mood": "calm"}, simple | {"mood": "wild", "toolSchemas": [FUNCTION]}, simple]
+    odd = {"mood": "wild", "toolSchemas": [FUNCTION]}
+    first = [simple | {"mood": "calm"}, simple | odd, simple]
     second = [record(call={"toolUses": CALLS}) | {"mood": "calm"}, record(), exchange()]
     files = [write(tmp_path / "a.jsonl", first), write(tmp_path / "b.jsonl", second)]
     report = read_logs(files, max_reject=0.5).report

@@ -49,7 +49,7 @@ _PAIRS = (
     ("instruction", "output"),
 )
 
-
+# %% ../../nbs/01_formats/09_providers.ipynb #1dd92ff8
 _PAIR_KEYS = frozenset(key for pair in _PAIRS for key in pair)
 
 
