@@ -26,7 +26,7 @@ _OPENINGS = {
     "anthropic": r"<invoke name=",
     "open_webui": r"<details\s+type=\"tool_calls\"",
     "react": r"(?m:^Action:[^\n]*\n+Action Input:)",
-    "bare_json": r"\A\s*(?:```(?:json)?\s*)?\[?\s*\{\s*(?:\"(?:type|id)\"\s*:\s*\"[^\"]*\"\s*,\s*)*"
+    "bare_json": r"(?:\A|```(?:json)?|<tools>)\s*\[?\s*\{\s*(?:\"(?:type|id)\"\s*:\s*\"[^\"]*\"\s*,\s*)*"
     r"\"(?:name|tool_name|function)\"\s*:\s*\"[\w.:-]+\"\s*,"
     r"\s*\"(?:arguments|parameters|args)\"\s*:\s*[{\"]",
     "pythonic": r"\A\s*\[[A-Za-z_][\w.]*\((?:\w+\s*=.*)?\)\]\s*\Z|<\|python_start\|>",
@@ -38,6 +38,7 @@ _OPENINGS = {
     "anthropic_calls": r"<(?:antml:)?(?:function_calls>|invoke )",
     "cohere_action": r"(?m:^Action:\s*```(?:json)?\s*\[)",
     "qwen_agent": r"✿(?:FUNCTION|ARGS)✿",
+    "bracket": r"\[Calling tool: ?\w",
     "marks": r"<\|(?:tool_call_start|tools_prefix|action_start)\|>",
 }
 _MARKUP = re.compile("|".join(f"(?P<{name}>{opening})" for name, opening in _OPENINGS.items()))
