@@ -197,6 +197,7 @@ CACHE_POINT = {"cachePoint": {"type": "default"}}
 
 # name → (format, record, messages)
 GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
+    # README.md
     "simple": (
         "simple",
         {
@@ -218,6 +219,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
             {"role": "assistant", "content": "12 °C."},
         ],
     ),
+    # github.com/NVIDIA-AI-Blueprints/data-flywheel docs/data-logging.md
     "flywheel": (
         "requests",
         {
@@ -229,11 +231,13 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         },
         WHOLE,
     ),
+    # github.com/OpenPipe/OpenPipe docs/features/exporting-data.mdx
     "openpipe": (
         "requests",
         {"input": REQUEST, "output": RESPONSE, "tags": {"prompt_id": "weather"}},
         WHOLE,
     ),
+    # platform.openai.com/docs/guides/batch, input and output joined
     "batch": (
         "requests",
         {
@@ -246,6 +250,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         },
         WHOLE,
     ),
+    # litellm.types.utils.StandardLoggingPayload
     "litellm": (
         "litellm",
         {
@@ -260,6 +265,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         },
         WHOLE,
     ),
+    # openai.types.chat.ChatCompletionChunk
     "chunks": (
         "requests",
         {
@@ -268,6 +274,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         },
         [USER, CALLED],
     ),
+    # openai.types.chat, functions and function_call
     "legacy": (
         "messages",
         {
@@ -284,11 +291,13 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
             RESULTS[0] | {"tool_call_id": "call_1_0"},
         ],
     ),
+    # platform.openai.com/docs/guides/fine-tuning, function calling
     "fine-tuning": (
         "messages",
         {"messages": [*WIRE, ANSWER], "tools": [TOOL], "parallel_tool_calls": True},
         WHOLE,
     ),
+    # huggingface.co/docs/transformers/chat_extras, with an object as arguments
     "hugging face": (
         "messages",
         {
@@ -319,6 +328,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
             ANSWER,
         ],
     ),
+    # openai.types.responses.ResponseInputItem and Response
     "responses": (
         "responses",
         {
@@ -333,6 +343,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         },
         [{"role": "system", "content": "Be brief."}, *WHOLE],
     ),
+    # anthropic.types.MessageParam
     "anthropic": (
         "anthropic",
         {
@@ -347,6 +358,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         },
         [{"role": "system", "content": "Be brief."}, *WHOLE],
     ),
+    # anthropic.types.Message, beside its request
     "anthropic pair": (
         "requests",
         {
@@ -369,6 +381,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
         },
         WHOLE,
     ),
+    # ai.google.dev/api/generate-content
     "gemini": (
         "gemini",
         {
@@ -453,6 +466,7 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
             "request": {"model": "gpt-x", "input": ITEMS, "tools": [FLAT]},
             "response": [
                 {"type": "response.created", "response": {"status": "in_progress", "output": []}},
+                # openai.types.responses.ResponseStreamEvent, an event a record
                 {"type": "response.output_item.done", "output_index": 0, "item": OUTPUT[0]},
                 {"type": "response.completed", "response": {"status": "completed", "output": []}},
             ],
@@ -625,7 +639,9 @@ GOLDENS |= products(TOOL, USER, CALLS, RESULTS, ANSWER)
 
 # Records that are refused by name: each is a part of a conversation
 PARTS_OF_CONVERSATIONS: list[dict] = [
+    # a table of messages
     {"conversation_id": "c1", "seq": 0, "role": "user", "content": "Weather in Paris?"},
+    # code.claude.com/docs, a line of a session's transcript
     {
         "type": "assistant",
         "sessionId": "s1",
@@ -638,11 +654,14 @@ PARTS_OF_CONVERSATIONS: list[dict] = [
         },
         "uuid": "u1",
     },
+    # github.com/openai/codex, codex-rs/protocol: RolloutLine
     {
         "timestamp": "2024-11-19T07:16:44Z",
         "type": "response_item",
         "payload": {"type": "message", "role": "user", "content": []},
     },
+    # openai.types.realtime, events of a server
     {"type": "session.updated", "session": {"instructions": "Be brief.", "tools": [FLAT]}},
     {"type": "response.output_item.done", "output_index": 0, "item": OUTPUT[0]},
+    {"toolCall": {"functionCalls": [{"id": "c1", "name": "get_weather", "args": {}}]}},
 ]

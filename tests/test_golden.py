@@ -5,23 +5,15 @@ import json
 import random
 
 import pytest
-from goldens import GOLDENS, PARTS_OF_CONVERSATIONS, TOOL
-from test_traces import GOLDEN as TRACE_GOLDENS
-from test_training_sets import RECORDS as TRAINING_GOLDENS
+from goldens import GOLDENS, TOOL
+from seeds import EVERYTHING, missing_formats
 
 from toolcall.conversation import Conversation, check_messages
 from toolcall.errors import LogError
-from toolcall.formats import FORMATS, expand, find_adapter, find_format
+from toolcall.formats import FORMATS, find_adapter, find_format
 from toolcall.logs import Merge, Reject, iter_logs
 from toolcall.logs.codes import CODES, MERGED, WARNINGS
 from toolcall.text import dumps, loads
-
-EVERYTHING = (
-    [record for _, record, _ in GOLDENS.values()]
-    + list(TRACE_GOLDENS.values())
-    + list(TRAINING_GOLDENS.values())
-    + PARTS_OF_CONVERSATIONS
-)
 
 
 @pytest.mark.parametrize("name", GOLDENS)
@@ -41,15 +33,7 @@ def test_golden_record(name):
 
 
 def test_every_format_has_a_golden_record():
-    parts = [
-        part
-        for record in EVERYTHING
-        for _, part in [("", record), *expand(record)]
-        if isinstance(part, dict)
-    ]
-    assert {format.name for format in FORMATS} - {
-        find_format(part).name for part in parts if find_format(part)
-    } == {"answer"}
+    assert missing_formats() == set()
 
 
 def test_the_shortcut_finds_what_the_full_search_finds():

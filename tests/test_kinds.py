@@ -3,13 +3,16 @@
 Kinds of single products stand in `test_products.py`, those of APIs and gateways in `test_wire.py`,
 those of repeated histories in `test_histories.py`."""
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 
 from toolcall.curate import curate
 from toolcall.errors import LogError
 from toolcall.logs import read_logs
+from toolcall.logs.codes import CODES, MERGED, WARNINGS
 
 SCHEMA = {"type": "object", "properties": {"line": {"type": "string"}}, "required": ["line"]}
 FUNCTION = {"name": "next_train", "description": "Next train of a line", "parameters": SCHEMA}
@@ -466,3 +469,94 @@ def test_a_generation_of_the_ai_sdk_in_langfuse(read):
     [conversation], _ = read(record)
     assert learned([conversation]) == ['next_train(line="S7")']
     assert conversation.tools[0]["function"]["name"] == "next_train"
+
+
+# the codes
+
+ROOT = Path(__file__).parents[1] / "toolcall"
+ERROR_CODES = {"ConversationError": CODES, "MergedRecord": MERGED}
+
+
+def raised_codes(path: Path):
+    "Table and code of each error that is made and of each warning that is noted in a module"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        name = getattr(function, "id", getattr(function, "attr", ""))
+        table = ERROR_CODES.get(name, WARNINGS if name == "warn" else None)
+        if table is None:
+            continue
+        codes = node.args[:1] if name == "warn" else node.args[1:2]
+        codes += [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+        for code in codes:
+            branches = [code.body, code.orelse] if isinstance(code, ast.IfExp) else [code]
+            for part in branches:
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield table, part.value
+
+
+def test_every_code_stands_in_its_table():
+    found = {id(table): set() for table in (CODES, MERGED, WARNINGS)}
+    for path in [*(ROOT / "formats").glob("*.py"), *(ROOT / "logs").glob("*.py")]:
+        for table, code in raised_codes(path):
+            assert code in table, f"{path.name}: {code}"
+            found[id(table)].add(code)
+    assert len(found[id(CODES)]) > 15 and found[id(MERGED)] and len(found[id(WARNINGS)]) > 25
+
+
+def test_every_code_of_a_table_is_used():
+    sources = "".join(path.read_text() for path in ROOT.rglob("*.py") if path.name != "codes.py")
+    made = ("role_", "literal_eval_")  # with the name of what was read
+    codes = [*CODES, *MERGED, *(code for code in WARNINGS if not code.startswith(made))]
+    assert [code for code in codes if f'"{code}"' not in sources] == []
+
+
+# one odd message
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}
+SEEN = {"role": "user", "content": [IMAGE]}
+BROKEN = {"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "{"}}]}
+BEGINNING = [USER, CALLED, RESULT, ANSWER]
+SOURCE = {"type": "base64", "media_type": "image/png", "data": "iVBO"}
+AGAIN = CALLED | {"tool_calls": [CALL | {"id": "b"}]}
+SHOWN = {"role": "tool", "tool_call_id": "b", "content": [IMAGE]}
+PICTURE = {"role": "user", "content": [{"type": "image", "source": SOURCE}]}
+ODD_ENDS = {
+    "an unknown role": [{"role": "wizard", "content": "?"}, LATER, SECOND],
+    "an image": [SEEN, SECOND],
+    "arguments that are no JSON": [LATER, BROKEN, RESULT, SECOND],
+    "no object": [LATER, None, SECOND],
+    "half an answer": [LATER, SECOND, BROKEN],
+    "a result with an image": [LATER, AGAIN, SHOWN, SECOND],
+    "an image of Anthropic's": [PICTURE, SECOND],
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ENDS)
+def test_one_odd_message_costs_a_turn_and_not_the_record(read, kind):
+    [conversation], log = read(CHAT | {"messages": BEGINNING + ODD_ENDS[kind]})
+    assert conversation.turns == [1, 3]
+    assert "odd_message" in str(log) and conversation.meta["left_out"].startswith("messages[")
+
+
+def test_an_odd_message_before_all_answers_refuses_the_record(read):
+    conversations, log = read(CHAT | {"messages": [SEEN, CALLED, RESULT, ANSWER]})
+    assert not conversations and log.rejects[0].code == "multimodal"
+
+
+def test_an_odd_message_in_a_request_refuses_its_answer(read):
+    conversations, log = read(exchange({"messages": [*BEGINNING, SEEN]}, SECOND))
+    assert not conversations and log.rejects[0].code == "multimodal"
+
+
+def test_messages_that_arrow_padded_are_read_as_without(read):
+    keys = dict.fromkeys(
+        ["tool_calls", "tool_call_id", "name", "images", "loss", "weight", "isError"]
+    )
+    padded = [keys | message for message in BEGINNING]
+    padded[1] = padded[1] | {"tool_calls": [CALL | {"index": None, "custom": None}]}
+    [plain], _ = read(CHAT)
+    [conversation], _ = read(CHAT | {"messages": padded, "images": None, "conversation": None})
+    assert conversation.messages == plain.messages and conversation.turns == plain.turns
+    assert "warnings" not in conversation.meta and "unread" not in conversation.meta

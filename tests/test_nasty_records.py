@@ -5,12 +5,13 @@ import json
 from contextlib import suppress
 
 import pytest
+from seeds import EVERYTHING, missing_formats
 
 from toolcall.chatml import ChatML, Example
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate import curate, save_conversations, split
 from toolcall.errors import ConversationError
-from toolcall.formats import find_adapter
+from toolcall.formats import expand, find_adapter
 from toolcall.logs import iter_logs, read_logs
 from toolcall.pipeline.commands import main
 from toolcall.schemas import argument_errors
@@ -84,6 +85,38 @@ def test_odd_values_in_any_part_of_a_message():
     for key, odd in itertools.product(["id", "function", "type"], ODD):
         call = good[1]["tool_calls"][0] | {key: odd}
         attempt({"messages": [good[0], good[1] | {"tool_calls": [call]}, good[2]]})
+
+
+def places(value: object, path: tuple = (), depth: int = 4):
+    "The path of each value inside, the first of a list standing for all"
+    items = list(value.items()) if isinstance(value, dict) else []
+    if isinstance(value, list) and value:
+        items = [(0, value[0]), (len(value) - 1, value[-1])]
+    for key, inner in items:
+        yield (*path, key)
+        if depth:
+            yield from places(inner, (*path, key), depth - 1)
+
+
+def replaced(value, path: tuple, new: object):
+    "A copy of a value with another one at a path"
+    if not path:
+        return new
+    copied = value.copy()
+    copied[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copied
+
+
+def test_odd_values_in_every_place_of_every_format():
+    assert missing_formats() == set()
+    for record in EVERYTHING:
+        for n, path in enumerate(dict.fromkeys(places(record))):
+            for odd in ODD[n % 4 :: 4]:
+                broken = replaced(record, path, odd)
+                with suppress(ConversationError):
+                    for _, part in expand(broken):
+                        if isinstance(part, dict):
+                            attempt(part)
 
 
 @pytest.mark.parametrize(

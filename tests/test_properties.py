@@ -2,6 +2,7 @@
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from seeds import EVERYTHING, missing_formats
 
 from toolcall.chatml import ChatML, TurnReject, parse_calls
 from toolcall.conversation import Conversation, ToolCall, make_tool
@@ -137,6 +138,13 @@ def test_equality_is_symmetric_and_reflexive(a, b):
     assert values_equal(a, a) and values_equal(a, b) == values_equal(b, a)
 
 
+seeds = st.lists(st.sampled_from(EVERYTHING), min_size=1, max_size=3)
+
+
+def test_every_format_is_among_the_seeds():
+    assert missing_formats() == set()
+
+
 @settings(
     deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -145,6 +153,7 @@ def test_mutated_records_never_crash_and_counts_add_up(tmp_path_factory, data):
     lines = [
         dumps(record).encode() for record in sample_records(6, seed=data.draw(st.integers(0, 5)))
     ]
+    lines += [dumps(record).encode() for record in data.draw(seeds)]
     for _ in range(data.draw(st.integers(1, 4))):
         i = data.draw(st.integers(0, len(lines) - 1))
         at = data.draw(st.integers(0, max(0, len(lines[i]) - 1)))
@@ -176,4 +185,8 @@ def test_mutated_records_never_crash_and_counts_add_up(tmp_path_factory, data):
         log = read_logs(path, max_reject=0.99)
     except ValueError:
         return
-    assert log.report.records == len(items) == len(log.conversations) + len(log.rejects)
+    assert (
+        log.report.records
+        == len(items)
+        == len(log.conversations) + len(log.rejects) + sum(log.report.merged.values())
+    )

@@ -368,9 +368,9 @@ def test_nothing_beside_a_call_is_dropped():
         {"name": "f", "arguments": {}, "parameters": {}},
     ):
         assert code_of(from_xlam, RECORDS["xlam"] | {"answers": [call]}) == "bad_type"
-    call = {"name": "f", "arguments": {}, "thought": "x", "parameters": None}
+    call = {"name": "f", "arguments": {}, "comment": "x", "parameters": None}
     meta = from_xlam(RECORDS["xlam"] | {"answers": [call]}).meta
-    assert meta["unread"] == {"messages[].tool_calls[].thought": 1}
+    assert meta["unread"] == {"messages[].tool_calls[].comment": 1}
     assert from_xlam(
         RECORDS["xlam"] | {"answers": [{"name": "f", "parameters": {"a": 1}}]}
     ).calls()[0].arguments == {"a": 1}

@@ -526,7 +526,7 @@ def test_inspect_says_what_was_refused_masked_and_not_read_and_what_to_do(tmp_pa
         "refused, unread_field: toolDefs is not read, and by its name it holds the tools",
         "(first: a.jsonl:2 toolDefs)",
         "a field that is not read may change a turn; the turn carries no loss (unread_field)",
-        "of 6 carry no loss",
+        "of 6 carry no loss, by a mark in the log or a reason below",
         "not read: messages[].toolUses (messages), which may hold calls",
         "not read: mood (messages)",
         "write logs: {ignore: [toolUses, toolDefs]} in the config",

@@ -135,8 +135,10 @@ def curate(
     for name, cap in (("max_similar", max_similar), ("max_per_tool", max_per_tool)):
         if cap is not None and cap < 1:
             raise CurateError(f"{name} is at least 1, or None for no cap; not {cap}")
-    steps = [check_structure(_with_unique_ids(list(conversations)))]
-    steps.append(collapse_prefixes(steps[-1].conversations))
+    logged = _with_unique_ids(list(conversations))
+    steps = [check_structure(logged)]
+    without_turns = [c for c in logged if not c.turns]
+    steps.append(collapse_prefixes(steps[-1].conversations, without_turns))
     steps.append(select_outcomes(steps[-1].conversations, keep=keep, guess_errors=guess_errors))
     if redact:
         find = redact if callable(redact) else find_private

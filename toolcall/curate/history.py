@@ -20,6 +20,7 @@ from toolcall.curate.context import (
     dialogue_keys,
     few_shot_ends,
     message_key,
+    place_keys,
     session_id,
 )
 from .selection import failed_turns
@@ -51,15 +52,17 @@ def prefix_keys(
 def _turn_keys(
     conversation: Conversation, constant: Container[tuple[str, str]]
 ) -> dict[int, tuple[str, str]]:
-    "Session and content of each turn that carries loss"
+    "Session and content of each assistant turn"
     session = session_id(conversation, constant)
     if not session:
-        keys = dialogue_keys(conversation)
-        return {turn: (session, keys[turn]) for turn in conversation.turns}
-    messages = conversation.messages
-    return {turn: (session, message_key(messages[turn])) for turn in conversation.turns}
+        return {turn: ("", key) for turn, key in dialogue_keys(conversation).items()}
+    return {
+        turn: (session, message_key(message))
+        for turn, message in enumerate(conversation.messages)
+        if message["role"] == "assistant"
+    }
 
-
+# %% ../../nbs/03_curate/02_history.ipynb #d656cb1f
 class _TurnIndex:
     "How often each turn of a session counts"
 
@@ -67,19 +70,25 @@ class _TurnIndex:
         self.constant = constant  # ids that name no session
         self.counted: Counter[tuple[str, str]] = Counter()
         self.responses: set[tuple[str, str]] = set()  # of merged records as well
+        self.places: set[tuple[str, str]] = set()  # what responses answer, by session
+        self.masked: set[tuple[str, str]] = set()  # responses that carry no loss
         self.failed: dict[tuple[str, str], str] = {}  # reasons, from any record
         self.succeeded: set[tuple[str, str]] = set()  # calls that have a result in some record
 
     def add_responses(self, conversation: Conversation, *, merged: bool) -> None:
         "Count the responses of a record, unless it is merged into another"
         keys = _turn_keys(conversation, self.constant)
-        start = conversation.meta["response_at"]
-        responses = [key for turn, key in keys.items() if turn >= start]
-        self.responses.update(responses)
-        if not merged:
-            self.counted.update(responses)
+        places = place_keys(conversation)
+        learned = set(conversation.turns)
+        for turn in [turn for turn in keys if turn >= conversation.meta["response_at"]]:
+            (self.responses if turn in learned else self.masked).add(keys[turn])
+            if not merged and turn in learned:
+                self.counted[keys[turn]] += 1
+            if session := keys[turn][0]:
+                self.places.update((session, place) for place in places[turn])
         failed = failed_turns(conversation)
-        for turn, key in keys.items():
+        for turn in conversation.turns:
+            key = keys[turn]
             following = conversation.messages[turn + 1 : turn + 2]
             if turn in failed:
                 self.failed[key] = failed[turn]
@@ -90,7 +99,10 @@ class _TurnIndex:
         "The turns of a record that count elsewhere or nowhere, with the reason"
         here: Counter[tuple[str, str]] = Counter()
         reasons: dict[int, str] = {}
-        for turn, key in _turn_keys(conversation, self.constant).items():
+        keys = _turn_keys(conversation, self.constant)
+        places = place_keys(conversation)
+        for turn in conversation.turns:
+            key = keys[turn]
             here[key] += turn < conversation.meta["response_at"]
             if key in self.failed and key not in self.succeeded:
                 reasons[turn] = self.failed[key]
@@ -98,7 +110,13 @@ class _TurnIndex:
                 continue
             elif here[key] <= self.counted[key]:
                 reasons[turn] = "repeated_turn"
-            elif condensed and key not in self.responses:
+            elif key in self.responses:
+                continue
+            elif key in self.masked:
+                reasons[turn] = "masked_response"
+            elif (key[0], places[turn][0]) in self.places:
+                reasons[turn] = "repeated_turn"
+            elif condensed:
                 reasons[turn] = "condensed_history"
         for key, times in here.items():
             self.counted[key] = max(self.counted[key], times)
@@ -107,6 +125,7 @@ class _TurnIndex:
 # %% ../../nbs/03_curate/02_history.ipynb #185700a8
 def collapse_prefixes(
     conversations: Sequence[Conversation],  # Of one log
+    without_turns: Sequence[Conversation] = (),  # Its other records, none of whose turns is learned
 ) -> Step:  # Merged as `prefix_of`; turns of a history masked as `repeated_turn`, `cut`, …
     "Count each assistant turn of a request log once, and no turn that is context alone"
     keys = [prefix_keys(c) for c in conversations]
@@ -120,6 +139,9 @@ def collapse_prefixes(
             index.add_responses(c, merged=is_merged)
         if is_merged and "scores" in c.meta:
             scores[record_keys[-1]] = c.meta["scores"]
+    for c in without_turns:
+        if "response_at" in c.meta:
+            index.add_responses(c, merged=True)
     examples = few_shot_ends(conversations, constant)
     condensed = condensed_records(conversations, constant)
     after: list[tuple[Conversation | None, str]] = []
@@ -128,10 +150,9 @@ def collapse_prefixes(
             after.append((None, "prefix_of"))
             continue
         facts = _inherited_scores(c, record_keys, scores)
-        reasons: dict[int, str] = {}
+        reasons = {turn: "few_shot" for turn in c.turns if turn <= examples[number]}
         if "response_at" in c.meta:
-            reasons = index.repeated(c, condensed=number in condensed)
-            reasons |= {turn: "few_shot" for turn in c.turns if turn <= examples[number]}
+            reasons = index.repeated(c, condensed=number in condensed) | reasons
             facts |= _dialogue_keys(c, examples[number] + 1)
         after.append((mask_turns(c.relabel(c.id, **facts) if facts else c, reasons), ""))
     notes = {

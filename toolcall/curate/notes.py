@@ -10,32 +10,39 @@ __all__ = []
 # %% ../../nbs/03_curate/11a_notes.ipynb #fcab40df
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from .chain import Curated
 from ..formats.guard import last_name
 from ..logs.codes import MERGED, WARNINGS
 from ..logs.reports import Log
 from ..pages import Table
 from ..text import count
 
+if TYPE_CHECKING:
+    from toolcall.curate.chain import Curated
+
 # %% ../../nbs/03_curate/11a_notes.ipynb #23f5fad4
 LEFT_OUT = {
-    "missing_result": "follow a call that has no result",
-    "no_user": "come before the user said anything",
-    "prefix_of": "stand whole in a later record, which goes on",
-    "repeated_turn": "repeat an answer of an earlier record, where it counts",
-    "condensed_history": "stand in a history that was condensed, and were not answered so",
-    "few_shot": "are examples that many sessions repeat",
-    "failed_call": "made a call that failed",
-    "cut": "were cut, refused, or ended with an error",
-    "not_solved": "did not solve their task",
-    "no_score": "have no score that says whether the task was solved",
-    "schema_mismatch": "have arguments that break the tool's schema",
-    "unknown_tool": "call a tool that is not declared",
-    "no_turns": "have no turn left to learn from",
-    "duplicate": "are equal to an earlier conversation",
-    "similar": "have nearly the request of others, more than max_similar",
-    "tool_cap": "call a tool that more than max_per_tool others call",
+    "missing_result": "the call before has no result",
+    "no_user": "no user spoke before",
+    "prefix_of": "a later record holds it whole, and goes on",
+    "repeated_turn": "another record holds the same answer, where it counts",
+    "condensed_history": "it stands in a condensed history, and was not answered so",
+    "few_shot": "an example that many sessions repeat",
+    "failed_call": "the call failed",
+    "cut": "it was cut or refused, or ended with an error",
+    "not_solved": "the task was not solved",
+    "no_score": "no score says whether the task was solved",
+    "schema_mismatch": "arguments break the schema of their tool",
+    "unknown_tool": "the called tool is not declared",
+    "no_turns": "no turn is left to learn from",
+    "duplicate": "it is equal to an earlier one",
+    "similar": "its request is nearly that of others, more than max_similar",
+    "tool_cap": "more than max_per_tool others call its tool",
+}
+_NOTED = {
+    "conversations with inferred tools": "conversations declare no tools; their tools are inferred "
+    "from the calls, unless logs: {tools: FILE} in the config names a file with them",
 }
 
 # %% ../../nbs/03_curate/11a_notes.ipynb #4f336b77
@@ -60,7 +67,7 @@ def _of_reading(log: Log) -> Iterator[tuple[str, str]]:
     if masked:
         yield (
             count(masked, "turn"),
-            f"of {answers:,} carry no loss: they are context, and not learned",
+            f"of {answers:,} carry no loss, by a mark in the log or a reason below",
         )
     for code, n in report.warnings.items():
         yield count(n, "record"), f"{WARNINGS.get(code, 'noted by your adapter')} ({code})"
@@ -68,22 +75,24 @@ def _of_reading(log: Log) -> Iterator[tuple[str, str]]:
         yield count(n, "record"), label
 
 
-def _of_curation(curated: Curated) -> Iterator[tuple[str, str]]:
+def _of_curation(curated: "Curated") -> Iterator[tuple[str, str]]:
     for step in curated.steps:
-        for counts in (step.removed, step.merged):
+        kinds = (
+            ("turn", "not learned", step.masked),
+            ("conversation", "left out", step.removed),
+            ("conversation", "part of another", step.merged),
+        )
+        for unit, what, counts in kinds:
             for code, n in counts.items():
-                why = LEFT_OUT.get(code, "are left out")
-                yield count(n, "conversation"), f"{why} ({step.name}: {code})"
-        for code, n in step.masked.items():
-            why = LEFT_OUT.get(code, "carry no loss")
-            yield count(n, "turn"), f"{why}, and carry no loss ({step.name}: {code})"
+                why = LEFT_OUT.get(code, "by a step of its own")
+                yield count(n, unit), f"{what}: {why} ({step.name}: {code})"
         for label, n in step.notes.items():
-            yield f"{n:,}", f"{label} ({step.name})"
+            yield f"{n:,}", f"{_NOTED.get(label, label)} ({step.name})"
 
 
 def explain(
     log: Log,  # From `read_logs`
-    curated: Curated,  # From `curate`
+    curated: "Curated",  # From `curate`
     limit: int = 5,  # Reasons of rejects to show
 ) -> Table:  # How many, and what became of them
     "Say in sentences what was refused, left out of the loss or not read, and what to do"

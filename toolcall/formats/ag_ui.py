@@ -14,6 +14,7 @@ from .exchange import read_tools
 from .fields import decode_field
 from .normalise import Format
 from .openai_api import Draft, read_facts
+from .spans import peek_list
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/25_ag_ui.ipynb #98e157e5
@@ -88,8 +89,8 @@ def _is_message(message: JSON) -> bool:
 
 
 def _is_ag_ui(record: dict) -> bool:
-    messages = record.get("messages")
-    if isinstance(messages, list):
+    messages = peek_list(record.get("messages"))
+    if messages is not None:
         return "threadId" in record or any(map(_is_message, messages))
     kind = record.get("type")
     return isinstance(kind, str) and kind.startswith(_EVENTS)

@@ -247,14 +247,8 @@ def _read_approval(part: dict, turns: Turns, place: str) -> None:
 
 # %% ../../nbs/01_formats/05b_ai_sdk_parts.ipynb #7ee07f9e
 _UI_PARTS = ("step-start", "file", "dynamic-tool")
-_MODEL_PARTS = (
-    "tool-call",
-    "tool-result",
-    "tool-error",
-    "tool-approval-request",
-    "tool-approval-response",
-    "redacted-reasoning",
-)
+_MODEL_PARTS = [f"tool-{kind}" for kind in ("call", "result", "error")]
+_MODEL_PARTS += ["tool-approval-request", "tool-approval-response", "redacted-reasoning"]
 
 
 def _is_ui_part(part: JSON) -> bool:

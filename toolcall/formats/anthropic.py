@@ -17,6 +17,7 @@ from .calls import OUTCOME_KEYS, call_failed
 from .content import split_thoughts
 from .fields import parse_json_text
 from .guard import left_over
+from .missing_history import end_before
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _BLOCKS = (
     "redacted_thinking",
     "compaction",
     "cache_point",
+    "input_json_delta",
 )
 
 
@@ -80,6 +82,26 @@ def _read_call(block: dict, extra: dict, draft: "Draft") -> None:
         extra |= {"weight": 0, "hosted": True}
 
 
+def _join_pieces(blocks: list) -> list:
+    "Blocks in which a call has the pieces of its arguments that LangChain.js left beside it"
+    joined: list = []
+    for block in blocks:
+        is_block = isinstance(block, dict)
+        piece = block.get("input", block.get("partial_json")) if is_block else None
+        if not is_block or block.get("type") != "input_json_delta" or not isinstance(piece, str):
+            joined.append(block)
+            continue
+        calls = [i for i, item in enumerate(joined) if isinstance(item, dict) and "name" in item]
+        same = [i for i in calls if joined[i].get("index") == block.get("index")]
+        if not calls:
+            joined.append(block)
+            continue
+        place = (same or calls)[-1]
+        before = joined[place].get("partial_json")
+        joined[place] = joined[place] | {"partial_json": (before or "") + piece}
+    return joined
+
+
 def _read_hosted(block: dict, extra: dict, draft: "Draft") -> None:
     if "tool_search" in f"{block['type']} {block.get('name')}":
         draft.warn("tool_search")
@@ -91,7 +113,7 @@ def _read_hosted(block: dict, extra: dict, draft: "Draft") -> None:
 def _read_blocks(message: dict, draft: "Draft", place: str) -> None:
     content = []
     extra: dict[str, JSON] = {}
-    for j, block in enumerate(map(_read_block, message["content"])):
+    for j, block in enumerate(_join_pieces(list(map(_read_block, message["content"])))):
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "tool_use":
             _read_call(block, extra, draft)
@@ -155,10 +177,12 @@ def read_messages(
         draft.places += [f"{path}[{i}]" for i in range(len(messages))]
         return
     for i, message in enumerate(messages):
-        if _has_blocks(message):
-            _read_blocks(message, draft, f"{path}[{i}]")
-        else:
-            _add(message, draft, f"{path}[{i}]")
+        read = _read_blocks if _has_blocks(message) else _add
+        try:
+            read(message, draft, f"{path}[{i}]")
+        except ConversationError as error:
+            end_before(error, draft.messages, draft.places)
+            return
 
 # %% ../../nbs/01_formats/06_anthropic.ipynb #e267c2ef
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}

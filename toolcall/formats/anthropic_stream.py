@@ -10,10 +10,12 @@ __all__ = []
 # %% ../../nbs/01_formats/06a_anthropic_stream.ipynb #e5ee8461
 from ..errors import ConversationError
 from .event_streams import merge_deltas
+from .guard import left_over
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/06a_anthropic_stream.ipynb #2645bb8a
 _PIECES = ("text", "thinking", "signature", "partial_json", "content")
+_DELTA_KEYS = frozenset([*_PIECES, "type", "citation"])
 _STARTS = ("message_start", "content_block_start", "content_block_delta")
 
 
@@ -35,7 +37,9 @@ def _add_block_event(blocks: dict[int, dict], event: dict, path: str) -> None:
     if key == "content_block":
         blocks[index] = dict(fields)
     else:
-        merge_deltas(blocks.setdefault(index, {"type": "text"}), fields, _PIECES, f"{path}.delta")
+        block = blocks.setdefault(index, {"type": "text"})
+        merge_deltas(block, fields, _PIECES, f"{path}.delta")
+        block |= left_over(fields, _DELTA_KEYS)
 
 
 def join_message_events(

@@ -1,4 +1,4 @@
-"""Messages and events of AutoGen 0.4 and later: results of a task, saved teams, model contexts.
+"""Messages and events of AutoGen: results of a task, saved teams, model contexts, chats of version 0.2.
 
 The messages of a task go in, a conversation comes out. A call and its result are events of their own. What an agent writes without the model, such as the summary of a result or a handoff, is context and carries no loss."""
 
@@ -11,10 +11,11 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .exchange import read_tools
+from .fields import decode_field
 from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
-from .spans import branch
+from .spans import branch, peek_list
 from ..text import JSON, dumps, excerpt
 
 # %% ../../nbs/01_formats/28_autogen.ipynb #6195b46f
@@ -102,43 +103,16 @@ def _openai_message(message: dict, thoughts: list[str], place: str) -> list[dict
         thoughts.clear()
     return [turn]
 
-# %% ../../nbs/01_formats/28_autogen.ipynb #7f683383
-def from_autogen(
-    record: dict,  # `messages` with types and sources
-) -> Conversation:  # Summaries and handoffs carry no loss
-    "Read messages of AutoGen, or raise `ConversationError`"
-    draft = Draft(read_facts(record, record.get("metadata")))
-    draft.offer(read_tools(record.get("tools"), "tools"), "tools")
-    thoughts: list[str] = []
-    agents: set[str] = set()
-    for i, message in enumerate(record["messages"]):
-        place = f"messages[{i}]"
-        if not isinstance(message, dict):
-            raise ConversationError(
-                f"a message is an object: {excerpt(message)}", "bad_type", place
-            )
-        created = message.get("created_at")
-        if created is not None:
-            draft.meta.setdefault("timestamp", created)
-        is_task = i == 0 and message.get("type") == "TextMessage"
-        written = message | {"source": "user"} if is_task else message
-        unread = left_over(message, _KNOWN["message"])
-        for converted in _openai_message(written, thoughts, place):
-            converted |= unread
-            draft.add(converted, place)
-            if converted["role"] == "assistant" and isinstance(message.get("source"), str):
-                agents.add(message["source"])
-    if len(agents) > 1:
-        draft.warn("several_agents")
-    return draft.build("autogen")
-
-# %% ../../nbs/01_formats/28_autogen.ipynb #259daa0f
+# %% ../../nbs/01_formats/28_autogen.ipynb #71b719bb
 _OWN = (*_CALLS, *_RESULTS, "UserMessage", "AssistantMessage")
+_PLACES = (("messages",), ("message_thread",), ("llm_context", "messages"))
 
 
 def _is_message(message: JSON) -> bool:
-    if not isinstance(message, dict) or "role" in message:
+    if not isinstance(message, dict):
         return False
+    if "role" in message:  # version 0.2
+        return isinstance(message.get("tool_responses"), list)
     kind = message.get("type")
     if not isinstance(kind, str):
         return False
@@ -148,18 +122,70 @@ def _is_message(message: JSON) -> bool:
     )
 
 
-def _is_autogen(record: dict) -> bool:
-    messages = record.get("messages")
-    return isinstance(messages, list) and any(map(_is_message, messages[:4]))
+def _find_messages(record: dict) -> tuple[str, ...] | None:
+    "The keys that lead to AutoGen's messages"
+    for place in _PLACES:
+        messages = peek_list(branch(record, *place)) if place[0] in record else None
+        if messages and any(map(_is_message, messages[:8])):
+            return place
+    states = record.get("agent_states")
+    for name in states if isinstance(states, dict) else ():
+        thread = branch(states, name, "message_thread")
+        if isinstance(thread, list) and any(map(_is_message, thread)):
+            return "agent_states", name, "message_thread"
+    return None
 
 
+def _open_message(message: dict) -> list[dict]:
+    "The results that a message of version 0.2 holds, or the message itself"
+    if "role" in message and isinstance(message.get("tool_responses"), list):
+        return [result for result in message["tool_responses"] if isinstance(result, dict)]
+    return [message]
+
+# %% ../../nbs/01_formats/28_autogen.ipynb #7f683383
+def from_autogen(
+    record: dict,  # `messages` with types and sources, or a saved team or agent
+) -> Conversation:  # Summaries and handoffs carry no loss
+    "Read messages of AutoGen, or raise `ConversationError`"
+    draft = Draft(read_facts(record, record.get("metadata")))
+    draft.offer(read_tools(record.get("tools"), "tools"), "tools")
+    thoughts: list[str] = []
+    agents: set[str] = set()
+    keys = _find_messages(record) or ("messages",)
+    path = ".".join(keys)
+    for i, message in enumerate(decode_field(branch(record, *keys), path)):
+        place = f"{path}[{i}]"
+        if not isinstance(message, dict):
+            raise ConversationError(
+                f"a message is an object: {excerpt(message)}", "bad_type", place
+            )
+        created = message.get("created_at")
+        if created is not None:
+            draft.meta.setdefault("timestamp", created)
+        is_task = i == 0 and message.get("type") == "TextMessage"
+        written = message | {"source": "user"} if is_task else message
+        is_old = "role" in message
+        read = _open_message(message) if is_old else _openai_message(written, thoughts, place)
+        unread = {} if is_old else left_over(message, _KNOWN["message"])
+        for converted in read:
+            converted = converted | unread
+            draft.add(converted, place)
+            is_answer = converted.get("role") == "assistant"
+            if is_answer and isinstance(message.get("source"), str):
+                agents.add(message["source"])
+    if len(agents) > 1:
+        draft.warn("several_agents")
+    return draft.build("autogen")
+
+# %% ../../nbs/01_formats/28_autogen.ipynb #259daa0f
 FORMATS = (
     Format(
         "autogen",
-        _is_autogen,
+        lambda record: _find_messages(record) is not None,
         from_autogen,
         "messages with type (TextMessage, ToolCallRequestEvent, …) and source",
-        starts=("messages",),
-        reads=frozenset(["messages", "tools", "type", "stop_reason"]),
+        starts=("messages", "message_thread", "llm_context", "agent_states"),
+        reads=frozenset(["messages", "tools", "type", "stop_reason", "version", "current_turn"])
+        | {"message_thread", "llm_context", "agent_states", "current_speaker"},
     ),
 )

@@ -41,17 +41,31 @@ def _read_call(call: dict) -> dict:
         **left_over(call, _CALL_KEYS, "toolUse"),
     }
 
+# %% ../../nbs/01_formats/05_bedrock.ipynb #7d32ce6e
+def _value(part: JSON) -> JSON:
+    "The value of a part of a result; a table fills the keys of the other kinds with null"
+    values = [part.get("json"), part.get("text")] if isinstance(part, dict) else []
+    value = next((value for value in values if value is not None), None)
+    is_value = isinstance(part, dict) and ("json" in part or "text" in part)
+    return value if is_value else part
+
+
+def _read_parts(content: list) -> JSON:
+    "The content of a result without marks: one value, text in parts, or a list of values"
+    parts = [_read_other(part) or part if isinstance(part, dict) else part for part in content]
+    parts = [part for part in parts if part != {"type": "cache_point"}]
+    values = [_value(part) for part in parts]
+    if len(values) == 1 and values[0] is not parts[0]:
+        return values[0]
+    if values and all(isinstance(value, str) for value in values):
+        return [{"type": "text", "text": value} for value in values]
+    return values
+
 
 def _read_result(result: dict) -> dict:
     content = result.get("content")
     if isinstance(content, list):
-        parts = [_read_other(part) or part if isinstance(part, dict) else part for part in content]
-        content = [
-            part.get("json", part.get("text", part)) if isinstance(part, dict) else part
-            for part in parts
-        ]
-        if len(content) == 1 and content[0] is not parts[0]:
-            content = content[0]
+        content = _read_parts(content)
     if isinstance(result.get("type"), str):  # of a tool that Bedrock runs
         return {"type": "server_tool_result"}
     block = {"type": "tool_result", "tool_use_id": result.get("toolUseId"), "content": content}

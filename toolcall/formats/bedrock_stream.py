@@ -10,6 +10,7 @@ __all__ = []
 # %% ../../nbs/01_formats/05a_bedrock_stream.ipynb #bf3731dd
 from ..errors import ConversationError
 from .event_streams import merge_deltas
+from .guard import left_over
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/05a_bedrock_stream.ipynb #e4e8e566
@@ -30,11 +31,15 @@ def is_converse_stream(
     return any(key in event for event in events[:3] for key in _KINDS[:4])
 
 
+_DELTA_KEYS = frozenset(["text", "toolUse", "reasoningContent", "citation"])
+
+
 def _add_delta(block: dict, delta: JSON, path: str) -> None:
     "Add a piece of text, of a call's input, or of reasoning to its block"
     if not isinstance(delta, dict):
         raise ConversationError(f"a delta is an object, not {excerpt(delta)}", "bad_type", path)
     merge_deltas(block, delta, ("text",), path)
+    block |= left_over(delta, _DELTA_KEYS)
     if isinstance(delta.get("toolUse"), dict):
         use = block["toolUse"] if isinstance(block.get("toolUse"), dict) else {}
         block["toolUse"] = {"input": ""} | use

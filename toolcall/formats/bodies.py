@@ -52,7 +52,7 @@ def holds_request(
     if "messages" in value or "contents" in value or "input" in value:
         return True
     key = None if is_request_body(value) else _inner_key(value)
-    return key is not None and holds_request(value[key], depth - 1)
+    return key is not None and holds_request(_unpack(value, key), depth - 1)
 
 
 def _is_response_body(value: dict) -> bool:
@@ -143,7 +143,7 @@ _STORED = (
 )
 
 
-_STATE_KEYS = (*_STORED, "conversation", "prompt", "context", "config")
+_STATE_KEYS = (*_STORED, "conversation", "prompt", "context", "config", "documents")
 
 
 def _stored_key(body: dict) -> str | None:
@@ -155,6 +155,8 @@ def _stored_key(body: dict) -> str | None:
             return "conversation"
         if isinstance(body.get("prompt"), dict) and body["prompt"].get("id"):
             return "prompt"
+    if body.get("documents"):  # Cohere and vLLM put them into the prompt
+        return "documents"
     context = body.get("context")  # Ollama's tokens of the history
     is_tokens = isinstance(context, list) and all(isinstance(item, int) for item in context)
     return "context" if context and is_tokens and "messages" not in body else None
@@ -169,6 +171,12 @@ def check_history(
         return
     for part, place in ((body, path), (body.get("config"), path)):
         key = _stored_key(part) if isinstance(part, dict) else None
+        if key == "documents":
+            raise ConversationError(
+                "the model was given documents beside its messages; they are not in the text",
+                "missing_history",
+                f"{place}.documents".lstrip("."),
+            )
         if key:
             raise ConversationError(
                 f"the history is with the provider ({key}), not in the log: "
@@ -177,12 +185,35 @@ def check_history(
                 f"{place}.{key}".lstrip("."),
             )
 
+# %% ../../nbs/01_formats/07c_bodies.ipynb #4f417be5
+_TOOL_KEYS = ("functions", "tool_defs", "toolDefs", "tool_definitions", "toolDefinitions")
+
+
+def find_tools(
+    body: dict,  # The body of a request, or a record with messages
+    config: dict,  # Its configuration; the body itself where there is none
+) -> JSON:  # Its tools; None without any
+    "Find the tools of a request"
+    bedrock = body.get("toolConfig")
+    if isinstance(bedrock, dict) and "tools" in bedrock:
+        return bedrock["tools"]
+    if tools := body.get("tools") or config.get("tools"):
+        return tools
+    if tools := next((body[key] for key in _TOOL_KEYS if body.get(key)), None):
+        return tools
+    options, metadata = body.get("optional_params"), body.get("metadata")
+    if isinstance(options, dict) and options.get("tools"):  # LiteLLM's callbacks
+        return options["tools"]
+    tools = metadata.get("tools") if isinstance(metadata, dict) else None
+    is_declared = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    return tools if is_declared else None
+
 # %% ../../nbs/01_formats/07c_bodies.ipynb #88ecba42
 _READ = """
     messages contents input prompt system instructions systemInstruction system_instruction tools
     functions toolConfig tool_config config optional_params role content parts type name
     continue_final_message previous_response_id previous_interaction_id cachedContent
-    cached_content conversation context mcp_servers
+    cached_content conversation context mcp_servers documents
 """
 _TOLD = """
     tool_choice toolChoice function_call think include text modalities audio
@@ -190,14 +221,16 @@ _TOLD = """
     add_generation_prompt chat_template_kwargs guided_json guided_choice guided_grammar
     output_config output_format citation_options safety_mode
 """
-REQUEST_KEYS = HARMLESS | frozenset(f"{_READ} {_TOLD}".split())
+REQUEST_KEYS = HARMLESS | frozenset([*f"{_READ} {_TOLD}".split(), *_TOOL_KEYS])
 _ANSWERED = """
     choices candidates output message messages content parts text tool_calls role type name
     stop_reason stopReason stop_sequence stop_details finish_reason finishReason
     incomplete_details output_text promptFeedback usageMetadata modelVersion responseId createTime
     done done_reason total_duration load_duration prompt_eval_count prompt_eval_duration eval_count
     eval_duration metrics trace ResponseMetadata additionalModelResponseFields delta deltas item
-    prompt_logprobs kv_transfer_params parsed provider_specific_fields response_metadata
+    automaticFunctionCallingHistory automatic_function_calling_history
+    thinking response prompt_logprobs kv_transfer_params parsed provider_specific_fields
+    response_metadata
 """
 RESPONSE_KEYS = REQUEST_KEYS | frozenset(_ANSWERED.split())
 

@@ -102,7 +102,7 @@ def _note_unread(call: dict, function: dict, unread: Unread) -> None:
     inside = [path for path in left if last_name(path) in _RESULT_NAMES]
     unread.findings += [Finding(path, "result", None) for path in inside]
 
-
+# %% ../../nbs/01_formats/02_calls.ipynb #9ba3964c
 def _parse_call(call: JSON, own_id: str, pairing: CallPairing) -> dict:
     function: JSON = call.get("function", call) if isinstance(call, dict) else None
     if isinstance(call, dict) and call.get("type") == "custom":

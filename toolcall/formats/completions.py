@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/01_formats/03b_completions.ipynb #8f5bbbd6
 _CHOICE_KEYS = frozenset(["message", "index", "finish_reason", "native_finish_reason", "text"])
+_CHOICE_KEYS |= {"finishReason"}
 _CHOICE_KEYS |= {"logprobs", "stop_reason", "matched_stop", "token_ids", "content_filter_results"}
 _CHOICE_KEYS |= {"provider_specific_fields", "delta"}
 
@@ -28,6 +29,9 @@ def read_completion(
     path: str,  # Where the response stands
 ) -> None:
     "Read the response of a chat completion, or raise `ConversationError`"
+    first = response[0] if isinstance(response, list) and response else None
+    if isinstance(first, dict) and "message" in first:  # Braintrust logs the choices alone
+        response = {"choices": response}
     if not isinstance(response, dict):
         raise ConversationError(
             f"a response is an object, not {excerpt(response)}",
@@ -51,5 +55,8 @@ def read_completion(
     draft.note_unread(choice, _CHOICE_KEYS, f"{path}.choices[]")
     if isinstance(choices, list) and len(choices) > 1:
         draft.warn("extra_choices")
-    draft.finish(choice.get("finish_reason"))
-    draft.add({"role": "assistant"} | choice["message"], f"{path}.choices[0].message")
+    draft.finish(choice.get("finish_reason", choice.get("finishReason")))
+    message = {"role": "assistant"} | choice["message"]
+    if "toolCalls" in message:  # SDKs for JavaScript, such as Mistral's
+        message["tool_calls"] = message.pop("toolCalls")
+    draft.add(message, f"{path}.choices[0].message")

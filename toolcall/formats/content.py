@@ -144,8 +144,8 @@ def _part_text(part: str | dict) -> str:
     return parse_content(part[_TEXT_PARTS[part.get("type", "text")]])
 
 # %% ../../nbs/01_formats/01_content.ipynb #08e2bbf1
-_WORDS = ("text", "message", "value", "parts", "blocks", "body", "contents", "prompt")
-_WORDS += ("output", "result", "response", "tool_response", "observation")  # of a tool
+_WORDS = ["text", "message", "value", "parts", "blocks", "body", "contents", "prompt"]
+_WORDS += ["output", "result", "response", "tool_response", "observation"]  # of a tool
 
 
 def check_words(

@@ -19,6 +19,7 @@ from toolcall.formats.bodies import (
     REQUEST_KEYS,
     RESPONSE_KEYS,
     check_history,
+    find_tools,
     open_request,
     open_response,
 )
@@ -35,7 +36,7 @@ from toolcall.formats.gemini import (
 )
 from .gemini_stream import block_reason
 from .ollama import from_ollama, is_ollama
-from .openai_responses import flatten_namespaces, is_items, read_items
+from .openai_responses import flatten_namespaces, is_items, read_items, read_output
 from .streams import join_stream
 from ..text import JSON, excerpt
 
@@ -71,14 +72,15 @@ def read_tools(
     return read_declarations(tools)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #83be1d14
-def _find_tools(body: dict, config: dict) -> JSON:
-    bedrock = body.get("toolConfig")
-    if isinstance(bedrock, dict) and "tools" in bedrock:
-        return bedrock["tools"]
-    if tools := body.get("tools") or body.get("functions") or config.get("tools"):
-        return tools
-    options = body.get("optional_params")  # LiteLLM's callbacks
-    return options.get("tools") if isinstance(options, dict) else None
+def _take_system_tools(draft: "Draft") -> None:
+    "Note the tools that stand in the system message, as in DeepSeek's and Moonshot's data"
+    first = draft.messages[0] if isinstance(draft.messages, list) and draft.messages else None
+    if not isinstance(first, dict) or not isinstance(first.get("tools"), list):
+        return
+    if first.get("role") in ("system", "developer") and draft.tools is None:
+        path = f"{draft.places[0]}.tools"
+        draft.offer(read_tools(first["tools"], path), path)
+        draft.messages[0] = {key: first[key] for key in first if key != "tools"}
 
 
 def _read_system(body: dict, config: dict, draft: "Draft", prefix: str) -> None:
@@ -98,6 +100,7 @@ def _read_history(body: dict, draft: "Draft", prefix: str) -> None:
         messages = decode_field(body["messages"], f"{prefix}messages")
         read = read_contents if is_contents(messages) else read_messages
         read(messages, draft, f"{prefix}messages")
+        _take_system_tools(draft)
     elif "input" in body:
         content = body["input"]
         read_input = read_items if isinstance(content, str) or is_items(content) else read_messages
@@ -114,7 +117,7 @@ def _read_history(body: dict, draft: "Draft", prefix: str) -> None:
             prefix.rstrip("."),
         )
 
-
+# %% ../../nbs/01_formats/08_exchange.ipynb #1244ec8a
 def _read_body(body: dict, draft: "Draft", prefix: str) -> None:
     check_attachments(body, is_record=True)
     config = body["config"] if isinstance(body.get("config"), dict) else body  # Google's SDK
@@ -123,7 +126,7 @@ def _read_body(body: dict, draft: "Draft", prefix: str) -> None:
     if config is not body:
         draft.note_unread(config, REQUEST_KEYS, f"{prefix}config")
     _read_system(body, config, draft, prefix)
-    draft.offer(read_tools(_find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
+    draft.offer(read_tools(find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
     draft.force(body)
     if prefix:
         draft.know(body)
@@ -177,6 +180,13 @@ def _read_new_messages(messages: list, draft: "Draft", path: str) -> None:
         draft.add(message, place)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #d59d2acb
+def _read_automatic(response: dict, draft: "Draft", path: str) -> None:
+    "Add the calls that Google's SDK made by itself before the answer"
+    for key in ("automaticFunctionCallingHistory", "automatic_function_calling_history"):
+        if isinstance(response.get(key), list):
+            _read_new_messages(response[key], draft, f"{path}.{key}")
+
+
 def _read_response_object(response: dict, draft: "Draft", path: str) -> None:
     if response.get("choices"):
         read_completion(response, draft, path)
@@ -197,12 +207,13 @@ def _read_response_object(response: dict, draft: "Draft", path: str) -> None:
     elif is_cohere(response):
         read_completion(from_cohere(response), draft, path)
     elif "candidates" in response:
+        _read_automatic(response, draft, path)
         read_candidates(response["candidates"], draft, f"{path}.candidates")
     elif isinstance(output, dict) and isinstance(output.get("message"), dict):  # Bedrock
         draft.finish(response.get("stopReason"))
         read_messages([output["message"]], draft, f"{path}.output.message")
     elif isinstance(output, list):
-        read_items(output, draft, f"{path}.output")
+        read_output(output, draft, f"{path}.output")
         if response.get("status") != "completed":
             draft.finish(response.get("status"))
     elif isinstance(response.get("content"), dict) and "parts" in response["content"]:
@@ -269,7 +280,9 @@ def read_response(
         read_messages([{"role": "assistant", "content": parts}], draft, path)
     elif isinstance(response, dict):
         if path != WHOLE_RECORD and "role" not in response:
-            draft.note_unread(response, RESPONSE_KEYS, path)
+            is_text = isinstance(response.get("response"), str)  # of Ollama's `/api/generate`
+            own = frozenset(["response", "thinking", "context"] if is_text else [])
+            draft.note_unread(response, RESPONSE_KEYS | own, path)
         _read_response_object(response, draft, path)
         begun = draft.messages[start - 1] if start and isinstance(draft.messages, list) else None
         is_flagged = isinstance(begun, dict) and (begun.get("prefix") or begun.get("partial"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConversationError
 from .ai_sdk_parts import has_ai_sdk_parts
 from .guard import left_over
+from .missing_history import end_before
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def _snake(camel: str) -> str:
 
 
 _NAMES = {
+    "candidate": "content finishReason finishMessage index safetyRatings citationMetadata "
+    "tokenCount groundingMetadata urlContextMetadata avgLogprobs logprobsResult",
     "content": "role parts",
     "part": "text thought thoughtSignature functionCall functionResponse partMetadata "
     "executableCode codeExecutionResult toolCall toolResponse",
@@ -126,7 +129,11 @@ def read_contents(
         _read_content(contents, draft, path)
         return
     for i, content in enumerate(contents):
-        _read_content(content, draft, f"{path}[{i}]")
+        try:
+            _read_content(content, draft, f"{path}[{i}]")
+        except ConversationError as error:
+            end_before(error, draft.messages, draft.places)
+            return
 
 
 def _read_content(content: JSON, draft: "Draft", place: str) -> None:
@@ -193,6 +200,8 @@ def read_candidates(
     if isinstance(content, dict):
         content = content | {"role": "model"}
     read_contents([content], draft, path)
+    if draft.messages and isinstance(draft.messages[-1], dict):
+        draft.messages[-1] |= left_over(candidate, _KNOWN["candidate"])
     if _is_grounded(candidate) and isinstance(draft.messages[-1], dict):
         draft.warn("hosted_tool")
         draft.messages[-1] |= {"weight": 0, "hosted": True}

@@ -9,6 +9,7 @@ __all__ = []
 
 # %% ../../nbs/01_formats/07_gemini_stream.ipynb #54b74614
 from ..errors import ConversationError
+from .guard import left_over
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/07_gemini_stream.ipynb #f6c73945
@@ -25,6 +26,9 @@ def block_reason(
     return _first(feedback, "blockReason", "block_reason") if isinstance(feedback, dict) else None
 
 
+_CONTENT_KEYS = frozenset(["role", "parts"])
+
+
 def join_candidates(
     chunks: list[dict],  # Responses of a stream
     path: str,  # Where they stand, for errors
@@ -33,6 +37,7 @@ def join_candidates(
     parts: list = []
     whole: dict[str, JSON] = {}
     others: list[dict] = []
+    unread: dict[str, JSON] = {}
     for i, chunk in enumerate(chunks):
         if failure := chunk.get("error") or block_reason(chunk):
             return {"error": failure}
@@ -48,9 +53,10 @@ def join_candidates(
                 others.append(candidate)
                 continue
             content = candidate["content"] if isinstance(candidate.get("content"), dict) else {}
+            unread |= left_over(content, _CONTENT_KEYS)
             parts += content["parts"] if isinstance(content.get("parts"), list) else []
             whole |= {key: value for key, value in candidate.items() if value is not None}
-    whole["content"] = {"role": "model", "parts": parts} if parts else None
+    whole["content"] = {"role": "model", "parts": parts} | unread if parts else None
     if _first(whole, "finishReason", "finish_reason") is None:
         whole["finishReason"] = "incomplete"
     return {"candidates": [whole, *others[:1]]}

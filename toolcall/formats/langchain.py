@@ -51,10 +51,11 @@ def _text_and_thoughts(content: list, has_calls: bool, draft: "Draft") -> dict:
     kinds = [part.get("type") if isinstance(part, dict) else "" for part in content]
     excluded = (*_CALL_BLOCKS, *_THOUGHT_BLOCKS) if has_calls else _THOUGHT_BLOCKS
     fields: dict = {"content": [part for part, kind in zip(content, kinds) if kind not in excluded]}
-    thoughts = [part.get("thinking") for part, kind in zip(content, kinds) if kind == "thinking"]
-    if thoughts and all(isinstance(thought, str) for thought in thoughts):
-        fields["reasoning_content"] = "\n".join(thoughts)
-    if "reasoning" in kinds:
+    thoughts = [part.get(kind) for part, kind in zip(content, kinds) if kind in _THOUGHT_BLOCKS]
+    texts = [thought for thought in thoughts if isinstance(thought, str) and thought]
+    if texts:
+        fields["reasoning_content"] = "\n".join(texts)
+    if len(texts) < len(thoughts):
         draft.warn("reasoning_left_out")
     return fields
 
@@ -96,14 +97,10 @@ _ROLES = {
     "tool": "tool",
     "function": "function",
 }
-_KEYS = (
-    "content",
-    "name",
-    "tool_call_id",
-    "function_call",
-    "reasoning_content",
-    "refusal",
-    "weight",
+_OWN_KEYS = (
+    *("additional_kwargs", "response_metadata", "usage_metadata", "invalid_tool_calls"),
+    *("tool_calls", "tool_call_chunks", "chunk_position", "status", "artifact"),
+    *("id", "type", "example", "lc_attributes"),
 )
 
 
@@ -120,7 +117,10 @@ def _openai_message(message: JSON, draft: "Draft", path: str) -> JSON:
         return message
     kind = kind.removesuffix("Chunk").removesuffix("Message")
     role = _ROLES.get(kind.lower(), inner.get("role", kind))
-    fields = {key: inner[key] for key in _KEYS if inner.get(key) is not None} | {"role": role}
+    fields = {key: inner[key] for key in inner if key not in _OWN_KEYS and inner[key] is not None}
+    fields["role"] = role
+    if inner.get("example") is True:
+        fields["weight"] = 0
     if inner.get("status") == "error":
         fields["is_error"] = True
     fields |= left_over(inner, _KEYS_OF_MESSAGE)

@@ -52,7 +52,7 @@ def _listed_tools(definitions: JSON) -> list[JSON]:
     tools = [(name, decode_nested(tool, "tool")) for name, tool in definitions.items()]
     return [{"name": name} | tool for name, tool in tools if isinstance(tool, dict)]
 
-
+# %% ../../nbs/01_formats/20_langfuse.ipynb #4680070e
 def from_langfuse(
     record: dict,  # An observation, of Langfuse's API or of its blob export
 ) -> Conversation:  # History and the new turn
@@ -157,7 +157,7 @@ def _is_trace(record: dict) -> bool:
     observations = record.get("observations")
     return isinstance(observations, list) and any(map(_has_type, observations))
 
-
+# %% ../../nbs/01_formats/20_langfuse.ipynb #326f0e41
 _READ = """
     type input output metadata traceId trace_id level statusMessage status_message
     toolDefinitions tool_definitions toolCalls tool_calls toolCallNames tool_call_names name

@@ -109,6 +109,8 @@ def parse_message(
 ) -> tuple[dict | None, bool]:  # None for a result that was logged before; whether it is learned
     "Read a message, or raise `ConversationError`"
     if not isinstance(message, dict):
+        if isinstance(message, ConversationError):  # a reader left it for a message that is odd
+            raise message
         raise ConversationError(f"a message is an object, not {excerpt(message)}")
     role: JSON = message.get("role")
     plain = _PLAIN_KEYS.get(role) if isinstance(role, str) else None

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ..conversation import Conversation
+from ..errors import ConversationError
 
 # %% ../../nbs/01_formats/02c_missing_history.ipynb #358364c9
 TRACES = frozenset(
@@ -76,3 +77,15 @@ def mask_parts(
                 warnings = [*c.meta.get("warnings", []), "missing_history"]
                 after[number] = c.relabel(c.id, train=[], warnings=warnings)
     return after
+
+# %% ../../nbs/01_formats/02c_missing_history.ipynb #b1cd087c
+def end_before(
+    error: ConversationError,  # Why a message can't be read
+    messages: list,  # Those before it; gets the error in its place
+    places: list[str],  # Where the messages stand; the error names its own place
+) -> None:
+    "End the messages before one that can't be read; raise the error where no answer is before it"
+    if not any(isinstance(m, dict) and m.get("role") in ("assistant", "model") for m in messages):
+        raise error
+    messages.append(error)
+    places.append("")

@@ -73,6 +73,7 @@ class _MessageReader:
         self.messages: list[dict] = []
         self.trainable: list[int] = []
         self.positions: list[int] = []  # of each logged message among the messages
+        self.left_out = ""  # place of a message that can't be read, and the reason
 
     def read(self, message: JSON, i: int) -> None:
         "Read a message, or raise `ConversationError`"
@@ -90,6 +91,22 @@ class _MessageReader:
         self.positions.append(position)
         if self.pairing.unread.findings:
             self.pairing.unread.place(position)
+
+    def ends_before(self, odd: JSON) -> bool:
+        "End before a message that can't be read; False where no answer to learn stands before it"
+        last = self.messages[-1] if self.messages else {}
+        is_answer = isinstance(odd, dict) and odd.get("role") == "assistant"
+        goes_on = is_answer and last.get("role") == "assistant" and "tool_calls" not in last
+        answers = [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
+        waits = answers and self.pairing.open and "tool_calls" in self.messages[answers[-1]]
+        if goes_on or waits:  # half an answer, or a call that may have failed
+            self.trainable = [turn for turn in self.trainable if turn < answers[-1]]
+        if not self.trainable:
+            return False
+        self.pairing.warn("odd_message")
+        findings = self.pairing.unread.findings
+        findings[:] = [finding for finding in findings if finding.turn is not None]
+        return True
 
     def read_text_calls(self, answer: dict, i: int) -> bool:
         "Read call markup in an answer's text; return False where it can't be read"
@@ -128,16 +145,15 @@ class _MessageReader:
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #df95b595
 def _read_messages(
-    value: JSON, path: str, places: Sequence[str] | None, tools: list[dict]
-) -> _MessageReader:
-    "Read a list of messages, or raise `ConversationError`"
+    value: JSON, path: str, places: Sequence[str] | None, reader: _MessageReader, is_request: bool
+) -> None:
+    "Read a list of messages up to one that can't be read, or raise `ConversationError`"
     if isinstance(value, str):
         value = parse_json_text(value, path)
     if not isinstance(value, list) or not value:
         raise ConversationError(
             f"messages is a list with at least one message, not {excerpt(value)}", "bad_type", path
         )
-    reader = _MessageReader(tools)
     for i, message in enumerate(value):
         try:
             reader.read(message, i)
@@ -146,10 +162,12 @@ def _read_messages(
             reason = str(error)
             if error.code == "unpaired_result" and (later := _later_call(value, i)):
                 reason = f"the result stands before its call, which is message {later}"
-            raise ConversationError(
-                reason, error.code, f"{place}.{error.path}".rstrip(".")
-            ) from None
-    return reader
+            place = f"{place}.{error.path}".strip(".")
+            is_whole = is_request or error.code in ("missing_history", "unpaired_result")
+            if is_whole or not reader.ends_before(message):
+                raise ConversationError(reason, error.code, place) from None
+            reader.left_out = f"{place}: {reason}"
+            return
 
 
 def _later_call(messages: list, i: int) -> int:
@@ -203,7 +221,8 @@ def build(
     catalogue, tool_warnings, unread_tools = parse_tools(tools, tools_path)
     own_places = None if isinstance(places, str) else places
     path = places if isinstance(places, str) else "messages"
-    reader = _read_messages(messages, path, own_places, catalogue)
+    reader = _MessageReader(catalogue)
+    _read_messages(messages, path, own_places, reader, "response_at" in (meta or {}))
     answers = [message for message in reader.messages if message["role"] == "assistant"]
     if answers and all(map(_is_empty, answers)):
         raise ConversationError("no answer has text or calls a tool", "no_content", path)
@@ -215,6 +234,7 @@ def build(
     if unread_tools or "unread" in known:
         unread.note(known.get("unread", {}) | unread_tools, frozenset(), "")
     facts |= {"unread": dict(unread.paths) or None, "findings": unread.findings or None}
+    facts["left_out"] = reader.left_out
     all_warnings = [*reader.pairing.warnings, *tool_warnings, *known.get("warnings", [])]
     facts["warnings"] = list(dict.fromkeys(all_warnings)) or None
     facts = {key: value for key, value in facts.items() if value is not None and value != ""}

@@ -11,14 +11,17 @@ __all__ = []
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .normalise import Format
-from ..text import JSON
+from ..text import JSON, loads
 
 # %% ../../nbs/01_formats/44_one_message.ipynb #259fbbac
-_CLAUDE_CODE = ("user", "assistant", "system", "summary", "attachment", "progress")
+_CLAUDE_CODE = ("user", "assistant", "system", "summary", "attachment", "progress", "result")
+_CLAUDE_CODE_KEYS = ("sessionId", "parentUuid", "leafUuid", "isSidechain", "parent_tool_use_id")
 _CLAUDE_CODE_STATE = ("file-history-snapshot", "queue-operation")
 _CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
+_CODEX_RUN = ("thread.started", "turn.started", "turn.completed", "turn.failed", "item.")
 _REALTIME = (
-    "session.",
+    "session.created",
+    "session.update",
     "conversation.item.",
     "conversation.created",
     "input_audio_buffer.",
@@ -34,10 +37,18 @@ def _kind(record: dict) -> str:
 
 
 def _is_claude_code(record: dict) -> bool:
-    keys = ("sessionId", "parentUuid", "leafUuid", "isSidechain")
     if _kind(record) in _CLAUDE_CODE_STATE:
         return True
-    return _kind(record) in _CLAUDE_CODE and any(key in record for key in keys)
+    is_streamed = "session_id" in record and "subtype" in record
+    has_key = is_streamed or any(key in record for key in _CLAUDE_CODE_KEYS)
+    return has_key and _kind(record) in _CLAUDE_CODE
+
+
+def _is_agent_line(record: dict) -> bool:
+    "Whether a record is a line of another coding agent's session: Copilot's, pi's"
+    kind = _kind(record)
+    is_event = "parentId" in record and isinstance(record.get("data"), dict) and "." in kind
+    return is_event or (kind == "session" and "cwd" in record)
 
 
 def _is_realtime(record: dict) -> bool:
@@ -46,18 +57,88 @@ def _is_realtime(record: dict) -> bool:
     is_answer = isinstance(response, dict) and response.get("object") == "realtime.response"
     return kind.startswith(_REALTIME) or (kind.startswith("response.") and is_answer)
 
+# %% ../../nbs/01_formats/44_one_message.ipynb #83b93480
+_SESSIONS = (
+    ("a session of Gemini CLI", ("projectHash", "messages")),
+    ("a session of Copilot Chat", ("responderUsername", "requests")),
+    ("a chat of ChatGPT's export", ("mapping", "current_node")),
+    ("a chat of Claude's export", ("chat_messages", "uuid")),
+    ("a call of ElevenLabs", ("transcript", "agent_id")),
+    ("a call of Retell", ("transcript_with_tool_calls",)),
+    ("a trajectory of SWE-agent", ("trajectory", "history", "info")),
+    ("a session of Google's ADK", ("events", "app_name")),
+    ("a session of Google's ADK", ("events", "appName")),
+    ("an evaluation set of Google's ADK", ("eval_cases", "eval_set_id")),
+    ("a row of Helicone whose bodies are stored at `signed_body_url`", ("signed_body_url",)),
+)
+_LINES = (
+    ("one event of OpenHands", ("action", "source", "args")),
+    ("one event of OpenHands", ("observation", "source", "extras")),
+    ("one event of OpenHands", ("llm_message", "source", "kind")),
+    ("one event of OpenHands", ("tool_call", "source", "kind")),
+    ("one event of OpenHands", ("observation", "source", "kind")),
+    ("the head of a Codex session", ("git", "instructions", "timestamp")),
+    ("the head of a Goose session", ("working_dir", "message_count")),
+)
+_LIVE = ("setup", "serverContent", "clientContent", "realtimeInput", "toolCall", "toolResponse")
+_LIVE_KEYS = frozenset((*_LIVE, "setupComplete", "usageMetadata", "sessionResumptionUpdate"))
+
+
+def _product(record: dict, products: tuple) -> str:
+    "The name of the first product whose keys a record has; empty when there is none"
+    if "request_body" in record and record["request_body"]:
+        return ""
+    if products is _LINES and record and record.keys() <= _LIVE_KEYS:
+        return "one message of Gemini's Live API"
+    return next((name for name, keys in products if all(key in record for key in keys)), "")
+
+# %% ../../nbs/01_formats/44_one_message.ipynb #cad82e2f
+_COLUMNS = ("message", "message_data")
+_CONTENTS = ("content", "tool_calls", "parts", "function_call", "text", "message")
+_LANGCHAIN = ("human", "ai", "tool", "system", "constructor")
+_ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+
+
+def _is_typed(message: JSON) -> bool:
+    "Whether a value is a message of a library, or an item of the Responses API"
+    kind = message.get("type") if isinstance(message, dict) else None
+    if not isinstance(kind, str):
+        return isinstance(message, dict) and {"kind", "parts"} <= message.keys()  # Pydantic AI's
+    if kind in _LANGCHAIN:
+        return any(key in message for key in ("content", "data", "kwargs"))
+    if kind in _ITEMS:
+        return any(key in message for key in ("call_id", "role", "summary", "id"))
+    is_event = kind.endswith(("Message", "Event")) and isinstance(message.get("source"), str)
+    return is_event and "content" in message
+
+
+def _in_column(record: dict) -> JSON:
+    "The message that stands in one column of a row, decoded; None when there is none"
+    value = next((record[key] for key in _COLUMNS if key in record), None)
+    if isinstance(value, str) and value.lstrip()[:1] == "{":
+        try:
+            return loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value
+
 
 def _is_row(record: dict) -> bool:
-    keys = ("content", "tool_calls", "parts", "function_call", "text", "message")
     if "tool_name" in record and "arguments" in record:  # a whole call, of the simple shape
         return False
     if isinstance(record.get("role"), str):
-        return any(key in record for key in keys)
-    message = record.get("message")
+        return any(key in record for key in _CONTENTS)
+    message = _in_column(record)
     if isinstance(message, dict):
-        return isinstance(message.get("role"), str) and "messages" not in record
+        is_message = isinstance(message.get("role"), str) or _is_typed(message)
+        return is_message and "messages" not in record
+    content = record.get("content")
+    if isinstance(content, dict) and isinstance(content.get("parts"), list):  # an event of ADK
+        return True
     is_said = isinstance(record.get("sender", record.get("author")), str)
-    return is_said and any(isinstance(record.get(key), str) for key in ("text", "content"))
+    if is_said and any(isinstance(record.get(key), str) for key in ("text", "content")):
+        return True
+    return _is_typed(record)
 
 # %% ../../nbs/01_formats/44_one_message.ipynb #78c5c24e
 def _refuse(what: str, instead: str, record: dict) -> Conversation:
@@ -70,9 +151,25 @@ def _refuse(what: str, instead: str, record: dict) -> Conversation:
     )
 
 
+def _agent(record: dict) -> str:
+    return "coding agent's" if _is_agent_line(record) else "Codex"
+
+
 _GROUP = "group them by {key} and write one record with all its `messages`"
 
 
+def _refuse_session(record: dict) -> Conversation:
+    "Refuse a session, or a line of one, under the name of its product"
+    name = _product(record, _LINES)
+    if name:
+        return _refuse(name, _GROUP, record)
+    raise ConversationError(
+        f"the record is {_product(record, _SESSIONS)}, which is not read; "
+        "write its system prompt, turns and tools as `messages` and `tools`",
+        "unknown_format",
+    )
+
+# %% ../../nbs/01_formats/44_one_message.ipynb #429a4fa1
 FORMATS = (
     Format(
         "claude_code",
@@ -83,10 +180,21 @@ FORMATS = (
     ),
     Format(
         "codex",
-        lambda record: _kind(record) in _CODEX and "payload" in record,
-        lambda record: _refuse("one line of a Codex session", _GROUP, record),
+        lambda record: (
+            (_kind(record) in _CODEX and "payload" in record)
+            or _kind(record).startswith(_CODEX_RUN)
+            or _is_agent_line(record)
+        ),
+        lambda record: _refuse(f"one line of a {_agent(record)} session", _GROUP, record),
         "type and payload, as in session files of Codex",
         starts=("type",),
+    ),
+    Format(
+        "other_session",
+        lambda record: bool(_product(record, _LINES) or _product(record, _SESSIONS)),
+        _refuse_session,
+        "a session of a coding agent, a chat or a voice product",
+        starts=(*_LIVE, *{keys[0] for _, keys in (*_LINES, *_SESSIONS)}),
     ),
     Format(
         "openai_realtime",
@@ -111,6 +219,6 @@ FORMATS = (
         _is_row,
         lambda record: _refuse("one message", _GROUP, record),
         "role and content, a message a record",
-        starts=("role", "message", "sender", "author"),
+        starts=("role", "message", "sender", "author", "type"),
     ),
 )

@@ -206,7 +206,8 @@ def _is_message(message: JSON) -> bool:
     if "parentId" in message and ("childrenIds" in message or "models" in message):
         return True
     content = message.get("content") if message.get("role") == "assistant" else None
-    return isinstance(content, str) and '<details type="tool_calls"' in content
+    kinds = ("tool_calls", "reasoning", "code_interpreter")
+    return isinstance(content, str) and any(f'<details type="{kind}"' in content for kind in kinds)
 
 
 def _is_open_webui(record: dict) -> bool:

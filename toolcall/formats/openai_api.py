@@ -75,10 +75,6 @@ class Draft:
         if isinstance(reason, str):
             self.meta["finish_reason"] = reason.rpartition(".")[2]  # "FinishReason.STOP"
 
-    def know(self, body: dict) -> None:
-        "Note the user and the conversation that a request's body names"
-        note_sender(body, self)
-
     def note_unread(self, value: dict, known: frozenset[str], path: str) -> None:
         "Note the keys of an object, such as a body, that no reader knows"
         if left := left_over(value, known, path):

@@ -240,3 +240,20 @@ def read_items(
                 place,
             )
         reader.read(item, place)
+
+# %% ../../nbs/01_formats/04_openai_responses.ipynb #05a8dd2b
+def read_output(
+    items: list,  # `output` of a response
+    draft: "Draft",  # Gets the messages
+    path: str,  # Where the items stand
+) -> None:
+    "Read the items of a response, or raise `ConversationError` where none is a word or a call"
+    before = len(draft.messages)
+    read_items(items, draft, path)
+    if items and len(draft.messages) == before:
+        kinds = sorted({str(item.get("type")) for item in items})
+        raise ConversationError(
+            f"the response holds no words and no call of a function, only {', '.join(kinds)}",
+            "no_content",
+            path,
+        )

@@ -11,6 +11,7 @@ __all__ = []
 from ..errors import ConversationError
 from .content import REASONING_KEYS, split_thoughts
 from .event_streams import merge_deltas
+from .guard import left_over
 from ..text import JSON, dumps, excerpt, loads
 
 # %% ../../nbs/01_formats/03a_openai_stream.ipynb #19cf8a6b
@@ -25,13 +26,14 @@ def _is_whole(arguments: str) -> bool:
 def _goes_on(call: dict, piece: dict, function: dict) -> bool:
     "Whether a piece continues a call that has its index"
     id, name = piece.get("id") or "", function.get("name") or ""
-    if id and id == call["id"]:
-        return True
+    starts = str(function.get("arguments") or "").startswith("{")
+    if id and id == call["id"]:  # some servers give every call the same id
+        is_other = piece.get("index") not in (None, call["index"])
+        return not (is_other and starts and _is_whole(call["function"]["arguments"]))
     if id and call["id"]:
         return not name and not _is_whole(call["function"]["arguments"])
     if name and call["function"]["name"]:
         same = name == call["function"]["name"]
-        starts = str(function.get("arguments") or "").startswith("{")
         return same and not (starts and _is_whole(call["function"]["arguments"]))
     return True
 
@@ -50,6 +52,8 @@ def _find_call(calls: list[dict], piece: dict, function: dict) -> dict:
 
 # %% ../../nbs/01_formats/03a_openai_stream.ipynb #63e1861d
 _CALL_TEXTS = ("name", "arguments")
+_FUNCTION_KEYS = frozenset(_CALL_TEXTS)
+_CALL_KEYS = frozenset(["index", "id", "type", "function"])
 
 
 def _add_piece(calls: list[dict], piece: JSON, path: str) -> None:
@@ -67,12 +71,15 @@ def _add_piece(calls: list[dict], piece: JSON, path: str) -> None:
         function = function | {"arguments": dumps(arguments)}
     call = _find_call(calls, piece, function)
     call["id"] = call["id"] or piece.get("id") or ""
+    call |= left_over(piece, _CALL_KEYS)
+    call["function"] |= left_over(function, _FUNCTION_KEYS)
     name = call["function"]["name"]
     merge_deltas(call["function"], function, _CALL_TEXTS, path)
     call["function"]["name"] = name or call["function"]["name"]
 
 # %% ../../nbs/01_formats/03a_openai_stream.ipynb #d2a51d3c
 _TEXTS = ("content", "refusal", *REASONING_KEYS)
+_DELTA_KEYS = frozenset(["role", "tool_calls", "function_call", "reasoning_details", *_TEXTS])
 
 
 def _read_delta(choice: JSON, path: str) -> dict:
@@ -93,11 +100,24 @@ def _read_delta(choice: JSON, path: str) -> dict:
     return delta | {"content": "".join(texts), "reasoning_content": "".join(thoughts)}
 
 
+def _add_details(message: dict, details: list) -> None:
+    "Add parts of reasoning; a text goes on with the text of the same number"
+    parts = message.setdefault("reasoning_details", [])
+    for part in details:
+        last = parts[-1] if parts and isinstance(parts[-1], dict) else {}
+        new = part if isinstance(part, dict) else {}
+        texts = [text for text in (last.get("text"), new.get("text")) if isinstance(text, str)]
+        if len(texts) == 2 and last.get("index") == new.get("index"):
+            parts[-1] = last | {"text": "".join(texts)}
+        else:
+            parts.append(part)
+
+
 def _add_delta(message: dict, calls: list[dict], delta: dict, path: str) -> None:
     merge_deltas(message, delta, _TEXTS, f"{path}.delta")
+    message |= left_over(delta, _DELTA_KEYS)
     if isinstance(delta.get("reasoning_details"), list):
-        details = message.get("reasoning_details", [])
-        message["reasoning_details"] = details + delta["reasoning_details"]
+        _add_details(message, delta["reasoning_details"])
     pieces = list(delta.get("tool_calls") or [])
     if delta.get("function_call"):
         pieces.append({"index": 0, "function": delta["function_call"]})

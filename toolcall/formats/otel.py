@@ -200,6 +200,6 @@ FORMATS = (
         from_otel,
         "attributes with gen_ai.*",
         starts=("attributes", "events", "otlp", "name", "event", "gen_ai", "llm"),
-        reads=SPAN_KEYS | {"otlp", "joined", "toolOutcomes"},
+        reads=SPAN_KEYS,
     ),
 )

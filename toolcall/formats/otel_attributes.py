@@ -10,6 +10,7 @@ __all__ = []
 # %% ../../nbs/01_formats/11_otel_attributes.ipynb #09232088
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from json import JSONDecodeError
 
 from ..errors import ConversationError
@@ -87,11 +88,22 @@ def _pairs(pairs: JSON, path: str) -> dict:
     return plain
 
 
+@lru_cache(maxsize=4)
+def _from_text(text: str) -> JSON:
+    "Attributes that a table keeps as JSON text; any other text stays as it is"
+    try:
+        return loads(text) if text.lstrip()[:1] in ("{", "[") else text
+    except (ValueError, RecursionError):
+        return text
+
+
 def decode_attributes(
-    attributes: JSON,  # OTLP's list of keys and values, or a plain object, or null
+    attributes: JSON,  # OTLP's list of keys and values, a plain object, JSON text of one, or null
     path: str = "attributes",  # Where they stand, for errors
 ) -> dict:  # Name to plain value
     "Decode the attributes of a span, an event or a log record, or raise `ConversationError`"
+    if isinstance(attributes, str):
+        attributes = _from_text(attributes)
     check_depth(attributes, path, 200)
     if isinstance(attributes, dict):
         return attributes
@@ -112,6 +124,8 @@ def attribute_names(
 ) -> list[str]:  # Without the prefix `attributes.`
     "List the names of a record's attributes, decoded or not"
     attributes = record.get("attributes", record)
+    if isinstance(attributes, str):
+        attributes = _from_text(attributes)
     names: Iterable[JSON] = ()
     if isinstance(attributes, list):
         names = [item.get("key") for item in attributes if isinstance(item, dict)]

@@ -36,6 +36,17 @@ _PAIRS = (
     ("params", "result"),
     ("modelInput", "modelOutput"),
     ("body", "response"),
+    # rows of data sets, whose parts are messages or JSON text of them
+    ("context", "response"),
+    ("context", "answer"),
+    ("context", "output"),
+    ("question", "answer"),
+    ("question", "response"),
+    ("query", "response"),
+    ("query", "answer"),
+    ("prompt", "response"),
+    ("user", "assistant"),
+    ("instruction", "output"),
 )
 
 
@@ -44,7 +55,17 @@ def _is_exchange(record: dict) -> bool:
 
 
 def _is_pair(record: dict, request: str, response: str) -> bool:
-    return response in record and _is_request(record.get(request))
+    if response not in record or not _is_request(record.get(request)):
+        return False
+    value = record[request]
+    messages = value.get("messages") if isinstance(value, dict) else value
+    return not (isinstance(messages, list) and messages and _is_langchain(messages[0]))
+
+
+def _is_langchain(message: JSON) -> bool:
+    "Whether a message is LangChain's, for which a later format stands"
+    is_typed = isinstance(message, dict) and "role" not in message
+    return is_typed and message.get("type") in ("human", "ai", "system", "constructor")
 
 
 def _is_request(value: JSON) -> bool:
@@ -54,7 +75,7 @@ def _is_request(value: JSON) -> bool:
         return any(isinstance(m, dict) and "role" in m for m in value) and not is_items(value)
     return holds_request(value)
 
-
+# %% ../../nbs/01_formats/09_providers.ipynb #259de52f
 def _from_exchange(record: dict) -> Conversation:
     pairs = (pair for pair in _PAIRS if _is_pair(record, *pair))
     request_key, response_key = next(pairs, _PAIRS[0])
@@ -71,6 +92,10 @@ def _from_exchange(record: dict) -> Conversation:
     read_response(response, draft, response_key)
     others = {key for pair in _PAIRS for key in pair} - {request_key, response_key}
     draft.note_unread({key: record[key] for key in others & record.keys()}, frozenset(), "")
+    if record.get("label") is False:  # TRL's rows for KTO
+        draft.warn("rejected_answer")
+        start = draft.meta["response_at"]
+        draft.messages[start:] = [answer | {"weight": 0} for answer in draft.messages[start:]]
     return draft.build("requests")
 
 # %% ../../nbs/01_formats/09_providers.ipynb #e54f740f
@@ -104,6 +129,23 @@ def _is_responses(record: dict) -> bool:
         or (is_items(record.get("output")) and "input" in record)
     )
 
+# %% ../../nbs/01_formats/09_providers.ipynb #ccd69736
+_LISTS = ("conversation", "context", "dialogue", "dialog", "chat", "chat_completions")
+_QUESTIONS = ("user", "query", "prompt", "question", "instruction", "tool_name")
+
+
+def _list_key(record: dict) -> str:
+    "The key of messages that stand elsewhere; empty when there are none"
+    if not record.keys().isdisjoint(_QUESTIONS):
+        return ""
+    return next((key for key in _LISTS if key in record and _is_request(record[key])), "")
+
+
+def _from_list(record: dict) -> Conversation:
+    key = _list_key(record)
+    rest = {name: value for name, value in record.items() if name != key}
+    return _from_conversation(rest | {"messages": decode_field(record[key], key)})
+
 # %% ../../nbs/01_formats/09_providers.ipynb #33d304df
 def _refuse_answer(record: dict) -> Conversation:
     raise ConversationError(
@@ -112,10 +154,10 @@ def _refuse_answer(record: dict) -> Conversation:
         "choices",
     )
 
-
+# %% ../../nbs/01_formats/09_providers.ipynb #6d5e8055
 _RECORD = (RESPONSE_KEYS | {"response", "output", "completion"}) - {"tool_calls"}
 
-
+# %% ../../nbs/01_formats/09_providers.ipynb #80bec6ef
 FORMATS = (
     Format(
         "responses",
@@ -131,7 +173,7 @@ FORMATS = (
         _from_exchange,
         "request and response, or input and output",
         starts=tuple(request for request, _ in _PAIRS),
-        reads=frozenset(key for pair in _PAIRS for key in pair) | {"tools"},
+        reads=frozenset(key for pair in _PAIRS for key in pair) | {"tools", "label"},
     ),
     Format(
         "gemini",
@@ -159,11 +201,11 @@ FORMATS = (
     ),
     Format(
         "messages",
-        lambda record: isinstance(record.get("messages"), (list, str)),
-        _from_conversation,
+        lambda record: isinstance(record.get("messages"), (list, str)) or bool(_list_key(record)),
+        lambda record: _from_conversation(record) if "messages" in record else _from_list(record),
         "messages (and tools)",
-        starts=("messages",),
-        reads=_RECORD,
+        starts=("messages", *_LISTS),
+        reads=_RECORD | frozenset(_LISTS),
     ),
     Format(
         "answer",

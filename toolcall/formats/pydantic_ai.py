@@ -15,7 +15,7 @@ from .fields import decode_field
 from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
-from .spans import branch
+from .spans import branch, peek_list
 from ..text import JSON, dumps, excerpt
 
 # %% ../../nbs/01_formats/27_pydantic_ai.ipynb #52856b2b
@@ -139,7 +139,10 @@ def _read_response(message: dict, draft: Draft, place: str) -> None:
         draft.add(turn | {"content": texts} | ({"tool_calls": calls} if calls else {}), place)
 
 # %% ../../nbs/01_formats/27_pydantic_ai.ipynb #e56309ce
-_HISTORIES = ("messages", "all_messages", "new_messages", "message_history", "history")
+_HISTORIES = (
+    *("messages", "all_messages", "new_messages", "message_history", "history"),
+    *("message_list", "messages_json"),
+)
 
 
 def _is_message(value: JSON) -> bool:
@@ -154,8 +157,8 @@ def _is_message(value: JSON) -> bool:
 def _find_history(record: dict) -> str | None:
     "The key of the history"
     for key in _HISTORIES:
-        messages = record.get(key)
-        if isinstance(messages, list) and any(map(_is_message, messages[:4])):
+        messages = peek_list(record.get(key))
+        if messages and any(map(_is_message, messages[:4])):
             return key
     return None
 
@@ -174,7 +177,7 @@ def from_pydantic_ai(
     draft = Draft(read_facts(record, record.get("metadata")))
     draft.offer(read_tools(decode_field(record.get("tools"), "tools"), "tools"), "tools")
     instructions: JSON = None
-    for i, message in enumerate(record[key]):
+    for i, message in enumerate(decode_field(record[key], key)):
         place = f"{key}[{i}]"
         parts = branch(message, "parts")
         if branch(message, "kind") not in ("request", "response") or not isinstance(parts, list):

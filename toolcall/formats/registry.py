@@ -73,6 +73,7 @@ _ORDER = (
     "weave",
     "openai_agents",
     "bedrock_log",
+    "other_session",
     "claude_code",
     "codex",
     "litellm",

@@ -11,7 +11,7 @@ __all__ = ['ALIASES', 'from_simple']
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .calls import OUTCOME_KEYS, call_failed
-from .content import parse_content
+from .content import check_attachments, parse_content
 from .fields import parse_arguments
 from .guard import HARMLESS, left_over
 from .normalise import Format, build
@@ -43,11 +43,44 @@ def _get_part(exchange: dict, name: str, path: str) -> JSON:
     return next(iter(values.values()), None)
 
 # %% ../../nbs/01_formats/80_simple.ipynb #4926d839
+_CALLS = ("tool_calls", "toolCalls", "steps", "intermediate_steps", "agent_thoughts", "usedTools")
+_HISTORIES = ("history", "chat_history", "messages")
+
+
+def _check_exchange(exchange: dict, path: str) -> None:
+    "Raise `ConversationError` for calls, a history or media beside the parts of an exchange"
+    check_attachments(exchange, is_record=True)
+    for keys, what, code in (
+        (_CALLS, "calls", "unread_field"),
+        (_HISTORIES, "a history", "missing_history"),
+    ):
+        if key := next((key for key in keys if exchange.get(key)), None):
+            raise ConversationError(
+                f"{key} holds {what}, which an exchange of this shape can't hold; "
+                "write one record with all its `messages`",
+                code,
+                f"{path}{key}",
+            )
+    for answer in (exchange.get(key) for key in ALIASES["final_answer"]):
+        if _holds_messages(answer):
+            raise ConversationError(
+                f"the answer is JSON text of messages, and not their words: {excerpt(answer)}",
+                "bad_type",
+                f"{path}final_answer",
+            )
+
+
+def _holds_messages(text: JSON) -> bool:
+    is_json = isinstance(text, str) and text.lstrip()[:1] in ("{", "[")
+    return is_json and ('"role"' in text or '"tool_calls"' in text)
+
+# %% ../../nbs/01_formats/80_simple.ipynb #9dde80e3
 def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
     if not isinstance(exchange, dict):
         raise ConversationError(
             f"an exchange is an object, not {type(exchange).__name__}", "bad_type", path.rstrip(".")
         )
+    _check_exchange(exchange, path)
     parts = {name: _get_part(exchange, name, path) for name in ALIASES}
     user = parts["user"]
     if not isinstance(user, str) or not user.strip():
@@ -90,8 +123,10 @@ def _read_call(parts: dict[str, JSON], exchange: dict, path: str, id: str) -> li
     messages: list[dict] = [{"role": "assistant", "content": "", "tool_calls": [call]}]
     response = parts["tool_response"]
     failed = call_failed(exchange)
+    if failed is None and isinstance(response, dict):  # MCP's results
+        failed = call_failed(response) if "isError" in response else None
     if response is None and failed:
-        response = exchange.get("error") or exchange.get("exception")
+        response = exchange.get("error") or exchange.get("exception") or exchange.get("status", "")
     if response is not None:
         content = parse_content(response, structured=True)
         result: dict[str, JSON] = {"role": "tool", "tool_call_id": id, "content": content}

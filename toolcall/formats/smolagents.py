@@ -13,10 +13,11 @@ from ..errors import ConversationError
 from .content import parse_content
 from .dialogue_messages import build_dialogue
 from .dialogues import Dialogue, parse_calls
+from .fields import decode_field
 from .guard import left_over
 from .normalise import Format
 from .openai_api import read_facts
-from .spans import branch
+from .spans import branch, peek_list
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/50_smolagents.ipynb #ef261392
@@ -145,7 +146,8 @@ def from_smolagents(
                 messages[0] |= left_over(step, _STEP_KEYS)
             parts += [(message, f"steps[{i}]") for message in messages]
     else:
-        parts = [(message, f"messages[{i}]") for i, message in enumerate(record["messages"])]
+        messages = decode_field(record["messages"], "messages")
+        parts = [(message, f"messages[{i}]") for i, message in enumerate(messages)]
     for message, place in parts:
         _add_message(memory, message, place)
     facts = read_facts(record, record.get("metadata"))
@@ -159,7 +161,7 @@ def _is_step(step: JSON) -> bool:
 
 
 def _is_smolagents(record: dict) -> bool:
-    messages, steps = record.get("messages"), record.get("steps")
+    messages, steps = peek_list(record.get("messages")), record.get("steps")
     if isinstance(steps, list):
         return any(map(_is_step, steps))
     return isinstance(messages, list) and any(

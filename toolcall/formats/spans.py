@@ -8,6 +8,7 @@ A span is the record of one step of a program: a call of a model, a run of a too
 __all__ = []
 
 # %% ../../nbs/01_formats/10_spans.ipynb #51c0eeb9
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
@@ -27,6 +28,23 @@ def branch(
     for name in names:
         tree = tree.get(name) if isinstance(tree, dict) else None
     return tree
+
+# %% ../../nbs/01_formats/10_spans.ipynb #a5fba804
+@lru_cache(maxsize=4)
+def _decode_list(text: str) -> JSON:
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def peek_list(
+    value: JSON,  # A list, JSON text of one, or anything else
+) -> list | None:  # The list, to look at and not to change; None when there is none
+    "Look into a list that may be JSON text; never raises"
+    if isinstance(value, str) and value.lstrip()[:1] == "[":
+        value = _decode_list(value)
+    return value if isinstance(value, list) else None
 
 # %% ../../nbs/01_formats/10_spans.ipynb #2c03f058
 _SPAN_IDS = ("spanId", "span_id", "context.span_id")
@@ -53,10 +71,11 @@ _SPAN_READ = """
     attributes context status status_code statusCode status_message events links body name kind
     eventName event_name parentSpanId parent_span_id parentId endTimeUnixNano end_time_unix_nano
     observedTimeUnixNano observed_timestamp severityNumber severityText severity_text
-    severity_number flags traceFlags trace_flags traceState trace_state scope instrumentationScope
-    instrumentation_scope span_kind span_type spanKind spanName droppedAttributesCount
-    dropped_attributes_count droppedEventsCount dropped_events_count droppedLinksCount
-    dropped_links_count resourceAttributes resource_attributes schemaUrl end_time_ns start_time_ns
+    severity_number flags traceFlags trace_flags traceState trace_state scope
+    instrumentationScope instrumentation_scope span_kind span_type spanKind spanName
+    droppedAttributesCount dropped_attributes_count droppedEventsCount dropped_events_count
+    droppedLinksCount dropped_links_count otlp joined toolOutcomes resourceAttributes
+    resource_attributes schemaUrl end_time_ns start_time_ns
 """
 SPAN_KEYS = frozenset([*_SPAN_IDS, *_TRACE_IDS, *_START_TIMES, *_SPAN_READ.split()])
 

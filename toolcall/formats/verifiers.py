@@ -25,9 +25,11 @@ def _decode_calls(messages: JSON, path: str) -> JSON:
         return messages
     decoded = []
     for i, message in enumerate(messages):
-        calls = branch(message, "tool_calls")
+        calls, place = branch(message, "tool_calls"), f"{path}[{i}].tool_calls"
+        if isinstance(calls, str) and calls.lstrip()[:1] == "[":
+            message = message | {"tool_calls": decode_field(calls, place)}
+            calls = message["tool_calls"]
         if isinstance(calls, list) and any(isinstance(call, str) for call in calls):
-            place = f"{path}[{i}].tool_calls"
             calls = [decode_field(call, f"{place}[{j}]") for j, call in enumerate(calls)]
             message = message | {"tool_calls": calls}
         decoded.append(message)

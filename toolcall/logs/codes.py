@@ -49,6 +49,7 @@ MERGED = {
 WARNINGS = {
     "prefixed_line": "text before the JSON of a line, such as a time, is passed over",
     "missing_history": "the messages before an answer are in other records; it carries no loss",
+    "odd_message": "a message can't be read; the conversation ends before it",
     "role_developer": "the role developer is read as system",
     "role_function": "the role function is read as tool",
     "role_model": "the role model is read as assistant",

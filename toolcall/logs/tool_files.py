@@ -63,7 +63,7 @@ def _parse_entries(entries: list) -> list[dict]:
     if twice:
         raise LogError(f"tool {twice[0]} is there twice; keep one")
     try:
-        tools, warnings = parse_tools(read_tools(entries, "tools"), "tools")
+        tools, warnings, _ = parse_tools(read_tools(entries, "tools"), "tools")
     except ConversationError as error:
         raise LogError(f"{error.path}: {error}") from None
     if warnings:

@@ -187,7 +187,7 @@ def _compare(options: argparse.Namespace) -> int:
     bound = options.fail_below
     return int(bound is not None and comparison.exact_match.low < bound)
 
-
+# %% ../../nbs/10_pipeline/09_commands.ipynb #38848aec
 @_command(
     "inspect",
     "describe a log",

@@ -1,0 +1,326 @@
+"Other spellings of known formats: JSON text, other places, rows of tables, pieces, marks and nulls"
+
+import base64
+import json
+
+import pytest
+
+from toolcall.conversation import Conversation
+from toolcall.curate.selection import failed_turns
+from toolcall.errors import ConversationError
+from toolcall.formats import expand, find_adapter
+
+ARGUMENTS = {"city": "Oslo"}
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}
+ASKED = {"role": "user", "content": "Weather in Oslo?"}
+FUNCTION = {"name": "get_weather", "arguments": json.dumps(ARGUMENTS)}
+CALL = {"id": "c1", "type": "function", "function": FUNCTION}
+CALLED = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "-3 °C"}
+ANSWER = {"role": "assistant", "content": "It is -3 °C."}
+TURNS = ['get_weather(city="Oslo")', "It is -3 °C."]
+
+
+def one(record: dict) -> Conversation:
+    [(_, inner)] = expand(record)
+    return find_adapter()(inner)
+
+
+def learned(conversation: Conversation) -> list[str]:
+    "The turns that carry loss, as text"
+    masked = failed_turns(conversation)
+    return [
+        " ".join([conversation.messages[i]["content"], *map(str, conversation.calls(i))]).strip()
+        for i in conversation.turns
+        if i not in masked
+    ]
+
+
+def results(conversation: Conversation) -> list[str]:
+    return [message["content"] for message in conversation.messages if message["role"] == "tool"]
+
+
+def refused(record: dict) -> ConversationError:
+    with pytest.raises(ConversationError) as caught:
+        one(record)
+    return caught.value
+
+
+# LangChain
+
+
+HUMAN = {"type": "human", "content": ASKED["content"]}
+AI_CALL = {"name": "get_weather", "args": ARGUMENTS, "id": "c1", "type": "tool_call"}
+AI = {"type": "ai", "content": "", "tool_calls": [AI_CALL]}
+RETURNED = {"type": "tool", "content": "-3 °C", "tool_call_id": "c1"}
+SAID = {"type": "ai", "content": ANSWER["content"]}
+STATE = [HUMAN, AI, RETURNED, SAID]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"thread_id": "t1", "messages": json.dumps(STATE)},
+        {"SessionId": "s1", "History": [{"type": m["type"], "data": m} for m in STATE]},
+        {"values": {"messages": STATE}, "next": []},
+        {"checkpoint": {"channel_values": {"messages": STATE}}},
+        {"input": {"messages": [HUMAN]}, "output": {"messages": STATE}},
+        {"inputs": {"messages": [HUMAN, AI, RETURNED]}, "outputs": SAID},
+    ],
+    ids=["text", "dynamodb", "state", "checkpoint", "run", "chain"],
+)
+def test_langchain_messages_stand_in_many_places(record: dict):
+    conversation = one(record)
+    assert [message["role"] for message in conversation.messages] == [
+        *("user", "assistant", "tool", "assistant")
+    ]
+    assert results(conversation) == ["-3 °C"]
+
+
+def test_langchain_examples_carry_no_loss():
+    shown = SAID | {"content": "Rain.", "example": True}
+    assert learned(one({"messages": [HUMAN, shown, *STATE]})) == TURNS
+
+
+def test_langchain_answer_cut_in_the_middle_carries_no_loss():
+    cut = {"type": "ai", "content": "It", "response_metadata": {"finish_reason": "length"}}
+    assert learned(one({"messages": [HUMAN, cut, HUMAN, SAID]})) == TURNS[1:]
+
+
+def test_langchain_reasoning_blocks_are_kept():
+    blocks = [{"type": "reasoning", "reasoning": "Ask the tool."}]
+    conversation = one({"messages": [HUMAN, AI | {"content": blocks}]})
+    assert conversation.messages[1]["reasoning_content"] == "Ask the tool."
+
+
+def test_langchain_keys_of_other_apis_are_not_lost():
+    generation = {"type": "GENERATION", "traceId": "t", "input": [ASKED | {"images": ["aa"]}]}
+    assert refused(generation | {"output": ANSWER}).code == "multimodal"
+    thought = ANSWER | {"reasoning": "Cold."}
+    kept = one(generation | {"input": [ASKED], "output": thought})
+    assert kept.messages[1]["reasoning_content"] == "Cold."
+
+
+# A row of a table, a line of a session
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"session_id": "s", "message": {"type": "human", "data": {"content": "Hi"}}},
+        {"session_id": "s", "message": json.dumps(HUMAN)},
+        {"session_id": "s", "message_data": json.dumps(ASKED)},
+        {"session_id": "s", "message_data": json.dumps({"type": "function_call", "call_id": "c"})},
+        {"type": "TextMessage", "source": "user", "content": "Hi", "models_usage": None},
+        {"type": "function_call_output", "call_id": "c1", "output": "-3 °C"},
+        {"conversation_id": "c", "message_data": json.dumps({"kind": "request", "parts": []})},
+        {"type": "system", "subtype": "init", "session_id": "s", "tools": ["Bash"]},
+        {"type": "user.message", "id": "1", "parentId": None, "data": {"content": "Hi"}},
+    ],
+    ids=[
+        *("langchain", "n8n", "agents sdk", "item", "autogen", "output", "pydantic-ai"),
+        *("stream-json", "copilot"),
+    ],
+)
+def test_a_part_of_a_conversation_is_refused_as_one(record: dict):
+    error = refused(record)
+    assert error.code == "one_message" and "several records" in str(error)
+
+
+def test_an_event_of_an_agent_is_not_called_a_realtime_event():
+    line = {"type": "session.start", "id": "1", "parentId": None, "data": {"sessionId": "s"}}
+    assert "Realtime" not in str(refused(line))
+
+
+# Histories as JSON text
+
+
+PYDANTIC = [
+    {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": ASKED["content"]}]},
+    {
+        "kind": "response",
+        "parts": [
+            {"part_kind": "tool-call", "tool_name": "get_weather", "args": ARGUMENTS}
+            | {"tool_call_id": "c1"}
+        ],
+    },
+    {
+        "kind": "request",
+        "parts": [
+            {"part_kind": "tool-return", "tool_name": "get_weather", "content": "-3 °C"}
+            | {"tool_call_id": "c1"}
+        ],
+    },
+    {"kind": "response", "parts": [{"part_kind": "text", "content": ANSWER["content"]}]},
+]
+AUTOGEN = [
+    {"type": "TextMessage", "source": "user", "content": ASKED["content"]},
+    {"type": "ToolCallRequestEvent", "source": "a", "content": [FUNCTION | {"id": "c1"}]},
+    {
+        "type": "ToolCallExecutionEvent",
+        "source": "a",
+        "content": [{"call_id": "c1", "name": "get_weather", "content": "-3 °C"}],
+    },
+    {"type": "TextMessage", "source": "a", "content": ANSWER["content"]},
+]
+SMOL_CALL = CALL | {"function": {"name": "get_weather", "arguments": ARGUMENTS}}
+SMOL = [
+    ASKED,
+    {"role": "tool-call", "content": f"Calling tools:\n{[SMOL_CALL]}"},
+    {"role": "tool-response", "content": "Observation:\n-3 °C"},
+    ANSWER,
+]
+AG_UI_RESULT = {"role": "tool", "toolCallId": "c1", "content": "-3 °C"}
+AG_UI = [ASKED, {"role": "assistant", "toolCalls": [CALL]}, AG_UI_RESULT, ANSWER]
+
+
+@pytest.mark.parametrize(
+    ("key", "messages"),
+    [
+        ("messages", PYDANTIC),
+        ("message_list", PYDANTIC),
+        ("messages", AUTOGEN),
+        ("messages", SMOL),
+        ("messages", AG_UI),
+    ],
+    ids=["pydantic-ai", "pydantic-ai chat", "autogen", "smolagents", "ag-ui"],
+)
+def test_a_history_may_be_json_text(key: str, messages: list):
+    conversation = one({key: json.dumps(messages)})
+    assert learned(conversation) == TURNS and results(conversation) == ["-3 °C"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"type": "RoundRobinManagerState", "message_thread": AUTOGEN},
+        {"type": "AssistantAgentState", "llm_context": {"messages": AUTOGEN}},
+        {"type": "TeamState", "agent_states": {"M/1": {"message_thread": AUTOGEN}, "a/1": {}}},
+    ],
+    ids=["manager", "agent", "team"],
+)
+def test_saved_states_of_autogen_are_read(record: dict):
+    assert learned(one(record)) == TURNS
+
+
+def test_autogen_02_keeps_all_results_in_one_message():
+    second = {"id": "c2", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    responses = [RESULT, RESULT | {"tool_call_id": "c2", "content": "noon"}]
+    told = {"role": "tool", "content": "-3 °C\n\nnoon", "tool_responses": responses}
+    called = CALLED | {"tool_calls": [CALL, second]}
+    assert results(one({"messages": [ASKED, called, told, ANSWER]})) == ["-3 °C", "noon"]
+
+
+def test_calls_of_a_rollout_may_be_text_of_a_list():
+    called = CALLED | {"tool_calls": json.dumps([CALL])}
+    rollout = {"prompt": [ASKED], "completion": [called, RESULT, ANSWER], "tool_defs": [TOOL]}
+    assert learned(one(rollout)) == TURNS
+
+
+def test_attributes_of_a_span_may_be_json_text():
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.input.messages": [{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}],
+        "gen_ai.output.messages": [
+            {"role": "assistant", "parts": [{"type": "text", "content": "Hello."}]}
+        ],
+    }
+    span = {"trace_id": "t", "span_id": "s", "name": "chat m", "attributes": json.dumps(attributes)}
+    assert learned(one(span)) == ["Hello."]
+
+
+# Open WebUI
+
+
+def test_code_that_a_server_ran_carries_no_loss():
+    ran = '<details type="code_interpreter" done="true">\nprint(1)\n</details>\n1'
+    conversation = one({"messages": [ASKED, {"role": "assistant", "content": ran}]})
+    assert learned(conversation) == []
+    assert "<details" not in conversation.messages[1]["content"]
+
+
+# Streams and envelopes
+
+
+def chunk(**delta: object) -> dict:
+    return {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta}]}
+
+
+def test_streamed_parts_of_reasoning_go_on_with_their_text():
+    part = {"type": "reasoning.text", "index": 0}
+    chunks = [
+        *(chunk(reasoning_details=[part | {"text": text}]) for text in ("It is ", "cold.")),
+        chunk(content="Yes."),
+    ]
+    conversation = one({"request": {"messages": [ASKED]}, "response": chunks})
+    assert conversation.messages[1]["reasoning_content"] == "It is cold."
+
+
+def test_streamed_calls_may_share_an_id():
+    def piece(index: int, city: str) -> dict:
+        function = {"name": "get_weather", "arguments": json.dumps({"city": city})}
+        return chunk(tool_calls=[{"index": index, "id": "x", "function": function}])
+
+    record = {"request": {"messages": [ASKED]}, "response": [piece(0, "Oslo"), piece(1, "Bergen")]}
+    assert [call.arguments["city"] for call in one(record).calls()] == ["Oslo", "Bergen"]
+
+
+def test_a_streamed_image_is_not_passed_over():
+    chunks = [chunk(content="Here."), chunk(images=[{"type": "image_url"}])]
+    assert refused({"request": {"messages": [ASKED]}, "response": chunks}).code == "multimodal"
+
+
+def test_a_request_in_base64_is_found():
+    body = base64.b64encode(json.dumps({"messages": [ASKED], "tools": [TOOL]}).encode()).decode()
+    request = {"body": body, "isBase64Encoded": True}
+    record = {"request": request, "response": {"choices": [{"message": CALLED}]}}
+    assert learned(one(record)) == TURNS[:1]
+
+
+# Blocks
+
+
+USE = {"type": "tool_use", "id": "c1", "name": "get_weather", "input": "", "index": 1}
+
+
+def test_pieces_of_arguments_join_their_call():
+    pieces = [{"type": "input_json_delta", "index": 1, "input": '{"city": '}]
+    pieces.append({"type": "input_json_delta", "index": 2, "input": '{"city": "Bergen"}'})
+    pieces.append({"type": "input_json_delta", "index": 1, "input": '"Oslo"}'})
+    other = USE | {"id": "c2", "index": 2}
+    answer = {"role": "assistant", "content": [USE, other, *pieces]}
+    [first, second] = one({"messages": [ASKED, answer]}).calls()
+    assert (first.arguments, second.arguments) == (ARGUMENTS, {"city": "Bergen"})
+
+
+def converse(*content: dict) -> Conversation:
+    asked = {"role": "user", "content": [{"text": "Weather?", "toolUse": None}]}
+    use = {"toolUseId": "c1", "name": "get_weather", "input": ARGUMENTS}
+    result = {"toolUseId": "c1", "content": list(content), "status": None}
+    answer = {"role": "assistant", "content": [{"text": ANSWER["content"], "toolUse": None}]}
+    return one(
+        {
+            "messages": [
+                asked,
+                {"role": "assistant", "content": [{"text": None, "toolUse": use}]},
+                {"role": "user", "content": [{"text": None, "toolResult": result}]},
+                answer,
+            ]
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([{"text": "-3 °C"}, {"cachePoint": {"type": "default"}}], "-3 °C"),
+        ([{"text": "-3 °C", "json": None}], "-3 °C"),
+        ([{"text": None, "json": {"celsius": -3}}], '{"celsius": -3}'),
+        ([{"text": "-3 °C"}, {"text": "snow"}], "-3 °C\nsnow"),
+    ],
+    ids=["mark", "null beside text", "null beside json", "two texts"],
+)
+def test_results_of_bedrock_hold_values_alone(content: list, expected: str):
+    conversation = converse(*content)
+    assert results(conversation) == [expected] and learned(conversation) == TURNS

@@ -1,0 +1,278 @@
+"Kinds of logs that are read, masked or refused with a reason: one test a kind, with variants"
+
+import json
+
+import pytest
+
+from toolcall.conversation import Conversation
+from toolcall.curate import curate
+from toolcall.errors import ConversationError
+from toolcall.formats import find_adapter
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "find_train",
+        "parameters": {"type": "object", "properties": {"to": {"type": "string"}}},
+    },
+}
+USER = {"role": "user", "content": "Trains to Oslo?"}
+NEXT = {"role": "user", "content": "And to Bergen?"}
+SAID = {"role": "assistant", "content": "One at noon."}
+
+
+def call(to: str, id: str = "c1") -> dict:
+    function = {"name": "find_train", "arguments": json.dumps({"to": to})}
+    return {"id": id, "type": "function", "function": function}
+
+
+def calls(*targets: str) -> dict:
+    made = [call(to, f"c{n}") for n, to in enumerate(targets, 1)]
+    return {"role": "assistant", "content": None, "tool_calls": made}
+
+
+def result(id: str = "c1") -> dict:
+    return {"role": "tool", "tool_call_id": id, "content": "12:00"}
+
+
+def request(messages: list, answer: dict, **record: object) -> dict:
+    choice = {"index": 0, "finish_reason": "stop", "message": answer}
+    asked = {"model": "m", "messages": messages, "tools": [TOOL]}
+    return {"request": asked, "response": {"choices": [choice]}} | record
+
+
+def read(record: dict) -> Conversation:
+    return find_adapter()(record)
+
+
+def trained(*records: dict) -> list[str]:
+    "Words and called targets of each turn that carries loss"
+    turns = []
+    for conversation in curate(list(map(read, records))):
+        for turn in conversation.turns:
+            targets = [call.arguments.get("to") for call in conversation.calls(turn)]
+            words = conversation.messages[turn]["content"]
+            turns.append(" ".join(filter(None, [words, *targets])))
+    return sorted(turns)
+
+
+def refused(record: dict) -> ConversationError:
+    with pytest.raises(ConversationError) as caught:
+        read(record)
+    return caught.value
+
+
+FIRST = request([USER], calls("Oslo", "Moss"), session_id="s")
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [USER, calls("Moss", "Oslo"), result("c1"), result("c2")],
+        [USER, calls("Oslo"), result(), calls("Moss") | {"content": "Also:"}, result()],
+        [USER, calls("[omitted]", "[omitted]"), result("c1"), result("c2")],
+    ],
+    ids=["reordered", "a message a call", "arguments left out"],
+)
+def test_a_rewritten_history_counts_once(history):
+    assert trained(FIRST, request(history, SAID, session_id="s")) == ["One at noon.", "Oslo Moss"]
+
+
+def test_a_condensed_middle_of_a_history_is_no_answer():
+    summary = {"role": "assistant", "content": "[earlier turns were summarised]"}
+    later = request([USER, summary, NEXT], calls("Bergen"), session_id="s")
+    assert trained(FIRST, later) == ["Bergen", "Oslo Moss"]
+
+
+@pytest.mark.parametrize("session", [{"session_id": "s"}, {}], ids=["session", "no session"])
+def test_a_response_without_loss_has_none_in_a_later_history(session):
+    no = {"role": "assistant", "content": None, "refusal": "I can't."}
+    first = request([USER], no, **session)
+    again = {"role": "assistant", "content": "I can't."}
+    assert trained(first, request([USER, again, NEXT], calls("Bergen"), **session)) == ["Bergen"]
+
+
+def test_examples_that_whole_dialogues_begin_with_carry_no_loss():
+    example = [{"role": "user", "content": "Trains to Rome?"}, calls("Rome"), result(), SAID]
+    rows = [
+        {"messages": [*example, {"role": "user", "content": f"To {to}?"}, calls(to)]}
+        for to in ("Oslo", "Bergen", "Moss")
+    ]
+    assert trained(*rows) == ["Bergen", "Moss", "Oslo"]
+
+
+@pytest.mark.parametrize("id", ["unknown", "None", "00000000-0000-0000-0000-000000000000"])
+def test_an_id_that_says_that_it_names_nobody_is_no_tie(id):
+    records = [
+        request([{"role": "user", "content": f"To {to}?"}], calls(to), session_id=id)
+        for to in ("Oslo", "Bergen")
+    ]
+    notes = [note for step in curate(list(map(read, records))).steps for note in step.notes]
+    assert any(id in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"status": "timeout"},
+        {"result": {"content": [{"type": "text", "text": "no city"}], "isError": True}},
+    ],
+    ids=["status alone", "result of MCP"],
+)
+def test_failure_signals_of_the_simple_shape(failure):
+    record = {"user": "To Osslo?", "tool_name": "find_train", "arguments": {"to": "Osslo"}}
+    good = {"user": "To Oslo?", "tool_name": "find_train", "arguments": {"to": "Oslo"}}
+    assert trained(record | failure, good) == ["Oslo"]
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("tool_calls", "unread_field"),
+        ("steps", "unread_field"),
+        ("agent_thoughts", "unread_field"),
+        ("history", "missing_history"),
+        ("images", "multimodal"),
+    ],
+)
+def test_calls_and_histories_beside_a_simple_exchange_are_refused(key, code):
+    error = refused({"question": "Trains?", "answer": "One at noon.", key: [{"tool": "f"}]})
+    assert error.code == code and key in str(error)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [("question", "answer"), ("query", "response"), ("context", "response"), ("user", "assistant")],
+)
+@pytest.mark.parametrize("dump", [json.dumps, lambda value: value], ids=["text", "objects"])
+def test_rows_whose_parts_are_messages(question, answer, dump):
+    conversation = read({question: dump([USER]), answer: dump(calls("Oslo"))})
+    assert [c.arguments for c in conversation.calls()] == [{"to": "Oslo"}]
+    assert conversation.messages[0] == USER
+
+
+def test_an_answer_of_json_messages_is_not_learned_as_prose():
+    error = refused({"question": "Trains to Oslo?", "answer": json.dumps(calls("Oslo"))})
+    assert "JSON text of messages" in str(error)
+
+
+@pytest.mark.parametrize("key", ["context", "conversation", "dialogue", "chat_completions"])
+def test_messages_under_other_keys(key):
+    for value in ([USER, SAID], json.dumps([USER, SAID])):
+        assert read({key: value, "tools": [TOOL]}).messages == [USER, SAID]
+
+
+def test_a_rejected_completion_carries_no_loss():
+    row = {"prompt": [USER], "completion": [SAID]}
+    assert read(row | {"label": True}).turns == [1]
+    assert read(row | {"label": False}).turns == []
+
+
+@pytest.mark.parametrize("key", ["tool_defs", "toolDefinitions", "tool_definitions", "functions"])
+def test_tools_under_other_keys(key):
+    tools = [TOOL["function"]]
+    for record in ({key: tools}, {key: json.dumps(tools)}, {"metadata": {"tools": tools}}):
+        assert [t["function"]["name"] for t in read({"messages": [USER, SAID]} | record).tools] == [
+            "find_train"
+        ]
+    error = refused({"messages": [USER, SAID], "available_tools": ["find_train"]})
+    assert error.code == "unread_field" and "available_tools" in str(error)
+
+
+def test_tools_in_the_system_message():
+    system = {"role": "system", "content": "Be brief.", "tools": [TOOL]}
+    conversation = read({"messages": [system, USER, SAID]})
+    assert [tool["function"]["name"] for tool in conversation.tools] == ["find_train"]
+    assert conversation.messages[0] == {"role": "system", "content": "Be brief."}
+
+
+def test_documents_beside_the_messages_are_refused():
+    body = {"model": "m", "messages": [USER], "documents": [{"data": {"text": "noon"}}]}
+    error = refused({"request": body, "response": {"choices": [{"message": SAID}]}})
+    assert error.code == "missing_history" and "documents" in str(error)
+
+
+def test_calls_that_an_sdk_made_by_itself_belong_to_the_answer():
+    asked = {"role": "user", "parts": [{"text": "Trains to Oslo?"}]}
+    made = {
+        "role": "model",
+        "parts": [{"functionCall": {"name": "find_train", "args": {"to": "Oslo"}}}],
+    }
+    output = {"functionResponse": {"name": "find_train", "response": {"result": "12:00"}}}
+    response = {
+        "automaticFunctionCallingHistory": [asked, made, {"role": "user", "parts": [output]}],
+        "candidates": [{"content": {"role": "model", "parts": [{"text": "One at noon."}]}}],
+    }
+    conversation = read({"request": {"contents": [asked]}, "response": response})
+    assert [m["role"] for m in conversation.messages] == ["user", "assistant", "tool", "assistant"]
+    assert len(conversation.calls()) == 1
+
+
+def test_calls_in_camel_case_in_a_response():
+    answer = {"role": "assistant", "content": "", "toolCalls": [call("Oslo")]}
+    assert trained(request([USER], answer)) == ["Oslo"]
+
+
+def test_what_the_ai_sdk_returns_is_a_response():
+    made = {"toolCallId": "c1", "toolName": "find_train", "input": {"to": "Oslo"}}
+    response = {"text": "One moment.", "toolCalls": [made], "finishReason": "tool-calls"}
+    record = {"request": {"messages": [USER], "tools": [TOOL]}, "response": response}
+    assert trained(record) == ["One moment. Oslo"]
+
+
+@pytest.mark.parametrize("kind", ["local_shell_call", "custom_tool_call", "computer_call"])
+def test_a_response_of_built_in_tools_alone_is_named(kind):
+    output = [{"type": kind, "call_id": "c1", "name": "note", "input": "x", "action": {}}]
+    response = {"object": "response", "status": "completed", "output": output}
+    error = refused({"request": {"input": "Trains?"}, "response": response})
+    assert error.code == "no_content" and kind in str(error)
+
+
+STATE = [
+    {"type": "human", "content": "Trains to Oslo?"},
+    {"type": "ai", "content": "", "tool_calls": [{"name": "f", "args": {"to": "Oslo"}, "id": "c"}]},
+    {"type": "tool", "content": "12:00", "tool_call_id": "c"},
+    {"type": "ai", "content": "One at noon."},
+]
+
+
+def test_states_and_checkpoints_of_langgraph():
+    states = [
+        {"values": {"messages": STATE[:n]}, "checkpoint": {"thread_id": "t"}} for n in (4, 3, 2)
+    ]
+    assert trained(*states) == ["One at noon.", "Oslo"]
+    checkpoint = {"v": 4, "channel_values": {"messages": STATE}}
+    for record in (checkpoint, {"thread_id": "t", "checkpoint": checkpoint}):
+        assert len(read(record).calls()) == 1
+    assert read({"thread_id": "t", "checkpoint": checkpoint}).meta["conversation_id"] == "t"
+
+
+@pytest.mark.parametrize("keys", [("input", "output"), ("inputs", "outputs")])
+def test_what_an_agent_of_langchain_got_and_gave(keys):
+    asked, answered = keys
+    conversation = read({asked: {"messages": STATE[:1]}, answered: {"messages": STATE}})
+    assert [m["role"] for m in conversation.messages] == ["user", "assistant", "tool", "assistant"]
+    assert conversation.meta["response_at"] == 1
+
+
+def test_choices_alone_are_a_response():
+    choices = [{"index": 0, "finish_reason": "tool_calls", "message": calls("Oslo")}]
+    assert trained({"input": [USER], "output": choices, "metadata": {"tools": [TOOL]}}) == ["Oslo"]
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        ({"type": "thread.started", "thread_id": "t"}, "Codex"),
+        ({"source": "agent", "action": "run", "args": {}}, "OpenHands"),
+        ({"toolCall": {"functionCalls": []}}, "Live API"),
+        ({"author": "agent", "content": {"role": "model", "parts": []}, "id": "e"}, "message"),
+        ({"sessionId": "s", "projectHash": "h", "messages": []}, "Gemini CLI"),
+        ({"title": "x", "mapping": {}, "current_node": "n"}, "ChatGPT"),
+        ({"request_id": "r", "signed_body_url": "u", "request_body": None}, "signed_body_url"),
+    ],
+    ids=["codex", "openhands", "gemini live", "adk", "gemini cli", "chatgpt", "helicone"],
+)
+def test_sessions_of_other_products_are_refused_by_name(record, name):
+    error = refused(record)
+    assert name in str(error) and error.code in ("one_message", "unknown_format")
