@@ -26,7 +26,8 @@ _OPENINGS = {
     "anthropic": r"<invoke name=",
     "open_webui": r"<details\s+type=\"tool_calls\"",
     "react": r"(?m:^Action:[^\n]*\n+Action Input:)",
-    "bare_json": r"(?:\A|```(?:json)?|<tools>)\s*\[?\s*\{\s*(?:\"(?:type|id)\"\s*:\s*\"[^\"]*\"\s*,\s*)*"
+    "bare_json": r"(?:\A|```(?:json)?|<tools>)\s*\[?\s*\{\s*"
+    r"(?:\"(?:type|id)\"\s*:\s*\"[^\"]*\"\s*,\s*)*"
     r"\"(?:name|tool_name|function)\"\s*:\s*\"[\w.:-]+\"\s*,"
     r"\s*\"(?:arguments|parameters|args)\"\s*:\s*[{\"]",
     "pythonic": r"\A\s*\[[A-Za-z_][\w.]*\((?:\w+\s*=.*)?\)\]\s*\Z|<\|python_start\|>",
