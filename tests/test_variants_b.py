@@ -115,9 +115,12 @@ def test_an_id_that_says_that_it_names_nobody_is_no_tie(id):
     "failure",
     [
         {"status": "timeout"},
+        {"ok": False},
+        {"success": "false"},
+        {"status_code": 404, "result": "not found"},
         {"result": {"content": [{"type": "text", "text": "no city"}], "isError": True}},
     ],
-    ids=["status alone", "result of MCP"],
+    ids=["status alone", "ok", "success as text", "status of HTTP", "result of MCP"],
 )
 def test_failure_signals_of_the_simple_shape(failure):
     record = {"user": "To Osslo?", "tool_name": "find_train", "arguments": {"to": "Osslo"}}

@@ -122,6 +122,32 @@ class _TurnIndex:
             self.counted[key] = max(self.counted[key], times)
         return reasons
 
+# %% ../../nbs/03_curate/02_history.ipynb #5f7cbb03
+def _inherited_scores(conversation: Conversation, keys: list[str], scores: dict) -> dict:
+    inherited: dict[str, float] = {}
+    for key in keys:
+        inherited |= scores.get(key, {})
+    inherited |= conversation.meta.get("scores", {})
+    return {"scores": inherited} if inherited else {}
+
+
+_GREETING_BYTES = 24  # a shorter text of the user counts as a greeting
+
+
+def _dialogue_keys(conversation: Conversation, start: int) -> dict[str, str]:
+    "Keys of the first exchange and of the first turn that answers more than a greeting"
+    facts: dict[str, str] = {}
+    user_bytes = 0
+    keys = prefix_keys(conversation, dialogue_only=True)
+    for message, key in list(zip(conversation.messages, keys))[start:]:
+        if message["role"] == "user":
+            user_bytes += len(message["content"].encode())
+        elif message["role"] == "assistant":
+            facts.setdefault("opening", key[:16])
+            if user_bytes >= _GREETING_BYTES:
+                return facts | {"history": key[:16]}
+    return facts
+
 # %% ../../nbs/03_curate/02_history.ipynb #185700a8
 def collapse_prefixes(
     conversations: Sequence[Conversation],  # Of one log
@@ -159,29 +185,3 @@ def collapse_prefixes(
         f"conversations with {key} {id!r}, which names none": n for (key, id), n in constant.items()
     }
     return make_step("repeated history", conversations, after, merged=True, notes=notes)
-
-
-def _inherited_scores(conversation: Conversation, keys: list[str], scores: dict) -> dict:
-    inherited: dict[str, float] = {}
-    for key in keys:
-        inherited |= scores.get(key, {})
-    inherited |= conversation.meta.get("scores", {})
-    return {"scores": inherited} if inherited else {}
-
-
-_GREETING_BYTES = 24  # a shorter text of the user counts as a greeting
-
-
-def _dialogue_keys(conversation: Conversation, start: int) -> dict[str, str]:
-    "Keys of the first exchange and of the first turn that answers more than a greeting"
-    facts: dict[str, str] = {}
-    user_bytes = 0
-    keys = prefix_keys(conversation, dialogue_only=True)
-    for message, key in list(zip(conversation.messages, keys))[start:]:
-        if message["role"] == "user":
-            user_bytes += len(message["content"].encode())
-        elif message["role"] == "assistant":
-            facts.setdefault("opening", key[:16])
-            if user_bytes >= _GREETING_BYTES:
-                return facts | {"history": key[:16]}
-    return facts

@@ -295,7 +295,7 @@ def read_response(
     else:
         read_completion(response, draft, path)
 
-
+# %% ../../nbs/01_formats/08_exchange.ipynb #cc178b10
 def _decode_response(response: JSON, path: str) -> JSON:
     if isinstance(response, str) and is_event_text(response):
         return response

@@ -205,9 +205,13 @@ def _is_message(message: JSON) -> bool:
         return False
     if "parentId" in message and ("childrenIds" in message or "models" in message):
         return True
-    content = message.get("content") if message.get("role") == "assistant" else None
+    content = message.get("content")
+    if type(content) is not str or message.get("role") != "assistant":
+        return False
+    if "<details" not in content:  # the common case
+        return False
     kinds = ("tool_calls", "reasoning", "code_interpreter")
-    return isinstance(content, str) and any(f'<details type="{kind}"' in content for kind in kinds)
+    return any(f'<details type="{kind}"' in content for kind in kinds)
 
 
 def _is_open_webui(record: dict) -> bool:

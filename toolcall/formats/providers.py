@@ -49,9 +49,20 @@ _PAIRS = (
     ("instruction", "output"),
 )
 
+# %% ../../nbs/01_formats/09_providers.ipynb #1dd92ff8
+_PAIR_KEYS = frozenset(key for pair in _PAIRS for key in pair)
+
+
+def _find_pair(record: dict) -> tuple[str, str] | None:
+    "The keys under which a request and its response stand"
+    for request, response in _PAIRS:
+        if _is_pair(record, request, response):
+            return request, response
+    return None
+
 
 def _is_exchange(record: dict) -> bool:
-    return any(_is_pair(record, *pair) for pair in _PAIRS)
+    return _find_pair(record) is not None
 
 
 def _is_pair(record: dict, request: str, response: str) -> bool:
@@ -77,8 +88,7 @@ def _is_request(value: JSON) -> bool:
 
 # %% ../../nbs/01_formats/09_providers.ipynb #259de52f
 def _from_exchange(record: dict) -> Conversation:
-    pairs = (pair for pair in _PAIRS if _is_pair(record, *pair))
-    request_key, response_key = next(pairs, _PAIRS[0])
+    request_key, response_key = pair = _find_pair(record) or _PAIRS[0]
     request = decode_field(record.get(request_key), request_key)
     response = record.get(response_key)
     metadata = record.get("metadata")
@@ -90,8 +100,8 @@ def _from_exchange(record: dict) -> Conversation:
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)
-    others = {key for pair in _PAIRS for key in pair} - {request_key, response_key}
-    draft.note_unread({key: record[key] for key in others & record.keys()}, frozenset(), "")
+    others = (record.keys() & _PAIR_KEYS).difference(pair)
+    draft.note_unread({key: record[key] for key in others}, frozenset(), "")
     if record.get("label") is False:  # TRL's rows for KTO
         draft.warn("rejected_answer")
         start = draft.meta["response_at"]
@@ -173,7 +183,7 @@ FORMATS = (
         _from_exchange,
         "request and response, or input and output",
         starts=tuple(request for request, _ in _PAIRS),
-        reads=frozenset(key for pair in _PAIRS for key in pair) | {"tools", "label"},
+        reads=_PAIR_KEYS | {"tools", "label"},
     ),
     Format(
         "gemini",

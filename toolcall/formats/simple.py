@@ -74,6 +74,22 @@ def _holds_messages(text: JSON) -> bool:
     is_json = isinstance(text, str) and text.lstrip()[:1] in ("{", "[")
     return is_json and ('"role"' in text or '"tool_calls"' in text)
 
+# %% ../../nbs/01_formats/80_simple.ipynb #9412409b
+_FLAGS = frozenset(["ok", "success", "succeeded", "is_success"])
+
+
+def _exchange_failed(exchange: dict, response: JSON) -> bool | None:
+    "Whether a call failed, by the fields of its exchange or of its result; None when none says"
+    if any(str(exchange.get(flag)).lower() in ("false", "0") for flag in _FLAGS):
+        return True
+    code = exchange.get("status_code", exchange.get("status"))
+    if isinstance(code, int) and code >= 400:
+        return True
+    failed = call_failed(exchange)
+    if failed is None and isinstance(response, dict) and "isError" in response:  # MCP's results
+        return call_failed(response)
+    return failed
+
 # %% ../../nbs/01_formats/80_simple.ipynb #9dde80e3
 def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
     if not isinstance(exchange, dict):
@@ -122,9 +138,7 @@ def _read_call(parts: dict[str, JSON], exchange: dict, path: str, id: str) -> li
     call = {"id": id, "function": {"name": tool, "arguments": arguments}}
     messages: list[dict] = [{"role": "assistant", "content": "", "tool_calls": [call]}]
     response = parts["tool_response"]
-    failed = call_failed(exchange)
-    if failed is None and isinstance(response, dict):  # MCP's results
-        failed = call_failed(response) if "isError" in response else None
+    failed = _exchange_failed(exchange, response)
     if response is None and failed:
         response = exchange.get("error") or exchange.get("exception") or exchange.get("status", "")
     if response is not None:
@@ -172,7 +186,7 @@ def _is_simple(record: dict) -> bool:
 
 
 _READ = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
-_READ |= OUTCOME_KEYS | {"system", "tools", "turns"}
+_READ |= OUTCOME_KEYS | _FLAGS | {"system", "tools", "turns", "status_code"}
 
 
 FORMATS = (
