@@ -330,3 +330,53 @@ def converse(*content: dict) -> Conversation:
 def test_results_of_bedrock_hold_values_alone(content: list, expected: str):
     conversation = converse(*content)
     assert results(conversation) == [expected] and learned(conversation) == TURNS
+
+
+# Call markup in words
+
+
+ORDER = json.dumps(FUNCTION | {"arguments": ARGUMENTS})
+LEAKED = {
+    "end alone": f"{ORDER}\n</tool_call>",
+    "mistral": f"get_weather[ARGS]{json.dumps(ARGUMENTS)}",
+    "deepseek": '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">',
+    "harmony": f"to=functions.get_weather json{json.dumps(ARGUMENTS)}",
+    "object": ORDER,
+    "list": f"[{ORDER}]",
+    "fence": f"I look.\n```json\n{ORDER}\n```",
+    "tools tag": f"<tools>\n{ORDER}\n</tools>",
+    "llama 4": '[get_weather(city="Oslo")]',
+    "gemma": '```tool_code\nget_weather(city="Oslo")\n```',
+    "functions": "<start_function_call>call:get_weather{city:Oslo}<end_function_call>",
+    "plural": f"<tool_calls>[{ORDER}]</tool_calls>",
+    "capitals": f"<TOOLCALL>[{ORDER}]</TOOLCALL>",
+    "step": '<steptml:invoke name="get_weather">',
+    "olmo": '<function_calls>\nget_weather(city="Oslo")\n</function_calls>',
+    "cohere": f"Action: ```json\n[{ORDER}]\n```",
+    "qwen agent": "✿FUNCTION✿: get_weather\n✿ARGS✿: {}",
+    "bracket": f"[Calling tool: get_weather({json.dumps(ARGUMENTS)})]",
+    "liquid": '<|tool_call_start|>[get_weather(city="Oslo")]<|tool_call_end|>',
+}
+
+
+@pytest.mark.parametrize("text", LEAKED.values(), ids=LEAKED)
+def test_leaked_markup_is_never_learned_as_words(text: str):
+    message = {"role": "assistant", "content": text}
+    for messages in ([ASKED, message], [ASKED, message | {"tool_calls": [CALL]}]):
+        conversation = one({"messages": messages, "tools": [TOOL]})
+        assert not learned(conversation)
+        assert "markup_in_text" in conversation.meta["warnings"]
+
+
+def test_a_bare_object_of_llama_is_a_call():
+    text = json.dumps({"name": "get_weather", "parameters": ARGUMENTS})
+    record = {"messages": [ASKED, {"role": "assistant", "content": text}], "tools": [TOOL]}
+    assert learned(one(record)) == TURNS[:1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"name": "Oslo", "country": "Norway"}', "See [1] and a < b.", "Action: none", "[x(y)](z)"],
+)
+def test_ordinary_answers_are_no_markup(text: str):
+    assert learned(one({"messages": [ASKED, {"role": "assistant", "content": text}]})) == [text]

@@ -30,6 +30,7 @@ _PARSERS: dict[str, Parser] = {
     "glm": parse_glm,
     "llama": parse_llama,
     "mistral": parse_mistral,
+    "bare_json": parse_llama,
 }
 
 
@@ -80,6 +81,9 @@ class _MessageReader:
         if parsed and parsed["role"] == "assistant":
             if "tool_calls" not in parsed:
                 is_target &= self.read_text_calls(parsed, i)
+            elif find_markup(parsed["content"]):  # beside calls that the server did read
+                self.pairing.warn("markup_in_text")
+                is_target = False
             self.add_answer(parsed, is_target)
         elif parsed:
             self.messages.append(parsed)

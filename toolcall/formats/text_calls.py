@@ -26,15 +26,31 @@ _OPENINGS = {
     "anthropic": r"<invoke name=",
     "open_webui": r"<details\s+type=\"tool_calls\"",
     "react": r"(?m:^Action:[^\n]*\n+Action Input:)",
+    "bare_json": r"(?:\A|```(?:json)?|<tools>)\s*\[?\s*\{\s*"
+    r"(?:\"(?:type|id)\"\s*:\s*\"[^\"]*\"\s*,\s*)*"
+    r"\"(?:name|tool_name|function)\"\s*:\s*\"[\w.:-]+\"\s*,"
+    r"\s*\"(?:arguments|parameters|args)\"\s*:\s*[{\"]",
+    "pythonic": r"\A\s*\[[A-Za-z_][\w.]*\((?:\w+\s*=.*)?\)\]\s*\Z|<\|python_start\|>",
+    "gemma": r"```tool_code|<start_function_call>",
+    "plural": r"<(?i:tool_?calls?|functioncall)>|</tool_call>|<tool_use>\s*<|\Afunctools\[\{",
+    "harmony_to": r"\bto=functions\.\w",
+    "mistral_args": r"\w\[ARGS\]\s*\{",
+    "deepseek_dsml": r"<｜DSML｜|<｜tool▁outputs?▁|<｜tool_calls?_begin｜>|<steptml:invoke",
+    "anthropic_calls": r"<(?:antml:)?(?:function_calls>|invoke )",
+    "cohere_action": r"(?m:^Action:\s*```(?:json)?\s*\[)",
+    "qwen_agent": r"✿(?:FUNCTION|ARGS)✿",
+    "bracket": r"\[Calling tool: ?\w",
+    "marks": r"<\|(?:tool_call_start|tools_prefix|action_start)\|>",
 }
 _MARKUP = re.compile("|".join(f"(?P<{name}>{opening})" for name, opening in _OPENINGS.items()))
+_SIGNS = ("<", "[", "{", "Action", "```", "✿", "to=functions.")  # one is in each opening
 
 
 def find_markup(
     text: str,  # An assistant's text
 ) -> str:  # The family whose markup it holds; empty when it holds none
     "Find call markup in a text"
-    if "<" not in text and "[" not in text and "Action" not in text:
+    if not any(sign in text for sign in _SIGNS):  # the common case
         return ""
     families = {match.lastgroup for match in _MARKUP.finditer(text)}
     return next((name for name in _OPENINGS if name in families), "")
