@@ -89,13 +89,17 @@ def is_deeper(
     limit: int = MAX_DEPTH,  # Levels inside of the value
 ) -> bool:  # Whether objects and lists stand in each other in more levels
     "Whether a value is nested too deeply"
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return False
-    if limit < 0:
-        return True
-    return any(isinstance(inner, (dict, list)) and is_deeper(inner, limit - 1) for inner in value)
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(limit + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 # %% ../nbs/00_record/00_text.ipynb #2f0e1cf5
 def fingerprint(

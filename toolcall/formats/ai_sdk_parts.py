@@ -264,9 +264,14 @@ def _is_ui_part(part: JSON) -> bool:
     return kind in _UI_PARTS or kind.startswith(("tool-", "data-", "source"))
 
 
-def _is_model_part(part: JSON) -> bool:
-    kind = kind_of(part)
-    return kind in _MODEL_PARTS or (kind == "reasoning" and isinstance(part.get("text"), str))
+def _has_model_parts(content: list) -> bool:
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" or not isinstance(kind, str):  # the common case
+            continue
+        if kind in _MODEL_PARTS or (kind == "reasoning" and isinstance(part.get("text"), str)):
+            return True
+    return False
 
 
 def has_ai_sdk_parts(
@@ -276,9 +281,9 @@ def has_ai_sdk_parts(
     if not isinstance(message, dict):
         return False
     content = message.get("content")
-    if isinstance(content, list) and any(map(_is_model_part, content)):
+    if type(content) is list and _has_model_parts(content):
         return True
-    if not (isinstance(content, dict) or "parts" in message or "toolInvocations" in message):
+    if not (type(content) is dict or "parts" in message or "toolInvocations" in message):
         return False  # the common case
     parts = ui_parts(message)
     return bool(parts and any(map(_is_ui_part, parts))) or has_invocations(message)

@@ -150,12 +150,13 @@ def read_messages(
     if is_ai_sdk(messages):
         read_ai_sdk(messages, draft, path)
         return
-    if not any(map(_has_blocks, messages)) and not draft.rests_on_hosted():
+    have_blocks = list(map(_has_blocks, messages))
+    if not any(have_blocks) and not draft.rests_on_hosted():
         draft.messages += messages
         draft.places += [f"{path}[{i}]" for i in range(len(messages))]
         return
     for i, message in enumerate(messages):
-        if _has_blocks(message):
+        if have_blocks[i]:
             _read_blocks(message, draft, f"{path}[{i}]")
         else:
             _add(message, draft, f"{path}[{i}]")

@@ -18,12 +18,16 @@ _NAMES = {
     "result": "toolUseId content status type",
 }
 _PART_KEYS, _CALL_KEYS, _RESULT_KEYS = [frozenset(names.split()) for names in _NAMES.values()]
+_MEDIA_PARTS = ("image", "document", "video", "audio")
+_ANY_PART = _PART_KEYS - {"type"} | set(_MEDIA_PARTS)
 
 
 def read_converse_block(
     part: dict,  # A part of a message's content
 ) -> dict | None:  # Anthropic's block; None for a part that is no call and no result
     "Convert a call or a result of the Converse API to Anthropic's format; hand on further keys"
+    if _ANY_PART.isdisjoint(part):  # the common case
+        return None
     call, result = part.get("toolUse"), part.get("toolResult")
     if isinstance(call, dict):
         block: dict | None = _read_call(call)
@@ -61,9 +65,6 @@ def _read_result(result: dict) -> dict:
     return block
 
 # %% ../../nbs/01_formats/05_bedrock.ipynb #dd419eb1
-_MEDIA_PARTS = ("image", "document", "video", "audio")
-
-
 def _read_other(part: dict) -> dict | None:
     "Convert a part that is neither call nor result; None for text and for what is unknown"
     if isinstance(part.get("cachePoint"), dict):

@@ -8,7 +8,6 @@ An object of a log goes in, with the keys that its reader knows. What is left ov
 __all__ = []
 
 # %% ../../nbs/01_formats/00_guard.ipynb #9a0d9298
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -119,7 +118,7 @@ class Finding(NamedTuple):
 class Unread:
     "Keys of one record that no adapter reads"
 
-    paths: Counter[str] = field(default_factory=Counter)
+    paths: dict[str, int] = field(default_factory=dict)  # How often each path is there
     findings: list[Finding] = field(default_factory=list)
 
     def note(
@@ -141,7 +140,7 @@ class Unread:
         place: str,  # Of a key that is not read
     ) -> None:
         "Count one key; it is a finding when its name has a meaning"
-        self.paths[place] += 1
+        self.paths[place] = self.paths.get(place, 0) + 1
         meaning = MEANINGS.get(last_name(place))
         if meaning and place not in _PLAIN_IN_RECORDS:
             self.findings.append(Finding(place, meaning, None))

@@ -33,6 +33,8 @@ _ROLE_ALIASES = {
     "observation": "tool",
     "ipython": "tool",
 }
+_TEXT_KEYS = {"type", "text"}
+_TEXTS = ("text", "input_text", "output_text")
 _REASONING = frozenset([*REASONING_KEYS, "thinking_blocks", "reasoning_details"])
 _LOSS_KEYS = frozenset(["weight", "loss", "train", "training", "trainable", "loss_weight"])
 _HARMLESS = ["id", "type", "timestamp", "created_at", "createdAt", "updated_at", "metadata"]
@@ -53,6 +55,18 @@ def _parse_text(content: JSON) -> str:
     if type(content) is str and content not in REDACTED:  # the common case
         return content
     return parse_content(content)
+
+
+def _plain_text(parts: list) -> str:
+    "The text of parts that are nothing but text; empty where there is more to read"
+    texts = []
+    for part in parts:
+        if not isinstance(part, dict) or part.keys() != _TEXT_KEYS or part["type"] not in _TEXTS:
+            return ""
+        texts.append(part["text"])
+        if type(part["text"]) is not str or part["text"] in REDACTED:
+            return ""
+    return "\n".join(texts)
 
 
 def _is_masked(message: dict) -> bool:
@@ -118,6 +132,9 @@ def parse_message(
     if plain is None:
         return parse_message(_with_role(message, pairing), i, pairing)
     content = message.get("content")
+    if type(content) is list and (text := _plain_text(content)):
+        content = text
+        message = message | {"content": text}
     is_target = False
     parsed: dict | None
     if role == "assistant":

@@ -82,7 +82,7 @@ class _MessageReader:
             self.add_answer(parsed, is_target)
         elif parsed:
             self.messages.append(parsed)
-        position = max(len(self.messages) - 1, 0)
+        position = len(self.messages) - 1 if self.messages else 0
         self.positions.append(position)
         if self.pairing.unread.findings:
             self.pairing.unread.place(position)

@@ -205,8 +205,10 @@ def _is_message(message: JSON) -> bool:
         return False
     if "parentId" in message and ("childrenIds" in message or "models" in message):
         return True
-    content = message.get("content") if message.get("role") == "assistant" else None
-    return isinstance(content, str) and '<details type="tool_calls"' in content
+    content = message.get("content")
+    if type(content) is not str or message.get("role") != "assistant":
+        return False
+    return '<details type="tool_calls"' in content
 
 
 def _is_open_webui(record: dict) -> bool:

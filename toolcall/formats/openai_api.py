@@ -86,6 +86,8 @@ class Draft:
 
     def know(self, body: dict) -> None:
         "Note the user and the conversation that a request's body names, where the record doesn't"
+        if _SENDERS.isdisjoint(body):  # the common case
+            return
         missing = [key for key in ("user_id", "conversation_id") if self.meta.get(key) is None]
         if missing:
             facts = read_facts(body, body.get("metadata"), body.get("extra_body"))
@@ -124,6 +126,7 @@ _FACTS = {
     "model": ("model",),
     "task_id": ("task_id",),
 }
+_SENDERS = frozenset([*_FACTS["user_id"], *_FACTS["conversation_id"], "metadata", "extra_body"])
 _RANKED = {key: (rank, fact) for fact, keys in _FACTS.items() for rank, key in enumerate(keys)}
 _OBJECTS = frozenset(["user", "end_user", "session", "thread"])  # of which the id is the fact
 

@@ -51,28 +51,27 @@ _PAIRS = (
 
 
 _PAIR_KEYS = frozenset(key for pair in _PAIRS for key in pair)
-_ANSWERS = {asked: [b for a, b in _PAIRS if a == asked] for asked, _ in _PAIRS}
+
+
+def _find_pair(record: dict) -> tuple[str, str] | None:
+    "The keys under which a request and its response stand"
+    for request, response in _PAIRS:
+        if request in record and response in record and _is_request(record[request]):
+            return None if _is_langchain(record[request]) else (request, response)
+    return None
 
 
 def _is_exchange(record: dict) -> bool:
-    for asked in _ANSWERS.keys() & record.keys():
-        if any(_is_pair(record, asked, answered) for answered in _ANSWERS[asked]):
-            return True
-    return False
+    return _find_pair(record) is not None
 
 
-def _is_pair(record: dict, request: str, response: str) -> bool:
-    if response not in record or not _is_request(record.get(request)):
-        return False
-    value = record[request]
+def _is_langchain(value: JSON) -> bool:
+    "Whether a request's first message is LangChain's, for which a later format stands"
     messages = value.get("messages") if isinstance(value, dict) else value
-    return not (isinstance(messages, list) and messages and _is_langchain(messages[0]))
-
-
-def _is_langchain(message: JSON) -> bool:
-    "Whether a message is LangChain's, for which a later format stands"
-    is_typed = isinstance(message, dict) and "role" not in message
-    return is_typed and message.get("type") in ("human", "ai", "system", "constructor")
+    first = messages[0] if isinstance(messages, list) and messages else None
+    if not isinstance(first, dict) or "role" in first:
+        return False
+    return first.get("type") in ("human", "ai", "system", "constructor")
 
 
 def _is_request(value: JSON) -> bool:
@@ -84,8 +83,7 @@ def _is_request(value: JSON) -> bool:
 
 # %% ../../nbs/01_formats/09_providers.ipynb #259de52f
 def _from_exchange(record: dict) -> Conversation:
-    pairs = (pair for pair in _PAIRS if _is_pair(record, *pair))
-    request_key, response_key = next(pairs, _PAIRS[0])
+    request_key, response_key = pair = _find_pair(record) or _PAIRS[0]
     request = decode_field(record.get(request_key), request_key)
     response = record.get(response_key)
     metadata = record.get("metadata")
@@ -97,8 +95,8 @@ def _from_exchange(record: dict) -> Conversation:
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)
-    others = _PAIR_KEYS - {request_key, response_key}
-    draft.note_unread({key: record[key] for key in others & record.keys()}, frozenset(), "")
+    others = (record.keys() & _PAIR_KEYS).difference(pair)
+    draft.note_unread({key: record[key] for key in others}, frozenset(), "")
     if record.get("label") is False:  # TRL's rows for KTO
         draft.warn("rejected_answer")
         start = draft.meta["response_at"]

@@ -163,7 +163,8 @@ def _is_smolagents(record: dict) -> bool:
     if isinstance(steps, list):
         return any(map(_is_step, steps))
     return isinstance(messages, list) and any(
-        branch(message, "role") in ("tool-call", "tool-response") for message in messages
+        isinstance(message, dict) and message.get("role") in ("tool-call", "tool-response")
+        for message in messages
     )
 
 
