@@ -56,7 +56,7 @@ _PAIR_KEYS = frozenset(key for pair in _PAIRS for key in pair)
 def _find_pair(record: dict) -> tuple[str, str] | None:
     "The keys under which a request and its response stand"
     for request, response in _PAIRS:
-        if response in record and _is_request(record.get(request)):
+        if request in record and response in record and _is_request(record[request]):
             return None if _is_langchain(record[request]) else (request, response)
     return None
 
@@ -66,7 +66,7 @@ def _is_exchange(record: dict) -> bool:
 
 
 def _is_langchain(value: JSON) -> bool:
-    "Whether a request holds messages of LangChain, for which a later format stands"
+    "Whether a request's first message is LangChain's, for which a later format stands"
     messages = value.get("messages") if isinstance(value, dict) else value
     first = messages[0] if isinstance(messages, list) and messages else None
     if not isinstance(first, dict) or "role" in first:
