@@ -8,7 +8,7 @@ The calls and results of a log go in, with the log's ids and values. Each call g
 __all__ = []
 
 # %% ../../nbs/01_formats/02_calls.ipynb #f73f8ecd
-from collections import defaultdict, deque
+from collections import deque
 
 from ..errors import ConversationError
 from .content import parse_content
@@ -25,7 +25,8 @@ class CallPairing:
 
     def __init__(self) -> None:
         self.open: dict[int, tuple[str, str]] = {}  # own id and tool by the call's number
-        self.numbers: dict[tuple, deque[int]] = defaultdict(deque)  # by logged id and tool
+        self.by_id: dict[str, deque[int]] = {}  # numbers of calls by logged id, oldest first
+        self.by_tool: dict[JSON, deque[int]] = {}  # those without results; filled when it is needed
         self.results: dict[str, str] = {}  # logged id → content of its result
         self.ids: set[str] = set()
         self.warnings: list[str] = []
@@ -45,29 +46,45 @@ class CallPairing:
         number = len(self.ids)
         self.ids.add(id)
         self.open[number] = (id, name)
-        for key in ((logged, name), (logged, _ANY), (_ANY, name), (_ANY, _ANY)):
-            self.numbers[key].append(number)
+        if logged:
+            self.by_id.setdefault(logged, deque()).append(number)
+        if self.by_tool:
+            self._index(number, name)
         return id
 
-    def _oldest(self, *keys: tuple) -> int | None:
-        "The number of the oldest open call under the first key that has one"
-        for key in keys:
-            numbers = self.numbers.get(key, ())
-            while numbers:
-                if numbers[0] in self.open:
-                    return numbers[0]
-                numbers.popleft()
-        return None
+    def _index(self, number: int, name: str) -> None:
+        for tool in (name, _ANY):
+            self.by_tool.setdefault(tool, deque()).append(number)
+
+    def _oldest(self, numbers: deque[int] | None) -> int | None:
+        "The first of the numbers whose call is open"
+        while numbers and numbers[0] not in self.open:
+            numbers.popleft()
+        return numbers[0] if numbers else None
+
+    def _with_id(self, logged: str, tool: JSON) -> int | None:
+        "The oldest open call of a logged id; where calls share an id, the tool decides"
+        number = self._oldest(numbers := self.by_id.get(logged))
+        if number is None or not numbers or len(numbers) == 1 or self.open[number][1] == tool:
+            return number
+        same = (n for n in numbers if n in self.open and self.open[n][1] == tool)
+        return next(same, number)
+
+    def _of_tool(self, tool: JSON) -> int | None:
+        "The oldest open call of a tool"
+        if not self.by_tool:
+            for number, (_, name) in self.open.items():
+                self._index(number, name)
+        return self._oldest(self.by_tool.get(tool))
 
     def add_result(self, logged: str, name: JSON, content: str) -> tuple[str, str] | None:
         "Close a call and return its id and tool, or None for a result that was logged before"
-        if logged:  # where calls share an id, the name decides
-            tool = name if isinstance(name, str) else None
-            number = self._oldest((logged, tool), (logged, _ANY))
+        if logged:
+            number = self._with_id(logged, name)
         elif name in (None, ""):
-            number = self._oldest((_ANY, _ANY))
+            number = self._of_tool(_ANY)
         else:
-            number = self._oldest((_ANY, name)) if isinstance(name, str) else None
+            number = self._of_tool(name) if isinstance(name, str) else None
         if number is None:
             if logged and self.results.get(logged) == content:
                 self.warn("duplicate_result")

@@ -265,6 +265,9 @@ def _join_prefill(draft: "Draft", start: int) -> None:
     draft.meta["response_at"] = min(draft.meta["response_at"], start - 1)
 
 # %% ../../nbs/01_formats/08_exchange.ipynb #e47dd780
+_GENERATE_KEYS = RESPONSE_KEYS | {"response", "thinking", "context"}  # Ollama's `/api/generate`
+
+
 def read_response(
     response: JSON,  # A response's body, a message, chunks, an event stream, or the answer's text
     draft: "Draft",  # Gets the new turn
@@ -280,9 +283,8 @@ def read_response(
         read_messages([{"role": "assistant", "content": parts}], draft, path)
     elif isinstance(response, dict):
         if path != WHOLE_RECORD and "role" not in response:
-            is_text = isinstance(response.get("response"), str)  # of Ollama's `/api/generate`
-            own = frozenset(["response", "thinking", "context"] if is_text else [])
-            draft.note_unread(response, RESPONSE_KEYS | own, path)
+            is_text = isinstance(response.get("response"), str)
+            draft.note_unread(response, _GENERATE_KEYS if is_text else RESPONSE_KEYS, path)
         _read_response_object(response, draft, path)
         begun = draft.messages[start - 1] if start and isinstance(draft.messages, list) else None
         is_flagged = isinstance(begun, dict) and (begun.get("prefix") or begun.get("partial"))

@@ -95,8 +95,9 @@ def _from_exchange(record: dict) -> Conversation:
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)
-    others = (record.keys() & _PAIR_KEYS).difference(pair)
-    draft.note_unread({key: record[key] for key in others}, frozenset(), "")
+    others = {key: record[key] for key in record if key in _PAIR_KEYS and key not in pair}
+    if others:
+        draft.note_unread(others, frozenset(), "")
     if record.get("label") is False:  # TRL's rows for KTO
         draft.warn("rejected_answer")
         start = draft.meta["response_at"]

@@ -43,14 +43,16 @@ _OPENINGS = {
     "marks": r"<\|(?:tool_call_start|tools_prefix|action_start)\|>",
 }
 _MARKUP = re.compile("|".join(f"(?P<{name}>{opening})" for name, opening in _OPENINGS.items()))
-_SIGNS = ("<", "[", "{", "Action", "```", "✿", "to=functions.")  # one is in each opening
 
 
 def find_markup(
     text: str,  # An assistant's text
 ) -> str:  # The family whose markup it holds; empty when it holds none
     "Find call markup in a text"
-    if not any(sign in text for sign in _SIGNS):  # the common case
+    if not (  # one of these is in each opening; one test after the other is the fastest
+        ("<" in text or "[" in text or "{" in text or "Action" in text)
+        or ("```" in text or "✿" in text or "to=functions." in text)
+    ):
         return ""
     families = {match.lastgroup for match in _MARKUP.finditer(text)}
     return next((name for name in _OPENINGS if name in families), "")
