@@ -1499,6 +1499,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'toolcall/formats/fields.py'),
                                          'toolcall.formats.fields._convert_type': ( '01_formats/fields.html#_convert_type',
                                                                                     'toolcall/formats/fields.py'),
+                                         'toolcall.formats.fields._convert_type_name': ( '01_formats/fields.html#_convert_type_name',
+                                                                                         'toolcall/formats/fields.py'),
                                          'toolcall.formats.fields._is_hosted': ( '01_formats/fields.html#_is_hosted',
                                                                                  'toolcall/formats/fields.py'),
                                          'toolcall.formats.fields._parse_marshalled': ( '01_formats/fields.html#_parse_marshalled',

@@ -142,8 +142,11 @@ def _convert_keyword(key: str, value: JSON) -> JSON:
 def _convert_type(value: JSON) -> JSON:
     if isinstance(value, list):
         return [_convert_type(item) for item in value]
-    if not isinstance(value, str):
-        return value
+    return _convert_type_name(value) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=256)
+def _convert_type_name(value: str) -> str:
     name = re.sub(r"\[.*\]", "", value.split(",")[0]).strip().lower()  # "List[str], optional"
     name = _TYPE_NAMES.get(name, name)
     return name if name in _JSON_TYPES or name == "any" else value
@@ -182,8 +185,7 @@ def _parse_tool(tool: JSON, path: str, unread: dict[str, JSON]) -> dict:
             f"parameters of {name} is a JSON Schema object", "bad_type", f"{path}.parameters"
         )
     if function is not tool:
-        others = {key: tool[key] for key in tool.keys() - _WRAPPER_KEYS}
-        unread |= {f"tools[].{key}": value for key, value in others.items()}
+        unread |= {f"tools[].{key}": tool[key] for key in tool if key not in _WRAPPER_KEYS}
     elif sum(key in function for key in _SCHEMA_KEYS) > 1:
         others = {key: function.get(key) for key in _SCHEMA_KEYS if function.get(key) != schema}
         unread |= {f"tools[].{key}": value for key, value in others.items()}

@@ -24,12 +24,12 @@ def note_record(
     left: dict[str, JSON],  # What `left_over` gives for the record
 ) -> Conversation:  # With the record's unread keys beside those of its messages
     "Note the keys of a record that its adapter doesn't read; columns of a span it looks through"
-    unread = Unread()
-    written_flat = {key for key in left if key.startswith(_FLAT)}
-    unread.note(left, frozenset(written_flat), "")
-    paths = conversation.meta.get("unread", {}) | unread.paths
-    findings = [*conversation.meta.get("findings", []), *unread.findings]
-    added = {"unread": paths} | ({"findings": findings} if findings else {})
+    meta = conversation.meta
+    unread = Unread(meta.get("unread", {}), meta.get("findings", []))
+    for key in left:
+        if not key.startswith(_FLAT):
+            unread.count(key)
+    added = {"unread": unread.paths} | ({"findings": unread.findings} if unread.findings else {})
     return conversation.relabel(conversation.id, **added)
 
 # %% ../../nbs/01_formats/85_findings.ipynb #fa9cbeb0
