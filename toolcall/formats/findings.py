@@ -29,7 +29,9 @@ def note_record(
     for key in left:
         if not key.startswith(_FLAT):
             unread.count(key)
-    added = {"unread": unread.paths} | ({"findings": unread.findings} if unread.findings else {})
+    added: dict[str, JSON] = {"unread": unread.paths}
+    if unread.findings:
+        added["findings"] = unread.findings
     return conversation.relabel(conversation.id, **added)
 
 # %% ../../nbs/01_formats/85_findings.ipynb #fa9cbeb0
