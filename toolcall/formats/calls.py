@@ -25,7 +25,7 @@ class CallPairing:
 
     def __init__(self) -> None:
         self.open: dict[int, tuple[str, str]] = {}  # own id and tool by the call's number
-        self.by_id: dict[str, deque[int]] = {}  # numbers of calls by logged id, oldest first
+        self.by_id: dict[tuple, deque[int]] = {}  # numbers by logged id and tool, or any tool
         self.by_tool: dict[JSON, deque[int]] = {}  # those without results; filled when it is needed
         self.results: dict[str, str] = {}  # logged id → content of its result
         self.ids: set[str] = set()
@@ -47,7 +47,8 @@ class CallPairing:
         self.ids.add(id)
         self.open[number] = (id, name)
         if logged:
-            self.by_id.setdefault(logged, deque()).append(number)
+            for key in ((logged, name), (logged, _ANY)):
+                self.by_id.setdefault(key, deque()).append(number)
         if self.by_tool:
             self._index(number, name)
         return id
@@ -64,11 +65,8 @@ class CallPairing:
 
     def _with_id(self, logged: str, tool: JSON) -> int | None:
         "The oldest open call of a logged id; where calls share an id, the tool decides"
-        number = self._oldest(numbers := self.by_id.get(logged))
-        if number is None or not numbers or len(numbers) == 1 or self.open[number][1] == tool:
-            return number
-        same = (n for n in numbers if n in self.open and self.open[n][1] == tool)
-        return next(same, number)
+        number = self._oldest(self.by_id.get((logged, tool))) if isinstance(tool, str) else None
+        return self._oldest(self.by_id.get((logged, _ANY))) if number is None else number
 
     def _of_tool(self, tool: JSON) -> int | None:
         "The oldest open call of a tool"
