@@ -98,8 +98,11 @@ def make_step(
         if new is None:
             dropped_turns += len(old.turns)
         else:
-            newly_masked = _masked(new).items() - _masked(old).items()
-            masked.update(code for _, code in newly_masked)
+            known = _masked(old).items()
+            newly_masked = [
+                code for turn, code in _masked(new).items() if (turn, code) not in known
+            ]
+            masked.update(newly_masked)
             if new.turns:
                 remaining.append(new)
                 continue
