@@ -3204,6 +3204,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'toolcall.text.is_deeper': ('00_record/text.html#is_deeper', 'toolcall/text.py'),
                                'toolcall.text.loads': ('00_record/text.html#loads', 'toolcall/text.py'),
                                'toolcall.text.one_line': ('00_record/text.html#one_line', 'toolcall/text.py'),
+                               'toolcall.text.peek_json': ('00_record/text.html#peek_json', 'toolcall/text.py'),
                                'toolcall.text.printable': ('00_record/text.html#printable', 'toolcall/text.py'),
                                'toolcall.text.write_atomic': ('00_record/text.html#write_atomic', 'toolcall/text.py')},
             'toolcall.train.checkpoints': { 'toolcall.train.checkpoints._first_sentence': ( '06_train/checkpoints.html#_first_sentence',
