@@ -98,10 +98,7 @@ def make_step(
         if new is None:
             dropped_turns += len(old.turns)
         else:
-            known = _masked(old).items()
-            newly_masked = [
-                code for turn, code in _masked(new).items() if (turn, code) not in known
-            ]
+            newly_masked = _newly_masked(old, new)
             masked.update(newly_masked)
             if new.turns:
                 remaining.append(new)
@@ -124,8 +121,10 @@ def make_step(
     )
 
 
-def _masked(conversation: Conversation) -> dict[str, str]:
-    return conversation.meta.get("masked", {})
+def _newly_masked(old: Conversation, new: Conversation) -> list[str]:
+    "The reasons of the turns that a step has masked, in their order"
+    known = old.meta.get("masked", {}).items()
+    return [item[1] for item in new.meta.get("masked", {}).items() if item not in known]
 
 # %% ../../nbs/03_curate/00_steps.ipynb #ccaa63e2
 def check_structure(
