@@ -80,6 +80,16 @@ def loads(
         raise ValueError(f"more text after the JSON value: {rest[:20]!r}")
     return value
 
+# %% ../nbs/00_record/00_text.ipynb #f5c65bdf
+def peek_json(
+    text: str,  # Any text
+) -> JSON:  # The decoded value; None when the text is not JSON
+    "Look into a text that may be JSON; never raises"
+    try:
+        return loads(text)
+    except (ValueError, RecursionError):
+        return None
+
 # %% ../nbs/00_record/00_text.ipynb #a30ba234
 MAX_DEPTH = 64
 

@@ -41,9 +41,12 @@ LEFT_OUT = {
     "tool_cap": "more than max_per_tool others call its tool",
 }
 _NOTED = {
-    "conversations with inferred tools": "conversations declare no tools; their tools are inferred "
-    "from the calls, unless logs: {tools: FILE} in the config names a file with them",
+    "conversations with inferred tools": "without declared tools; they are inferred from the "
+    "calls, unless logs: {tools: FILE} in the config names a file with them",
+    "conversations with mixed tools": "without declared tools; they get those of other "
+    "conversations, and inferred ones",
 }
+_UNITS = {"conversations": "conversation", "tools": "tool", "clusters": "cluster"}
 
 # %% ../../nbs/03_curate/11a_notes.ipynb #4f336b77
 def _of_rejects(log: Log, limit: int) -> Iterator[tuple[str, str]]:
@@ -87,7 +90,11 @@ def _of_curation(curated: "Curated") -> Iterator[tuple[str, str]]:
                 why = LEFT_OUT.get(code, "by a step of its own")
                 yield count(n, unit), f"{what}: {why} ({step.name}: {code})"
         for label, n in step.notes.items():
-            yield f"{n:,}", f"{_NOTED.get(label, label)} ({step.name})"
+            unit, _, what = label.partition(" ")
+            if unit in _UNITS:
+                yield count(n, _UNITS[unit]), f"{_NOTED.get(label, what)} ({step.name})"
+            else:
+                yield f"{n:,}", f"{label} ({step.name})"
 
 
 def explain(

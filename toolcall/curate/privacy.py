@@ -24,7 +24,7 @@ from .pii_secrets import PRIVATE_NAMES
 from .surrogates import PrivateValue, choose_surrogates, respell
 from ..errors import ConversationError
 from ..formats.fields import check_depth
-from ..text import JSON, dumps, excerpt, fingerprint, loads
+from ..text import JSON, dumps, excerpt, fingerprint, peek_json
 
 # %% ../../nbs/03_curate/07_privacy.ipynb #162d941e
 Finder = Callable[[str], list[PrivateSpan]]  # text → the private values in it
@@ -32,12 +32,7 @@ Finder = Callable[[str], list[PrivateSpan]]  # text → the private values in it
 
 def _decoded(text: str) -> JSON:
     "The object or list that a text holds as JSON, else None"
-    if text.lstrip(" \t\r\n")[:1] not in ("{", "["):
-        return None
-    try:
-        return loads(text)
-    except (ValueError, RecursionError):
-        return None
+    return peek_json(text) if text.lstrip(" \t\r\n")[:1] in ("{", "[") else None
 
 
 def _integer_text(value: JSON) -> str:

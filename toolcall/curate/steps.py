@@ -98,8 +98,8 @@ def make_step(
         if new is None:
             dropped_turns += len(old.turns)
         else:
-            newly_masked = _masked(new).items() - _masked(old).items()
-            masked.update(code for _, code in newly_masked)
+            newly_masked = _newly_masked(old, new)
+            masked.update(newly_masked)
             if new.turns:
                 remaining.append(new)
                 continue
@@ -121,8 +121,10 @@ def make_step(
     )
 
 
-def _masked(conversation: Conversation) -> dict[str, str]:
-    return conversation.meta.get("masked", {})
+def _newly_masked(old: Conversation, new: Conversation) -> list[str]:
+    "The reasons of the turns that a step has masked, in their order"
+    known = old.meta.get("masked", {}).items()
+    return [item[1] for item in new.meta.get("masked", {}).items() if item not in known]
 
 # %% ../../nbs/03_curate/00_steps.ipynb #ccaa63e2
 def check_structure(

@@ -20,7 +20,7 @@ from toolcall.formats.ai_sdk_parts import (
     ui_parts,
 )
 from .guard import left_over
-from ..text import JSON, loads
+from ..text import JSON, peek_json
 
 if TYPE_CHECKING:
     from toolcall.formats.openai_api import Draft
@@ -108,11 +108,7 @@ def _typed(items: JSON, kind: str) -> list:
 def _calls_of(step: dict) -> JSON:
     "The calls beside a text; `tool_calls` only when they are the AI SDK's"
     calls = step.get("toolCalls", step.get("tool_calls"))
-    if isinstance(calls, str):
-        try:
-            calls = loads(calls)
-        except (ValueError, RecursionError):
-            return None
+    calls = peek_json(calls) if isinstance(calls, str) else calls
     first = calls[0] if isinstance(calls, list) and calls else None
     is_own = isinstance(first, dict) and "toolName" in first
     return calls if is_own or (calls == [] and "toolCalls" in step) else None

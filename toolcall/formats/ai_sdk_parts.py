@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
 from .guard import left_over
-from ..text import JSON, excerpt, loads
+from ..text import JSON, excerpt, peek_json
 
 if TYPE_CHECKING:
     from toolcall.formats.openai_api import Draft
@@ -77,12 +77,7 @@ def _model_outcome(part: dict, place: str) -> dict:
 
 # %% ../../nbs/01_formats/05b_ai_sdk_parts.ipynb #10b0d95f
 def _is_object(arguments: JSON) -> bool:
-    if not isinstance(arguments, str):
-        return isinstance(arguments, dict)
-    try:
-        return isinstance(loads(arguments), dict)
-    except (ValueError, RecursionError):
-        return False
+    return isinstance(peek_json(arguments) if isinstance(arguments, str) else arguments, dict)
 
 # %% ../../nbs/01_formats/05b_ai_sdk_parts.ipynb #aa2ff85f
 _NAMES = {

@@ -53,7 +53,7 @@ def _outcome(call: dict, place: str) -> dict | None:
     content = contents[0] if len(contents) == 1 else "\n".join(map(str, contents))
     return {"content": content, "is_error": call["status"] != "success"}
 
-
+# %% ../../nbs/01_formats/47_cli_sessions.ipynb #4bf982d3
 def from_gemini_cli(
     record: dict,  # A session
 ) -> Conversation:  # Failed calls are marked
@@ -111,7 +111,7 @@ def _read_part(part: JSON, turns: Turns, place: str) -> None:
             place,
         )
 
-
+# %% ../../nbs/01_formats/47_cli_sessions.ipynb #dbc39416
 def _question(parts: list, place: str) -> str:
     texts = []
     for part in parts:

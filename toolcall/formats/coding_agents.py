@@ -86,7 +86,7 @@ def _joined_messages(lines: list[dict]) -> list[dict]:
             messages[-1] |= {"weight": 0}
     return messages
 
-
+# %% ../../nbs/01_formats/45_coding_agents.ipynb #b59c83d7
 def _check_one_agent(lines: list[dict]) -> None:
     uuids = {str(line.get("uuid")) for line in lines}
     agents = [line for line in lines[1:] if line.get("isSidechain")]

@@ -28,12 +28,7 @@ from .completions import read_completion
 from .content import check_attachments, parse_content
 from .event_streams import is_event_text
 from .fields import Catalogue, decode_field
-from toolcall.formats.gemini import (
-    is_contents,
-    read_candidates,
-    read_contents,
-    read_declarations,
-)
+from .gemini import is_contents, read_candidates, read_contents, read_declarations
 from .gemini_stream import block_reason
 from .ollama import from_ollama, is_ollama
 from .openai_responses import flatten_namespaces, is_items, read_items, read_output

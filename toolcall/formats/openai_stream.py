@@ -12,15 +12,12 @@ from ..errors import ConversationError
 from .content import REASONING_KEYS, split_thoughts
 from .event_streams import merge_deltas
 from .guard import left_over
-from ..text import JSON, dumps, excerpt, loads
+from ..text import JSON, dumps, excerpt, peek_json
 
 # %% ../../nbs/01_formats/03a_openai_stream.ipynb #19cf8a6b
 def _is_whole(arguments: str) -> bool:
     "Whether the arguments so far are a JSON object, which no piece can go on"
-    try:
-        return isinstance(loads(arguments), dict)
-    except (ValueError, RecursionError):
-        return False
+    return isinstance(peek_json(arguments), dict)
 
 
 def _goes_on(call: dict, piece: dict, function: dict) -> bool:

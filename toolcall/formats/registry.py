@@ -82,7 +82,6 @@ _ORDER = (
     "other_session",
     "claude_code",
     "codex",
-    "other_session",
     "litellm",
     "responses",
     "requests",

@@ -141,7 +141,7 @@ def _is_row(record: dict) -> bool:
         return True
     return _is_typed(record)
 
-
+# %% ../../nbs/01_formats/44_sessions.ipynb #e88ef134
 def _from_event(record: dict) -> Conversation:
     raise ConversationError(
         "the record is one event of a streamed answer, which is spread over several records: "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
 from .fields import check_depth, json_error_code
-from ..text import JSON, excerpt, loads
+from ..text import JSON, excerpt, loads, peek_json
 
 if TYPE_CHECKING:
     from toolcall.conversation import Conversation
@@ -32,10 +32,7 @@ def branch(
 # %% ../../nbs/01_formats/10_spans.ipynb #a5fba804
 @lru_cache(maxsize=4)
 def _decode_list(text: str) -> JSON:
-    try:
-        return loads(text)
-    except (ValueError, RecursionError):
-        return None
+    return peek_json(text)
 
 
 def peek_list(

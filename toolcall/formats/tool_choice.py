@@ -10,7 +10,7 @@ __all__ = []
 # %% ../../nbs/01_formats/02b_tool_choice.ipynb #2d904b94
 from typing import Literal
 
-from ..text import JSON, loads
+from ..text import JSON, loads, peek_json
 
 # %% ../../nbs/01_formats/02b_tool_choice.ipynb #b4cb074a
 Choice = Literal["", "call", "words"]  # free, a call is forced, calls are forbidden
@@ -101,11 +101,7 @@ def attribute_choice(
 
 
 def _decoded(value: JSON) -> dict:
-    if isinstance(value, str):
-        try:
-            value = loads(value)
-        except (ValueError, RecursionError):
-            return {}
+    value = peek_json(value) if isinstance(value, str) else value
     return value if isinstance(value, dict) else {}
 
 # %% ../../nbs/01_formats/02b_tool_choice.ipynb #5c98a2e1

@@ -24,7 +24,7 @@ from toolcall.formats.dialogues import (
 from .fields import json_error_code, parse_tools
 from .guard import left_over
 from .normalise import Format
-from ..text import decode_at, excerpt, loads
+from ..text import decode_at, excerpt, peek_json
 
 # %% ../../nbs/01_formats/35_toolace.ipynb #c6b7302b
 _NAME = r"""[^\[\](){}"'=,]+?"""
@@ -107,10 +107,7 @@ def _parse_written_calls(
 # %% ../../nbs/01_formats/35_toolace.ipynb #6e35bf62
 def _result_names(text: str) -> list:
     "The names in a list of results, or nothing"
-    try:
-        values = loads(text)
-    except (ValueError, RecursionError):
-        return []
+    values = peek_json(text)
     if not isinstance(values, list):
         return []
     return [value.get("name") if isinstance(value, dict) else None for value in values]
