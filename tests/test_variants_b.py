@@ -278,3 +278,96 @@ def test_choices_alone_are_a_response():
 def test_sessions_of_other_products_are_refused_by_name(record, name):
     error = refused(record)
     assert name in str(error) and error.code in ("one_message", "unknown_format")
+
+
+CUT = [
+    {"finish_reason": "length"},
+    {"finish_reason": "content_filter"},
+    {"stop_reason": "max_tokens"},
+    {"stop_reason": "refusal"},
+    {"stop_reason": "pause_turn"},
+    {"finishReason": "MAX_TOKENS"},
+    {"finishReason": "FinishReason.SAFETY"},
+    {"status": "incomplete"},
+]
+WHOLE = [{"finish_reason": "tool_calls"}, {"stop_reason": "end_turn"}, {"status": "completed"}]
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["text", "blocks"])
+@pytest.mark.parametrize("reason", [*CUT, *WHOLE], ids=str)
+def test_an_answer_that_says_itself_that_it_was_cut_carries_no_loss(reason, blocks):
+    first = {"role": "assistant", "content": "At ele"} | reason
+    if blocks:
+        use = {"type": "tool_use", "id": "c1", "name": "find_train", "input": {"to": "Oslo"}}
+        first["content"] = [{"type": "text", "text": "At ele"}, use]
+    conversation = read({"messages": [USER, first, NEXT, SAID]})
+    assert conversation.turns == ([1, 3] if reason in WHOLE else [3])
+    assert ("unfinished_turn" in conversation.meta.get("warnings", [])) == (reason in CUT)
+
+
+def test_a_cut_answer_among_geminis_contents_carries_no_loss():
+    model = {"role": "model", "parts": [{"text": "At ele"}], "finishReason": "MAX_TOKENS"}
+    asked = {"role": "user", "parts": [{"text": "Trains?"}]}
+    whole = {"role": "model", "parts": [{"text": "One at noon."}], "finishReason": "STOP"}
+    assert trained({"contents": [asked, model, asked, whole]}) == ["One at noon."]
+
+
+def test_a_message_for_each_parallel_call_is_one_turn():
+    first, second = calls("Oslo"), calls("Oslo", "Moss")
+    second["tool_calls"] = second["tool_calls"][1:]
+    together = [USER, first, second, result("c1"), result("c2"), SAID]
+    assert trained({"messages": together}) == ["One at noon.", "Oslo Moss"]
+    in_turn = [USER, first, result("c1"), second, result("c2"), SAID]
+    assert trained({"messages": in_turn}) == ["Moss", "One at noon.", "Oslo"]
+    halves = [USER, first | {"weight": 0}, second, result("c1"), result("c2"), SAID]
+    assert trained({"messages": halves}) == ["One at noon."]
+
+
+CALL_TEXTS = {
+    "DSML": '<｜DSML｜function_calls><｜DSML｜invoke name="find_train">',
+    "Gemma": "<start_function_call>call:find_train{to:<escape>Oslo<escape>}<end_function_call>",
+    "OLMo": '<function_calls>\nfind_train(to="Oslo")\n</function_calls>',
+    "other order": '{"arguments": {"to": "Oslo"}, "name": "find_train"}',
+    "null": '{"name": "find_train", "arguments": null}',
+    "function": '{"type": "function", "function": {"name": "find_train", "arguments": {}}}',
+    "tool_calls": '{"tool_calls": [{"name": "find_train", "arguments": {"to": "Oslo"}}]}',
+    "tool": '```json\n{"tool": "find_train", "arguments": {"to": "Oslo"}}\n```',
+    "action": '{"action": "find_train", "action_input": {"to": "Oslo"}}',
+    "list in Python": '[find_train(to="Oslo"), find_train(to="Moss")]',
+    "Python": 'find_train(to="Oslo")',
+    "fence in Python": 'I look.\n```python\nprint(find_train(to="Oslo"))\n```',
+    "tool_code": '```tool_code\nfind_train(to="Oslo")\n```',
+    "Cline": "I look.\n\n<find_train>\n<to>Oslo</to>\n</find_train>",
+}
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside calls"])
+@pytest.mark.parametrize("family", CALL_TEXTS)
+def test_a_call_of_a_declared_tool_is_never_learned_as_words(family, beside):
+    answer = {"role": "assistant", "content": CALL_TEXTS[family]}
+    if beside:
+        answer["tool_calls"] = [call("Oslo")]
+    conversation = read({"messages": [USER, answer], "tools": [TOOL]})
+    assert conversation.turns == [] and "markup_in_text" in conversation.meta["warnings"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Oslo", "country": "Norway"}',
+        '{"tool": "hammer", "args": "none"}',
+        "```python\nprint(12)\n```",
+        "Noon (find_train() says so)",
+        "<b>Noon</b>",
+        "[see the table](https://example.org)",
+    ],
+)
+def test_an_answer_that_only_looks_like_a_call_is_learned(text):
+    row = {"messages": [USER, {"role": "assistant", "content": text}], "tools": [TOOL]}
+    assert read(row).turns == [1]
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\ufeff\u200d", "\u2060 \n"])
+def test_an_answer_without_a_visible_sign_is_empty(text):
+    row = {"messages": [USER, {"role": "assistant", "content": text}, NEXT, SAID]}
+    assert trained(row) == ["One at noon."]
