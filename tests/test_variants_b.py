@@ -8,6 +8,7 @@ from toolcall.conversation import Conversation
 from toolcall.curate import curate
 from toolcall.errors import ConversationError
 from toolcall.formats import find_adapter
+from toolcall.logs.reading import iter_records
 
 TOOL = {
     "type": "function",
@@ -371,3 +372,119 @@ def test_an_answer_that_only_looks_like_a_call_is_learned(text):
 def test_an_answer_without_a_visible_sign_is_empty(text):
     row = {"messages": [USER, {"role": "assistant", "content": text}, NEXT, SAID]}
     assert trained(row) == ["One at noon."]
+
+
+@pytest.mark.parametrize("value", ["tide.png", {"url": "https://example.org/tide.png"}], ids=str)
+def test_an_attachment_beside_the_words_is_refused(value):
+    asked = {"role": "user", "content": "See?", "attachment": value}
+    error = refused({"messages": [asked, SAID]})
+    assert error.code == "multimodal" and "attachment" in str(error)
+    assert read({"messages": [asked | {"attachment": None}, SAID]}).turns == [1]
+
+
+@pytest.mark.parametrize(
+    ("signal", "failed"),
+    [
+        ({"tool_call_error": True}, True),
+        ({"tool_call_error": False}, False),
+        ({"tool_status": "error"}, True),
+        ({"outcome": "error"}, True),
+        ({"outcome": "failed"}, True),
+        ({"outcome": "success"}, False),
+    ],
+    ids=str,
+)
+def test_a_result_that_says_that_its_call_failed(signal, failed):
+    row = {"messages": [USER, calls("Osslo"), result() | signal, SAID]}
+    assert trained(row) == (["One at noon."] if failed else ["One at noon.", "Osslo"])
+
+
+@pytest.mark.parametrize("key", ["functions", "tools"])
+@pytest.mark.parametrize(
+    ("choice", "turns"), [({"name": "find_train"}, []), ("none", []), ("auto", [1]), (None, [1])]
+)
+def test_the_legacy_choice_of_a_function(key, choice, turns):
+    tools = [TOOL] if key == "tools" else [TOOL["function"]]
+    asked = {"model": "m", "messages": [USER], key: tools, "function_call": choice}
+    conversation = read({"request": asked, "response": {"choices": [{"message": calls("Oslo")}]}})
+    assert conversation.turns == turns
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "value"),
+    [
+        ({"timestamp": {"$date": "2026-01-01T10:00:00Z"}}, "timestamp", 1767261600.0),
+        ({"createdAt": {"$date": {"$numberLong": "1767261600000"}}}, "timestamp", 1767261600.0),
+        ({"ts": {"$numberLong": "1767261600000"}}, "timestamp", 1767261600.0),
+        ({"date": "2026-01-01"}, "timestamp", 1767225600.0),
+        ({"user_id": {"$oid": "65a0"}}, "user_id", "65a0"),
+        ({"user": {"id": {"$oid": "65a0"}}}, "user_id", "65a0"),
+        ({"session_id": {"$oid": "65a0"}}, "conversation_id", "65a0"),
+        ({"user_api_key_user_id": "u1"}, "user_id", "u1"),
+        ({"metadata": {"user_api_key_user_id": "u1"}}, "user_id", "u1"),
+        ({"user_api_key_user_id": "u1", "user_api_key_end_user_id": "u2"}, "user_id", "u2"),
+    ],
+    ids=str,
+)
+def test_facts_as_databases_and_gateways_export_them(facts, name, value):
+    assert read({"messages": [USER, SAID]} | facts).meta[name] == value
+
+
+def test_an_id_of_a_database():
+    assert read({"_id": {"$oid": "65a0"}, "messages": [USER, SAID]}).id == "65a0"
+
+
+ROWS = [
+    {"messages": [{"role": "user", "content": f"To {to}?"}, calls(to)], "tools": [TOOL]}
+    for to in ("Oslo", "Moss", "Bergen")
+]
+LINES = [json.dumps(row) for row in ROWS]
+SHAPES = {
+    "brackets on lines of their own": "[\n" + ",\n".join(LINES) + "\n]\n",
+    "a comma after each line": ",\n".join(LINES) + ",\n",
+    "a comma between lines": ",\n".join(LINES) + "\n",
+    "mostly without a comma": f"{LINES[0]},\n{LINES[1]}\n{LINES[2]}\n",
+    "an array a line": "\n".join(f"[{line}]" for line in LINES) + "\n",
+    "arrays over several lines": f"[{LINES[0]},\n{LINES[1]}]\n[{LINES[2]}]",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_files_between_json_lines_and_an_array(tmp_path, shape):
+    path = tmp_path / "log.json"
+    path.write_text(SHAPES[shape])
+    raws = list(iter_records(path))
+    assert [raw.value for raw in raws] == ROWS and not any(raw.error for raw in raws)
+
+
+def test_one_observation_with_the_results_of_all_calls():
+    made = [{"name": "find_train", "arguments": {"to": to}} for to in ("Oslo", "Moss")]
+    said = [
+        {"from": "human", "value": "Trains to Oslo and Moss?"},
+        {"from": "function_call", "value": json.dumps(made)},
+        {"from": "observation", "value": '[{"at": "12:00"}, {"at": "13:00"}]'},
+        {"from": "gpt", "value": "Noon and one."},
+    ]
+    row = {"conversations": said, "tools": json.dumps([TOOL["function"]])}
+    results = [m for m in read(row).messages if m["role"] == "tool"]
+    assert [m["content"] for m in results] == ['{"at": "12:00"}', '{"at": "13:00"}']
+    assert trained(row) == ["Noon and one.", "Oslo Moss"]
+    row["conversations"] = [*said[:2], said[2], {"from": "observation", "value": "x"}, said[3]]
+    results = [m["content"] for m in read(row).messages if m["role"] == "tool"]
+    assert results == [said[2]["value"], "x"]
+
+
+@pytest.mark.parametrize("named", [{}, {"namespace": None}, {"namespace": "rail"}], ids=str)
+def test_a_call_without_the_namespace_of_its_only_tool(named):
+    space = {
+        "type": "namespace",
+        "name": "rail",
+        "tools": [{"type": "function"} | TOOL["function"]],
+    }
+    made = {"type": "function_call", "call_id": "c1", "name": "find_train", "arguments": "{}"}
+    body = {"model": "m", "input": "Trains?", "tools": [space]}
+    record = {"request": body, "response": {"output": [made | named], "status": "completed"}}
+    [asked] = read(record).calls()
+    assert asked.name == "rail__find_train"
+    body["tools"] = [space, space | {"name": "bus"}]
+    assert named.get("namespace") or [c.name for c in read(record).calls()] == ["find_train"]

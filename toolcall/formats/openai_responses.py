@@ -40,12 +40,27 @@ def flatten_namespaces(
         if is_namespace and isinstance(tool.get("tools"), list):
             inner = [item if isinstance(item, dict) else {"name": item} for item in tool["tools"]]
             flat += [
-                item | {"name": qualify(tool.get("name"), item.get("name"))}
+                {"namespace": tool.get("name")}
+                | item
+                | {"name": qualify(tool.get("name"), item.get("name"))}
                 for item in flatten_namespaces(inner)
             ]
         else:
             flat.append(tool)
     return flat
+
+
+def _find_namespace(tools: JSON, name: JSON) -> JSON:
+    "The namespace of the only tool of a name; None where a tool has the name itself"
+    declared = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    if not isinstance(name, str) or any(tool.get("name") == name for tool in declared):
+        return None
+    found = [
+        tool["namespace"]
+        for tool in declared
+        if "namespace" in tool and tool.get("name") == qualify(tool["namespace"], name)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def add_tools(
@@ -140,7 +155,8 @@ class _ItemReader:
 
     def add_call(self, item: dict, place: str) -> None:
         turn = self.turn or self.start_turn("", place)
-        name = qualify(item.get("namespace"), item.get("name"))
+        namespace = item.get("namespace") or _find_namespace(self.draft.tools, item.get("name"))
+        name = qualify(namespace, item.get("name"))
         function = {"name": name, "arguments": item.get("arguments")}
         caller = item["caller"] if isinstance(item.get("caller"), dict) else {}
         if caller.get("type", "direct") != "direct":
