@@ -50,17 +50,19 @@ def flatten_namespaces(
     return flat
 
 
-def _find_namespace(tools: JSON, name: JSON) -> JSON:
-    "The namespace of the only tool of a name; None where a tool has the name itself"
-    declared = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
-    if not isinstance(name, str) or any(tool.get("name") == name for tool in declared):
-        return None
-    found = [
-        tool["namespace"]
-        for tool in declared
-        if "namespace" in tool and tool.get("name") == qualify(tool["namespace"], name)
+def _full_name(name: JSON, tools: JSON) -> JSON:
+    "The name of a call with the namespace of the only tool that it can mean"
+    if not isinstance(name, str) or not isinstance(tools, list):
+        return name
+    spaces = [tool for tool in tools if isinstance(tool, dict) and "namespace" in tool]
+    if not spaces or any(isinstance(tool, dict) and tool.get("name") == name for tool in tools):
+        return name
+    names = [
+        (qualify(tool["namespace"], name.removeprefix(f"{tool['namespace']}.")), tool)
+        for tool in spaces
     ]
-    return found[0] if len(found) == 1 else None
+    found = [full for full, tool in names if full == tool.get("name")]
+    return found[0] if len(found) == 1 else name
 
 
 def add_tools(
@@ -147,6 +149,7 @@ class _ItemReader:
             turn = self.start_turn(content, place)
             turn |= unread
             if item.get("status") in _UNFINISHED:
+                self.draft.warn("unfinished_turn")
                 turn["weight"] = 0
         else:
             self.draft.add({"role": item.get("role"), "content": content} | unread, place)
@@ -155,8 +158,9 @@ class _ItemReader:
 
     def add_call(self, item: dict, place: str) -> None:
         turn = self.turn or self.start_turn("", place)
-        namespace = item.get("namespace") or _find_namespace(self.draft.tools, item.get("name"))
-        name = qualify(namespace, item.get("name"))
+        name = qualify(item.get("namespace"), item.get("name"))
+        if not item.get("namespace"):
+            name = _full_name(name, self.draft.tools)
         function = {"name": name, "arguments": item.get("arguments")}
         caller = item["caller"] if isinstance(item.get("caller"), dict) else {}
         if caller.get("type", "direct") != "direct":
@@ -164,7 +168,10 @@ class _ItemReader:
         call = {"id": item.get("call_id"), "function": function}
         call |= left_over(item, _KNOWN["call"])
         turn["tool_calls"] = [*turn.get("tool_calls", []), call]
-        if item.get("status") in _UNFINISHED or "weight" in self.next_turn:
+        if item.get("status") in _UNFINISHED:
+            self.draft.warn("unfinished_turn")
+            turn["weight"] = 0
+        elif "weight" in self.next_turn:
             turn["weight"] = 0
 
     def add_reasoning(self, item: dict) -> None:

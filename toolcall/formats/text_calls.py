@@ -53,7 +53,7 @@ _NAMING = ("name", "tool", "tool_name", "function", "function_name", "action", "
 _GIVING = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "params")
 _FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
 _PYTHON_CALL = re.compile(
-    r"\[?\s*(?:print\()?(?:\w+\s*=\s*)?(?:\w+\.)*(\w+)\((?:\s*\w+\s*=.*)?\)\s*\]?", re.DOTALL
+    r"\[?\s*(?:print\()?(?:\w+\s*=\s*)?(?:await\s+)?(?:\w+\.)*(\w+)\(.*\)\s*\]?", re.DOTALL
 )
 
 
@@ -82,11 +82,14 @@ def _is_declared_call(text: str, names: set[str]) -> bool:
 
 
 def _calls_declared(text: str, names: set[str]) -> bool:
-    "Whether a text, a fence in it or an element in it calls one of the tools"
-    if any(f"<{name}>" in text and f"</{name}>" in text for name in names):
+    "Whether a text, or a fence, a paragraph, a line or an element in it, calls one of the tools"
+    inside = {name for name in names if name in text}
+    if any(f"<{name}>" in text and f"</{name}>" in text for name in inside):
         return True
-    parts = [text, *_FENCE.findall(text)] if "```" in text else [text]
-    return any(_is_declared_call(part.strip(), names) for part in parts)
+    if not inside:
+        return False
+    parts = {text, *_FENCE.findall(text), *text.split("\n\n"), *text.splitlines()}
+    return any(_is_declared_call(part.strip(), inside) for part in parts)
 
 
 def find_markup(
