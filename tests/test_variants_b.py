@@ -290,6 +290,8 @@ CUT = [
     {"finishReason": "MAX_TOKENS"},
     {"finishReason": "FinishReason.SAFETY"},
     {"status": "incomplete"},
+    {"metadata": {"finish_reason": "length"}},
+    {"metadata": {"finish_details": {"type": "max_tokens"}}},
 ]
 WHOLE = [{"finish_reason": "tool_calls"}, {"stop_reason": "end_turn"}, {"status": "completed"}]
 
@@ -311,6 +313,20 @@ def test_a_cut_answer_among_geminis_contents_carries_no_loss():
     asked = {"role": "user", "parts": [{"text": "Trains?"}]}
     whole = {"role": "model", "parts": [{"text": "One at noon."}], "finishReason": "STOP"}
     assert trained({"contents": [asked, model, asked, whole]}) == ["One at noon."]
+
+
+def test_a_cut_answer_in_the_history_of_a_span_carries_no_loss():
+    def said(role: str, text: str, **more: str) -> dict:
+        return {"role": role, "parts": [{"type": "text", "content": text}]} | more
+
+    history = [said("user", "a"), said("assistant", "b", finish_reason="length"), said("user", "a")]
+    answer = [said("assistant", "One at noon.", finish_reason="stop")]
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.input.messages": json.dumps(history),
+        "gen_ai.output.messages": json.dumps(answer),
+    }
+    assert trained({"name": "chat m", "attributes": attributes}) == ["One at noon."]
 
 
 def test_a_message_for_each_parallel_call_is_one_turn():

@@ -74,14 +74,22 @@ def is_incomplete(
 
 
 _STOPS = ("finish_reason", "stop_reason", "finishReason", "stopReason", "done_reason", "status")
-_STOP_KEYS = frozenset(_STOPS)
+_BESIDE = ("metadata", "response_metadata")
+_STOP_KEYS = frozenset([*_STOPS, *_BESIDE, "finish_details"])
 
 
 def _is_cut(message: dict) -> bool:
     "Whether a message says itself that it is not whole"
     if _STOP_KEYS.isdisjoint(message):  # the common case
         return False
+    metadata = [message[key] for key in _BESIDE if isinstance(message.get(key), dict)]
     reasons = [message.get(key) for key in _STOPS]
+    reasons += [holder.get(key) for holder in metadata for key in _STOPS if key != "status"]
+    reasons += [
+        holder["finish_details"].get("type")  # ChatGPT
+        for holder in (message, *metadata)
+        if isinstance(holder.get("finish_details"), dict)
+    ]
     return any(is_incomplete(r.rpartition(".")[2]) for r in reasons if isinstance(r, str))
 
 # %% ../../nbs/01_formats/02_messages.ipynb #10bce914
