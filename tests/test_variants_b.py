@@ -8,6 +8,7 @@ from toolcall.conversation import Conversation
 from toolcall.curate import curate
 from toolcall.errors import ConversationError
 from toolcall.formats import find_adapter
+from toolcall.logs.reading import iter_records
 
 TOOL = {
     "type": "function",
@@ -278,3 +279,232 @@ def test_choices_alone_are_a_response():
 def test_sessions_of_other_products_are_refused_by_name(record, name):
     error = refused(record)
     assert name in str(error) and error.code in ("one_message", "unknown_format")
+
+
+CUT = [
+    {"finish_reason": "length"},
+    {"finish_reason": "content_filter"},
+    {"stop_reason": "max_tokens"},
+    {"stop_reason": "refusal"},
+    {"stop_reason": "pause_turn"},
+    {"finishReason": "MAX_TOKENS"},
+    {"finishReason": "FinishReason.SAFETY"},
+    {"status": "incomplete"},
+    {"metadata": {"finish_reason": "length"}},
+    {"metadata": {"finish_details": {"type": "max_tokens"}}},
+]
+WHOLE = [{"finish_reason": "tool_calls"}, {"stop_reason": "end_turn"}, {"status": "completed"}]
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["text", "blocks"])
+@pytest.mark.parametrize("reason", [*CUT, *WHOLE], ids=str)
+def test_an_answer_that_says_itself_that_it_was_cut_carries_no_loss(reason, blocks):
+    first = {"role": "assistant", "content": "At ele"} | reason
+    if blocks:
+        use = {"type": "tool_use", "id": "c1", "name": "find_train", "input": {"to": "Oslo"}}
+        first["content"] = [{"type": "text", "text": "At ele"}, use]
+    conversation = read({"messages": [USER, first, NEXT, SAID]})
+    assert conversation.turns == ([1, 3] if reason in WHOLE else [3])
+    assert ("unfinished_turn" in conversation.meta.get("warnings", [])) == (reason in CUT)
+
+
+def test_a_cut_answer_among_geminis_contents_carries_no_loss():
+    model = {"role": "model", "parts": [{"text": "At ele"}], "finishReason": "MAX_TOKENS"}
+    asked = {"role": "user", "parts": [{"text": "Trains?"}]}
+    whole = {"role": "model", "parts": [{"text": "One at noon."}], "finishReason": "STOP"}
+    assert trained({"contents": [asked, model, asked, whole]}) == ["One at noon."]
+
+
+def test_a_cut_answer_in_the_history_of_a_span_carries_no_loss():
+    def said(role: str, text: str, **more: str) -> dict:
+        return {"role": role, "parts": [{"type": "text", "content": text}]} | more
+
+    history = [said("user", "a"), said("assistant", "b", finish_reason="length"), said("user", "a")]
+    answer = [said("assistant", "One at noon.", finish_reason="stop")]
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.input.messages": json.dumps(history),
+        "gen_ai.output.messages": json.dumps(answer),
+    }
+    assert trained({"name": "chat m", "attributes": attributes}) == ["One at noon."]
+
+
+def test_a_message_for_each_parallel_call_is_one_turn():
+    first, second = calls("Oslo"), calls("Oslo", "Moss")
+    second["tool_calls"] = second["tool_calls"][1:]
+    together = [USER, first, second, result("c1"), result("c2"), SAID]
+    assert trained({"messages": together}) == ["One at noon.", "Oslo Moss"]
+    in_turn = [USER, first, result("c1"), second, result("c2"), SAID]
+    assert trained({"messages": in_turn}) == ["Moss", "One at noon.", "Oslo"]
+    halves = [USER, first | {"weight": 0}, second, result("c1"), result("c2"), SAID]
+    assert trained({"messages": halves}) == ["One at noon."]
+
+
+CALL_TEXTS = {
+    "DSML": '<｜DSML｜function_calls><｜DSML｜invoke name="find_train">',
+    "Gemma": "<start_function_call>call:find_train{to:<escape>Oslo<escape>}<end_function_call>",
+    "OLMo": '<function_calls>\nfind_train(to="Oslo")\n</function_calls>',
+    "other order": '{"arguments": {"to": "Oslo"}, "name": "find_train"}',
+    "null": '{"name": "find_train", "arguments": null}',
+    "function": '{"type": "function", "function": {"name": "find_train", "arguments": {}}}',
+    "tool_calls": '{"tool_calls": [{"name": "find_train", "arguments": {"to": "Oslo"}}]}',
+    "tool": '```json\n{"tool": "find_train", "arguments": {"to": "Oslo"}}\n```',
+    "action": '{"action": "find_train", "action_input": {"to": "Oslo"}}',
+    "list in Python": '[find_train(to="Oslo"), find_train(to="Moss")]',
+    "Python": 'find_train(to="Oslo")',
+    "fence in Python": 'I look.\n```python\nprint(find_train(to="Oslo"))\n```',
+    "tool_code": '```tool_code\nfind_train(to="Oslo")\n```',
+    "words": 'find_train("Oslo")',
+    "words and a line": 'I look.\nfind_train(to="Oslo")',
+    "words and JSON": 'I look.\n\n{\n"name": "find_train",\n"arguments": {}\n}',
+    "Cline": "I look.\n\n<find_train>\n<to>Oslo</to>\n</find_train>",
+}
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside calls"])
+@pytest.mark.parametrize("family", CALL_TEXTS)
+def test_a_call_of_a_declared_tool_is_never_learned_as_words(family, beside):
+    answer = {"role": "assistant", "content": CALL_TEXTS[family]}
+    if beside:
+        answer["tool_calls"] = [call("Oslo")]
+    conversation = read({"messages": [USER, answer], "tools": [TOOL]})
+    assert conversation.turns == [] and "markup_in_text" in conversation.meta["warnings"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "Oslo", "country": "Norway"}',
+        '{"tool": "hammer", "args": "none"}',
+        "```python\nprint(12)\n```",
+        "Noon (find_train() says so)",
+        "<b>Noon</b>",
+        "[see the table](https://example.org)",
+    ],
+)
+def test_an_answer_that_only_looks_like_a_call_is_learned(text):
+    row = {"messages": [USER, {"role": "assistant", "content": text}], "tools": [TOOL]}
+    assert read(row).turns == [1]
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\ufeff\u200d", "\u2060 \n"])
+def test_an_answer_without_a_visible_sign_is_empty(text):
+    row = {"messages": [USER, {"role": "assistant", "content": text}, NEXT, SAID]}
+    assert trained(row) == ["One at noon."]
+
+
+@pytest.mark.parametrize("value", ["tide.png", {"url": "https://example.org/tide.png"}], ids=str)
+def test_an_attachment_beside_the_words_is_refused(value):
+    asked = {"role": "user", "content": "See?", "attachment": value}
+    error = refused({"messages": [asked, SAID]})
+    assert error.code == "multimodal" and "attachment" in str(error)
+    assert read({"messages": [asked | {"attachment": None}, SAID]}).turns == [1]
+
+
+@pytest.mark.parametrize(
+    ("signal", "failed"),
+    [
+        ({"tool_call_error": True}, True),
+        ({"tool_call_error": False}, False),
+        ({"tool_status": "error"}, True),
+        ({"outcome": "error"}, True),
+        ({"outcome": "failed"}, True),
+        ({"outcome": "success"}, False),
+    ],
+    ids=str,
+)
+def test_a_result_that_says_that_its_call_failed(signal, failed):
+    row = {"messages": [USER, calls("Osslo"), result() | signal, SAID]}
+    assert trained(row) == (["One at noon."] if failed else ["One at noon.", "Osslo"])
+
+
+@pytest.mark.parametrize("key", ["functions", "tools"])
+@pytest.mark.parametrize(
+    ("choice", "turns"), [({"name": "find_train"}, []), ("none", []), ("auto", [1]), (None, [1])]
+)
+def test_the_legacy_choice_of_a_function(key, choice, turns):
+    tools = [TOOL] if key == "tools" else [TOOL["function"]]
+    asked = {"model": "m", "messages": [USER], key: tools, "function_call": choice}
+    conversation = read({"request": asked, "response": {"choices": [{"message": calls("Oslo")}]}})
+    assert conversation.turns == turns
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "value"),
+    [
+        ({"timestamp": {"$date": "2026-01-01T10:00:00Z"}}, "timestamp", 1767261600.0),
+        ({"createdAt": {"$date": {"$numberLong": "1767261600000"}}}, "timestamp", 1767261600.0),
+        ({"ts": {"$numberLong": "1767261600000"}}, "timestamp", 1767261600.0),
+        ({"date": "2026-01-01"}, "timestamp", 1767225600.0),
+        ({"user_id": {"$oid": "65a0"}}, "user_id", "65a0"),
+        ({"user": {"id": {"$oid": "65a0"}}}, "user_id", "65a0"),
+        ({"session_id": {"$oid": "65a0"}}, "conversation_id", "65a0"),
+        ({"user_api_key_user_id": "u1"}, "user_id", "u1"),
+        ({"metadata": {"user_api_key_user_id": "u1"}}, "user_id", "u1"),
+        ({"user_api_key_user_id": "u1", "user_api_key_end_user_id": "u2"}, "user_id", "u2"),
+    ],
+    ids=str,
+)
+def test_facts_as_databases_and_gateways_export_them(facts, name, value):
+    assert read({"messages": [USER, SAID]} | facts).meta[name] == value
+
+
+def test_an_id_of_a_database():
+    assert read({"_id": {"$oid": "65a0"}, "messages": [USER, SAID]}).id == "65a0"
+
+
+ROWS = [
+    {"messages": [{"role": "user", "content": f"To {to}?"}, calls(to)], "tools": [TOOL]}
+    for to in ("Oslo", "Moss", "Bergen")
+]
+LINES = [json.dumps(row) for row in ROWS]
+SHAPES = {
+    "brackets on lines of their own": "[\n" + ",\n".join(LINES) + "\n]\n",
+    "a comma after each line": ",\n".join(LINES) + ",\n",
+    "a comma between lines": ",\n".join(LINES) + "\n",
+    "mostly without a comma": f"{LINES[0]},\n{LINES[1]}\n{LINES[2]}\n",
+    "an array a line": "\n".join(f"[{line}]" for line in LINES) + "\n",
+    "arrays over several lines": f"[{LINES[0]},\n{LINES[1]}]\n[{LINES[2]}]",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_files_between_json_lines_and_an_array(tmp_path, shape):
+    path = tmp_path / "log.json"
+    path.write_text(SHAPES[shape])
+    raws = list(iter_records(path))
+    assert [raw.value for raw in raws] == ROWS and not any(raw.error for raw in raws)
+
+
+def test_one_observation_with_the_results_of_all_calls():
+    made = [{"name": "find_train", "arguments": {"to": to}} for to in ("Oslo", "Moss")]
+    said = [
+        {"from": "human", "value": "Trains to Oslo and Moss?"},
+        {"from": "function_call", "value": json.dumps(made)},
+        {"from": "observation", "value": '[{"at": "12:00"}, {"at": "13:00"}]'},
+        {"from": "gpt", "value": "Noon and one."},
+    ]
+    row = {"conversations": said, "tools": json.dumps([TOOL["function"]])}
+    results = [m for m in read(row).messages if m["role"] == "tool"]
+    assert [m["content"] for m in results] == ['{"at": "12:00"}', '{"at": "13:00"}']
+    assert trained(row) == ["Noon and one.", "Oslo Moss"]
+    row["conversations"] = [*said[:2], said[2], {"from": "observation", "value": "x"}, said[3]]
+    results = [m["content"] for m in read(row).messages if m["role"] == "tool"]
+    assert results == [said[2]["value"], "x"]
+
+
+@pytest.mark.parametrize("named", [{}, {"name": "rail.find_train"}, {"namespace": "rail"}], ids=str)
+def test_a_call_without_the_namespace_of_its_only_tool(named):
+    space = {
+        "type": "namespace",
+        "name": "rail",
+        "tools": [{"type": "function"} | TOOL["function"]],
+    }
+    made = {"type": "function_call", "call_id": "c1", "name": "find_train", "arguments": "{}"}
+    body = {"model": "m", "input": "Trains?", "tools": [space]}
+    record = {"request": body, "response": {"output": [made | named], "status": "completed"}}
+    [asked] = read(record).calls()
+    assert asked.name == "rail__find_train"
+    body["tools"] = [space, space | {"name": "bus"}]
+    [asked] = read(record).calls()
+    assert asked.name == ("rail__find_train" if named else "find_train")

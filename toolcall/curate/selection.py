@@ -15,29 +15,11 @@ from collections.abc import Sequence
 from ..conversation import Conversation
 from .steps import Step, make_step, mask_turns
 from ..errors import CurateError
+from ..formats.messages import is_incomplete
 from ..schemas import argument_errors, infer_tools
-from ..text import JSON, fingerprint
+from ..text import fingerprint
 
 # %% ../../nbs/03_curate/01_selection.ipynb #4a77ac2d
-_INCOMPLETE = {  # finish reasons of answers that were cut, paused, filtered or malformed
-    *("length", "max_tokens", "max_output_tokens", "model_length", "context_length_exceeded"),
-    *("model_context_window_exceeded", "incomplete", "in_progress", "queued", "pause_turn"),
-    *("content_filter", "content_filtered", "refusal", "guardrail_intervened", "sensitive"),
-    *("safety", "recitation", "blocklist", "prohibited_content", "spii", "language", "other"),
-    *("image_safety", "image_prohibited_content", "image_recitation", "image_other", "no_image"),
-    *("malformed_function_call", "malformed_response", "malformed_model_output"),
-    *("malformed_tool_use", "unexpected_tool_call", "too_many_tool_calls", "model_armor"),
-    *("missing_thought_signature", "cancelled", "canceled", "user_cancel", "abort", "aborted"),
-    *("failed", "error", "error_toxic", "error_limit", "network_error", "timeout", "load"),
-    *("insufficient_system_resource", "unload"),
-}
-
-
-def _is_incomplete(reason: JSON) -> bool:
-    "Whether a finish reason of any API says that the answer is not whole"
-    return isinstance(reason, str) and reason.lower().replace("-", "_") in _INCOMPLETE
-
-
 def failed_turns(
     conversation: Conversation,
     *,
@@ -54,7 +36,7 @@ def failed_turns(
             if message.get("is_error", guess):
                 reasons[turn] = "failed_call"
     meta = conversation.meta
-    if turn is not None and (_is_incomplete(meta.get("finish_reason")) or meta.get("error")):
+    if turn is not None and (is_incomplete(meta.get("finish_reason")) or meta.get("error")):
         reasons[turn] = "cut"
     return reasons
 

@@ -161,11 +161,11 @@ def parse_calls(
     return parsed
 
 # %% ../../nbs/01_formats/02_calls.ipynb #4cd3918b
+_FLAGS = ("is_error", "isError", "tool_call_error")  # the last is Agno's
+_WORDS = ("status", "tool_status", "outcome")
 _FAILED = {"error", "failed", "failure", "output-error", "cancelled", "denied", "timeout"}
 _SUCCEEDED = {"success", "succeeded", "ok", "completed", "done", "output-available"}
-OUTCOME_KEYS = frozenset(
-    ["is_error", "isError", "success", "status", "error", "errorText", "exception"]
-)
+OUTCOME_KEYS = frozenset([*_FLAGS, *_WORDS, "success", "error", "errorText", "exception"])
 
 
 def call_failed(
@@ -174,18 +174,17 @@ def call_failed(
     "Read whether a call failed from the fields of its result"
     if OUTCOME_KEYS.isdisjoint(record):
         return None
-    for key in ("is_error", "isError"):
+    for key in _FLAGS:
         if isinstance(record.get(key), bool):
             return record[key]
     if isinstance(record.get("success"), bool):
         return not record["success"]
     if any(record.get(key) for key in ("error", "errorText", "exception")):
         return True
-    status = record.get("status")
-    word = status.lower() if isinstance(status, str) else ""
-    if word in _FAILED:
+    words = [record[key].lower() for key in _WORDS if isinstance(record.get(key), str)]
+    if not _FAILED.isdisjoint(words):
         return True
-    return False if word in _SUCCEEDED else None
+    return None if _SUCCEEDED.isdisjoint(words) else False
 
 # %% ../../nbs/01_formats/02_calls.ipynb #9ab0a99b
 RESULT_KEYS = OUTCOME_KEYS | {"role", "content", "tool_call_id", "name", "tool_name"}

@@ -45,7 +45,7 @@ def read_completion(
         )
     if choices is None and "role" in response:
         draft.finish(response.get("finish_reason") or response.get("stop_reason"))
-        draft.add(response, path)
+        draft.add(response | {"finish_reason": None, "stop_reason": None}, path)
         return
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):

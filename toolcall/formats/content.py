@@ -84,7 +84,7 @@ def _refuse_part(part: JSON, structured: bool) -> None:
 # %% ../../nbs/01_formats/01_content.ipynb #eafd26bc
 _IMAGES = ("image", "images", "image_url", "image_urls", "video", "videos", "audios")
 _RECORD_KEYS = frozenset((*_IMAGES, "attachments", "experimental_attachments"))
-_MESSAGE_KEYS = _RECORD_KEYS | {"audio", "files", "media"}
+_MESSAGE_KEYS = _RECORD_KEYS | {"attachment", "audio", "files", "media"}
 
 
 def check_attachments(

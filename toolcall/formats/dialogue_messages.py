@@ -119,6 +119,32 @@ def add_message(
         dialogue.add(place, message)
 
 # %% ../../nbs/01_formats/32_dialogue_messages.ipynb #b84649eb
+def _result_list(dialogue: Dialogue, i: int) -> list:
+    "The results of several calls that one message holds as a JSON list; empty for any other"
+    message, before = dialogue.messages[i], dialogue.messages[i - 1] if i else {}
+    calls, text = before.get("tool_calls"), message.get("content")
+    is_next = any(later["role"] == "tool" for later in dialogue.messages[i + 1 : i + 2])
+    is_named = message.get("name") or message.get("tool_call_id")
+    if message["role"] != "tool" or not isinstance(calls, list) or len(calls) < 2 or is_next:
+        return []
+    if is_named or not isinstance(text, str) or not text.lstrip().startswith("["):
+        return []
+    try:
+        results = loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return results if isinstance(results, list) and len(results) == len(calls) else []
+
+
+def _share_results(dialogue: Dialogue) -> None:
+    "Give each call its own result where one message holds those of all"
+    for i in range(len(dialogue.messages) - 1, -1, -1):
+        if results := _result_list(dialogue, i):
+            message = dialogue.messages[i]
+            dialogue.messages[i : i + 1] = [message | {"content": result} for result in results]
+            dialogue.places[i : i + 1] = [dialogue.places[i]] * len(results)
+
+
 def build_dialogue(
     dialogue: Dialogue,  # With all messages
     format: str,  # The name of the format, for `meta`
@@ -127,6 +153,7 @@ def build_dialogue(
     **meta: JSON,  # Further facts for `meta`
 ) -> Conversation:  # Its messages and tools
     "Make a conversation of a dialogue, or raise `ConversationError`"
+    _share_results(dialogue)
     keys = ("id", "conversation_id", "session_id")
     ids = {key: str(record[key]) for key in keys if type(record.get(key)) in (str, int)}
     facts = {

@@ -215,7 +215,7 @@ def _read_response_object(response: dict, draft: "Draft", path: str) -> None:
         read_candidates([response], draft, path)
     elif isinstance(response.get("content"), list):  # Anthropic
         draft.finish(response.get("stop_reason"))
-        read_messages([{"role": "assistant"} | response], draft, path)
+        read_messages([{"role": "assistant"} | response | {"stop_reason": None}], draft, path)
     elif isinstance(response.get("messages"), list):
         _read_new_messages(response["messages"], draft, f"{path}.messages")
     else:

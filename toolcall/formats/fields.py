@@ -162,6 +162,7 @@ _SCHEMA_KEYS = (
 
 
 _WRAPPER_KEYS = frozenset(["type", "function", "id", "strict", "cache_control", "defer_loading"])
+_WRAPPER_KEYS |= {"namespace"}  # its name is in the tool's name
 
 
 class ParsedTools(NamedTuple):
@@ -189,7 +190,11 @@ def _parse_tool(tool: JSON, path: str, unread: dict[str, JSON]) -> dict:
     elif sum(key in function for key in _SCHEMA_KEYS) > 1:
         others = {key: function.get(key) for key in _SCHEMA_KEYS if function.get(key) != schema}
         unread |= {f"tools[].{key}": value for key, value in others.items()}
-    parsed = {key: value for key, value in function.items() if key not in ("type", *_SCHEMA_KEYS)}
+    parsed = {
+        key: value
+        for key, value in function.items()
+        if key not in ("type", "namespace", *_SCHEMA_KEYS)
+    }
     if schema is not None:
         parsed["parameters"] = _to_json_schema(_as_object_schema(schema))
     return {"type": "function", "function": parsed}

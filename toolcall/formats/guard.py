@@ -30,8 +30,8 @@ _NAMES = {
     "function_definitions availableTools available_tools oai_tools mcp_tools "
     "tools_json functionDeclarations function_declarations toolConfig tool_config "
     "toolSchemas tool_schemas functionSchemas function_schemas available_functions",
-    "media": "attachments experimental_attachments images image imageUrl image_url imageUrls "
-    "image_urls inputAudio input_audio audio audios video videos files fileIds "
+    "media": "attachment attachments experimental_attachments images image imageUrl image_url "
+    "imageUrls image_urls inputAudio input_audio audio audios video videos files fileIds "
     "file_ids fileUploads message_files inlineData inline_data fileData file_data "
     "screenshot screenshots",
     "outcome": "isError is_error error errors errorText error_text errorMessage error_message "

@@ -39,9 +39,10 @@ _REASONING = frozenset([*REASONING_KEYS, "thinking_blocks", "reasoning_details"]
 _LOSS_KEYS = frozenset(["weight", "loss", "train", "training", "trainable", "loss_weight"])
 _HARMLESS = ["id", "type", "timestamp", "created_at", "createdAt", "updated_at", "metadata"]
 _HARMLESS += ["annotations", "cache_control", "model", "index", "finish_reason", "logprobs"]
-_HARMLESS += ["usage", "stop_reason", "stop_sequence", "phase", "hosted"]
+_HARMLESS += ["usage", "stop_reason", "stop_sequence", "phase", "hosted", "finishReason"]
+_HARMLESS += ["stopReason", "done_reason"]
 _MESSAGE_KEYS = frozenset(["role", "content", "name", "refusal", *_HARMLESS])
-_CALL_KEYS = frozenset(["tool_calls", "function_call", "prefix", "partial"])
+_CALL_KEYS = frozenset(["tool_calls", "function_call", "prefix", "partial", "status"])
 _PLAIN_KEYS = {
     "system": _MESSAGE_KEYS,
     "user": _MESSAGE_KEYS,
@@ -49,6 +50,47 @@ _PLAIN_KEYS = {
     "tool": _MESSAGE_KEYS | RESULT_KEYS,
 }
 _KNOWN_KEYS = _PLAIN_KEYS | {"assistant": _MESSAGE_KEYS | _CALL_KEYS | _LOSS_KEYS | _REASONING}
+
+# %% ../../nbs/01_formats/02_messages.ipynb #f42fe13d
+_INCOMPLETE = {  # finish reasons of answers that were cut, paused, filtered or malformed
+    *("length", "max_tokens", "max_output_tokens", "model_length", "context_length_exceeded"),
+    *("model_context_window_exceeded", "incomplete", "in_progress", "queued", "pause_turn"),
+    *("content_filter", "content_filtered", "refusal", "guardrail_intervened", "sensitive"),
+    *("safety", "recitation", "blocklist", "prohibited_content", "spii", "language", "other"),
+    *("image_safety", "image_prohibited_content", "image_recitation", "image_other", "no_image"),
+    *("malformed_function_call", "malformed_response", "malformed_model_output"),
+    *("malformed_tool_use", "unexpected_tool_call", "too_many_tool_calls", "model_armor"),
+    *("missing_thought_signature", "cancelled", "canceled", "user_cancel", "abort", "aborted"),
+    *("failed", "error", "error_toxic", "error_limit", "network_error", "timeout", "load"),
+    *("insufficient_system_resource", "unload"),
+}
+
+
+def is_incomplete(
+    reason: JSON,  # A finish reason of any API
+) -> bool:  # Whether the answer is not whole
+    "Recognise the reasons for which an answer ends early"
+    return isinstance(reason, str) and reason.lower().replace("-", "_") in _INCOMPLETE
+
+
+_STOPS = ("finish_reason", "stop_reason", "finishReason", "stopReason", "done_reason", "status")
+_BESIDE = ("metadata", "response_metadata")
+_STOP_KEYS = frozenset([*_STOPS, *_BESIDE, "finish_details"])
+
+
+def _is_cut(message: dict) -> bool:
+    "Whether a message says itself that it is not whole"
+    if _STOP_KEYS.isdisjoint(message):  # the common case
+        return False
+    metadata = [message[key] for key in _BESIDE if isinstance(message.get(key), dict)]
+    reasons = [message.get(key) for key in _STOPS]
+    reasons += [holder.get(key) for holder in metadata for key in _STOPS if key != "status"]
+    reasons += [
+        holder["finish_details"].get("type")  # ChatGPT
+        for holder in (message, *metadata)
+        if isinstance(holder.get("finish_details"), dict)
+    ]
+    return any(is_incomplete(r.rpartition(".")[2]) for r in reasons if isinstance(r, str))
 
 # %% ../../nbs/01_formats/02_messages.ipynb #10bce914
 def _parse_text(content: JSON) -> str:
@@ -90,19 +132,22 @@ def _parse_answer(message: dict, i: int, pairing: CallPairing, is_plain: bool) -
     }
     if is_refusal:
         pairing.warn("refusal")
+    is_cut = _is_cut(message)
+    if is_cut:
+        pairing.warn("unfinished_turn")
     if message.get("tool_calls"):
         answer["tool_calls"] = parse_calls(message["tool_calls"], i, "tool_calls", pairing)
     elif message.get("function_call"):
         calls = [{"function": message["function_call"]}]
         answer["tool_calls"] = parse_calls(calls, i, "function_call", pairing)
     if is_plain and not thoughts:  # the common case
-        return answer, not is_refusal
+        return answer, not (is_refusal or is_cut)
     reasoning, is_hidden = read_reasoning(message, thoughts)
     if reasoning:
         answer["reasoning_content"] = reasoning
     if is_hidden:
         pairing.warn("reasoning_left_out")
-    return answer, not (is_refusal or _is_masked(message))
+    return answer, not (is_refusal or is_cut or _is_masked(message))
 
 # %% ../../nbs/01_formats/02_messages.ipynb #7528ad89
 def _with_role(message: dict, pairing: CallPairing) -> dict:

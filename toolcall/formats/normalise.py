@@ -51,13 +51,30 @@ def _read_text_calls(
     return parsed.text, calls
 
 # %% ../../nbs/01_formats/02_normalise.ipynb #45cd0d32
+_BLANKS = " \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff"  # also those without a width
+
+
 def _is_empty(answer: dict) -> bool:
-    return "tool_calls" not in answer and not answer["content"].strip()
+    if "tool_calls" in answer:
+        return False
+    return not answer["content"].strip() or not answer["content"].strip(_BLANKS)
+
+
+def _goes_on(first: dict, second: dict) -> bool:
+    "Whether an answer goes on in the next message: in words, or in further calls"
+    if "tool_calls" not in first:
+        return True
+    made = [call["function"] for call in first["tool_calls"]]
+    return "tool_calls" in second and all(
+        call["function"] not in made for call in second["tool_calls"]
+    )
 
 
 def _joined(first: dict, second: dict) -> dict:
     "One answer of two messages"
     whole = first | second
+    if "tool_calls" in first:
+        whole["tool_calls"] = [*first["tool_calls"], *second["tool_calls"]]
     for key in ("content", "reasoning_content"):
         if texts := [part[key] for part in (first, second) if part.get(key)]:
             whole[key] = "\n".join(texts)
@@ -81,7 +98,9 @@ class _MessageReader:
         if parsed and parsed["role"] == "assistant":
             if "tool_calls" not in parsed:
                 is_target &= self.read_text_calls(parsed, i)
-            elif find_markup(parsed["content"]):  # beside calls that the server did read
+            elif find_markup(
+                parsed["content"], self.tools
+            ):  # beside calls that the server did read
                 self.pairing.warn("markup_in_text")
                 is_target = False
             self.add_answer(parsed, is_target)
@@ -110,7 +129,7 @@ class _MessageReader:
 
     def read_text_calls(self, answer: dict, i: int) -> bool:
         "Read call markup in an answer's text; return False where it can't be read"
-        family = find_markup(answer["content"])
+        family = find_markup(answer["content"], self.tools)
         if not family:
             return True
         parts = _read_text_calls(answer["content"], family, self.tools)
@@ -123,7 +142,7 @@ class _MessageReader:
     def add_answer(self, answer: dict, is_trainable: bool) -> None:
         "Add an answer, or join it to the one before"
         last = self.messages[-1] if self.messages else {}
-        if last.get("role") == "assistant" and "tool_calls" not in last:
+        if last.get("role") == "assistant" and _goes_on(last, answer):
             if _is_empty(answer):
                 return
             self.messages.pop()

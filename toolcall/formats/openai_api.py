@@ -108,7 +108,7 @@ class Draft:
 
 # %% ../../nbs/01_formats/03_openai_api.ipynb #4aa3e819
 _FACTS = {
-    "id": ("id", "request_id", "uuid"),
+    "id": ("id", "request_id", "uuid", "_id"),
     "conversation_id": (
         *("conversation_id", "conversationId", "session_id", "sessionId", "thread_id", "threadId"),
         *("chat_id", "chatId", "sessionID", "session.id", "conversation.id", "thread.id"),
@@ -118,10 +118,11 @@ _FACTS = {
         *("user_id", "userId", "end_user", "endUser", "client_id", "user", "safety_identifier"),
         *("distinct_id", "wb_user_id", "userID", "end_user_id", "endUserId", "user.id"),
         *("enduser.id", "user_api_key_end_user_id", "langfuse_user_id"),
+        "user_api_key_user_id",
     ),
     "timestamp": (
         *("timestamp", "created_at", "start_time", "startTime", "created", "ts", "createdAt"),
-        *("started_at", "startedAt", "@timestamp", "time"),
+        *("started_at", "startedAt", "@timestamp", "time", "date"),
     ),
     "model": ("model",),
     "task_id": ("task_id",),
@@ -131,10 +132,22 @@ _RANKED = {key: (rank, fact) for fact, keys in _FACTS.items() for rank, key in e
 _OBJECTS = frozenset(["user", "end_user", "session", "thread"])  # of which the id is the fact
 
 
+_MONGO = frozenset(["$oid", "$date", "$numberLong", "$numberInt", "$numberDouble"])
+
+
+def _plain(value: JSON) -> JSON:
+    "A value out of the object in which exports of MongoDB write its type"
+    while isinstance(value, dict) and len(value) == 1 and not _MONGO.isdisjoint(value):
+        [value] = value.values()
+    return value
+
+
 def _fact(key: str, value: JSON) -> JSON:
+    if isinstance(value, dict):
+        value = _plain(value)
     if key in _OBJECTS:
         if isinstance(value, dict):
-            value = value.get("id")
+            value = _plain(value.get("id"))
         elif key in ("session", "thread"):
             return None
     is_fact = isinstance(value, (str, int, float)) and value != "" and not isinstance(value, bool)

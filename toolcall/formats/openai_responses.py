@@ -40,12 +40,29 @@ def flatten_namespaces(
         if is_namespace and isinstance(tool.get("tools"), list):
             inner = [item if isinstance(item, dict) else {"name": item} for item in tool["tools"]]
             flat += [
-                item | {"name": qualify(tool.get("name"), item.get("name"))}
+                {"namespace": tool.get("name")}
+                | item
+                | {"name": qualify(tool.get("name"), item.get("name"))}
                 for item in flatten_namespaces(inner)
             ]
         else:
             flat.append(tool)
     return flat
+
+
+def _full_name(name: JSON, tools: JSON) -> JSON:
+    "The name of a call with the namespace of the only tool that it can mean"
+    if not isinstance(name, str) or not isinstance(tools, list):
+        return name
+    spaces = [tool for tool in tools if isinstance(tool, dict) and "namespace" in tool]
+    if not spaces or any(isinstance(tool, dict) and tool.get("name") == name for tool in tools):
+        return name
+    names = [
+        (qualify(tool["namespace"], name.removeprefix(f"{tool['namespace']}.")), tool)
+        for tool in spaces
+    ]
+    found = [full for full, tool in names if full == tool.get("name")]
+    return found[0] if len(found) == 1 else name
 
 
 def add_tools(
@@ -132,6 +149,7 @@ class _ItemReader:
             turn = self.start_turn(content, place)
             turn |= unread
             if item.get("status") in _UNFINISHED:
+                self.draft.warn("unfinished_turn")
                 turn["weight"] = 0
         else:
             self.draft.add({"role": item.get("role"), "content": content} | unread, place)
@@ -141,6 +159,8 @@ class _ItemReader:
     def add_call(self, item: dict, place: str) -> None:
         turn = self.turn or self.start_turn("", place)
         name = qualify(item.get("namespace"), item.get("name"))
+        if not item.get("namespace"):
+            name = _full_name(name, self.draft.tools)
         function = {"name": name, "arguments": item.get("arguments")}
         caller = item["caller"] if isinstance(item.get("caller"), dict) else {}
         if caller.get("type", "direct") != "direct":
@@ -148,7 +168,10 @@ class _ItemReader:
         call = {"id": item.get("call_id"), "function": function}
         call |= left_over(item, _KNOWN["call"])
         turn["tool_calls"] = [*turn.get("tool_calls", []), call]
-        if item.get("status") in _UNFINISHED or "weight" in self.next_turn:
+        if item.get("status") in _UNFINISHED:
+            self.draft.warn("unfinished_turn")
+            turn["weight"] = 0
+        elif "weight" in self.next_turn:
             turn["weight"] = 0
 
     def add_reasoning(self, item: dict) -> None:

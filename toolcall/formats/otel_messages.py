@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/01_formats/13_otel_messages.ipynb #7cb85ba7
 _NAMES = {
-    "message": "role parts name finish_reason",
+    "message": "role parts name",  # why an answer ended is read with it
     "text": "type content",
     "tool_call": "type id name arguments",
     "tool_call_response": "type id name response result",

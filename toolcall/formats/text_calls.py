@@ -9,6 +9,9 @@ __all__ = []
 
 # %% ../../nbs/01_formats/01_text_calls.ipynb #da225180
 import re
+from collections.abc import Sequence
+
+from ..text import JSON, loads
 
 # %% ../../nbs/01_formats/01_text_calls.ipynb #37e4c6b1
 _OPENINGS = {
@@ -44,15 +47,61 @@ _OPENINGS = {
 }
 _MARKUP = re.compile("|".join(f"(?P<{name}>{opening})" for name, opening in _OPENINGS.items()))
 
+# %% ../../nbs/01_formats/01_text_calls.ipynb #1db93031
+_NAMING = ("name", "tool", "tool_name", "function", "function_name", "action", "recipient_name")
+_GIVING = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "params")
+_FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
+_PYTHON_CALL = re.compile(
+    r"\[?\s*(?:print\()?(?:\w+\s*=\s*)?(?:await\s+)?(?:\w+\.)*(\w+)\(.*\)\s*\]?", re.DOTALL
+)
+
+
+def _names_tool(value: JSON, names: set[str], depth: int = 3) -> bool:
+    "Whether a JSON value is a call of a tool, or a list of calls"
+    if isinstance(value, list):
+        return bool(depth) and any(_names_tool(item, names, depth - 1) for item in value)
+    if not isinstance(value, dict) or not depth:
+        return False
+    named = any(isinstance(value.get(key), str) and value[key] in names for key in _NAMING)
+    if named and any(key in value for key in _GIVING):
+        return True
+    inner = (value.get(key) for key in ("function", "function_call", "tool_calls", "tool_uses"))
+    return any(_names_tool(item, names, depth - 1) for item in inner)
+
+
+def _is_declared_call(text: str, names: set[str]) -> bool:
+    "Whether a text is nothing but a call of one of the tools"
+    if text[:1] in ("{", "["):
+        try:
+            return _names_tool(loads(text), names)
+        except (ValueError, RecursionError):
+            pass
+    match = _PYTHON_CALL.fullmatch(text)
+    return match is not None and match[1] in names
+
+
+def _calls_declared(text: str, names: set[str]) -> bool:
+    "Whether a text, or a fence, a paragraph, a line or an element in it, calls one of the tools"
+    inside = {name for name in names if name in text}
+    if any(f"<{name}>" in text and f"</{name}>" in text for name in inside):
+        return True
+    if not inside:
+        return False
+    parts = {text, *_FENCE.findall(text), *text.split("\n\n"), *text.splitlines()}
+    return any(_is_declared_call(part.strip(), inside) for part in parts)
+
 
 def find_markup(
     text: str,  # An assistant's text
-) -> str:  # The family whose markup it holds; empty when it holds none
+    tools: Sequence[dict] = (),  # Those that the record declares
+) -> str:  # The family whose markup it holds, or `declared`; empty when it holds none
     "Find call markup in a text"
-    if not (  # one of these is in each opening; one test after the other is the fastest
+    if text[-1:] != ")" and not (  # each opening holds one of these; `in` is the fastest test
         ("<" in text or "[" in text or "{" in text or "Action" in text)
         or ("```" in text or "✿" in text or "to=functions." in text)
     ):
         return ""
     families = {match.lastgroup for match in _MARKUP.finditer(text)}
-    return next((name for name in _OPENINGS if name in families), "")
+    names = {tool["function"]["name"] for tool in tools} if not families else set()
+    found = next((name for name in _OPENINGS if name in families), "")
+    return "declared" if names and _calls_declared(text, names) else found

@@ -61,7 +61,7 @@ _FOLDERS = (
     *("invocation_params", "invocation_parameters", "model_config", "model_settings"),
     *("extra_body", "parameters", "sampling_args", "metadata"),
 )
-_PLACES = frozenset([*_KEYS, *_FOLDERS, "functions"])
+_PLACES = frozenset([*_KEYS, *_FOLDERS, "functions", "function_call"])
 
 
 def find_choice(
@@ -74,8 +74,10 @@ def find_choice(
     for key in _KEYS:
         if body.get(key) is not None and (choice := _read_choice(body[key])):
             return choice
-    if body.get("functions") and "role" not in body:
-        return _read_choice(body.get("function_call"))
+    if (body.get("functions") or body.get("tools")) and "role" not in body:
+        legacy = body.get("function_call")
+        if legacy in ("auto", "none") or (isinstance(legacy, dict) and legacy.keys() == {"name"}):
+            return _read_choice(legacy)
     inner = (find_choice(body[key], depth - 1) for key in _FOLDERS if depth and key in body)
     return next(filter(None, inner), "")
 

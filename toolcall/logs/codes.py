@@ -90,7 +90,7 @@ WARNINGS = {
     "custom_tool": "a call of a tool that takes free text; turns that rest on it carry no loss",
     "tool_search": "the provider's search for tools is left out; the tools are declared",
     "prefill": "the request begins the answer; both parts are one turn",
-    "unfinished_turn": "a turn that was still being written; it carries no loss",
+    "unfinished_turn": "a turn that was cut off, paused or still being written; it carries no loss",
     "forced_call": "the request forced a call or forbade calls; the answer carries no loss",
     "rejected_answer": "the application rejected an answer; it carries no loss",
     "prompt_left_out": "a session file holds neither the system prompt nor the tools",

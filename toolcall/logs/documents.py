@@ -261,7 +261,8 @@ def _next_value(window: _Window) -> Raw:
 
 # %% ../../nbs/02_logs/00_documents.ipynb #785e35d8
 def _iter_array(window: _Window) -> Iterator[Raw]:
-    "The elements of an array whose bracket is open"
+    "The elements of the array that begins here"
+    window.move_to(window.pos + 1)
     closed = window.skip() == "]"
     while not closed:
         if not window.skip():
@@ -279,22 +280,20 @@ def _iter_array(window: _Window) -> Iterator[Raw]:
             yield _reject_rest(window, "no comma between two elements of the array")
             return
     window.move_to(window.pos + 1)
-    if window.skip():
+    if window.skip() not in ("", "["):
         yield _reject_rest(window, "more text after the array's closing ]")
 
 
 def iter_documents(
     handle: IO[bytes],  # An open file
     max_record_bytes: int = MAX_RECORD_BYTES,  # A larger value is skipped
-) -> Iterator[Raw]:  # The elements of its array, or its documents
-    "The elements of an array, or one document after the other"
+) -> Iterator[Raw]:  # The elements of its arrays, or its documents
+    "The elements of arrays, or documents, one after the other"
     window = _Window(handle, max_record_bytes)
-    if window.skip(_START) == "[":
-        window.move_to(window.pos + 1)
-        yield from _iter_array(window)
-        return
-    while window.skip():
-        raw = _next_value(window)
-        yield raw
-        if raw.lost:
-            return
+    first = window.skip(_START)
+    while first:
+        yield from _iter_array(window) if first == "[" else [_next_value(window)]
+        first = window.skip()
+        if first == ",":  # between elements of an array whose brackets were cut off
+            window.move_to(window.pos + 1)
+            first = window.skip()

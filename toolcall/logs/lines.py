@@ -150,6 +150,9 @@ class Prefixes:
     ) -> Raw:  # The line with the value behind its prefix; other lines stay as they are
         "Read the JSON behind a prefix"
         text = raw.text if isinstance(raw.text, bytes) else raw.text.encode()
+        if text.lstrip().startswith(b"{") and text.rstrip().endswith(b"},"):
+            inner = decode(text.rstrip()[:-1], raw.line, raw.offset)  # an element of an array
+            return inner if inner.value is not None else raw
         if not _PREFIXED.fullmatch(text.strip()):
             return raw
         start = text.index(b"{")
