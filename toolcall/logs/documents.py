@@ -29,6 +29,7 @@ class Raw(NamedTuple):
     value: JSON = None  # The decoded JSON value
     error: ConversationError | None = None  # Set when the text could not be decoded
     lost: int = 0  # Bytes after it that can't be read
+    in_list: bool = False  # Whether it is an element of the array that is the whole file
 
     @property
     def excerpt(self) -> str:  # The first 80 characters
@@ -268,7 +269,7 @@ def _iter_array(window: _Window) -> Iterator[Raw]:
             yield _reject_rest(window, "the file ends before the array's closing ]")
             return
         raw = _next_value(window)
-        yield raw
+        yield raw._replace(in_list=True)
         if raw.lost:
             return
         next_char = window.skip()
