@@ -59,12 +59,10 @@ def _descendants(lines: list[dict], start: int, end: int) -> set[int]:
 
 # %% ../../nbs/01_formats/45_coding_agents.ipynb #804381e1
 _LINE_KEYS_NAMES = """
-type uuid parentUuid session_id parent_tool_use_id
-logicalParentUuid sessionId agentId isSidechain message
-timestamp version cwd gitBranch userType requestId toolUseResult isMeta
-isCompactSummary slug todos isVisibleInTranscriptOnly isApiErrorMessage error
-permissionMode thinkingMetadata promptId entrypoint sourceToolAssistantUUID
-sourceToolUseID attachment origin
+type uuid parentUuid session_id parent_tool_use_id logicalParentUuid sessionId agentId isSidechain
+message timestamp version cwd gitBranch userType requestId toolUseResult isMeta isCompactSummary
+slug todos isVisibleInTranscriptOnly isApiErrorMessage error permissionMode thinkingMetadata
+promptId entrypoint sourceToolAssistantUUID sourceToolUseID attachment origin
 """
 _LINE_KEYS = frozenset(_LINE_KEYS_NAMES.split())
 
@@ -110,8 +108,7 @@ def _check_one_agent(lines: list[dict]) -> None:
     agents = [line for line in lines[1:] if line.get("isSidechain")]
     if any(str(line.get("parentUuid")) not in uuids for line in agents):
         raise ConversationError(
-            "lines of several agents that ran at once are mixed, and don't name their agent",
-            "one_message",
+            "lines of agents that ran at once are mixed, and don't name their agent", "one_message"
         )
 
 
@@ -193,7 +190,7 @@ def _with_outcome(item: dict) -> dict:
         return item
     return item | {"is_error": True} if isinstance(code, int) and code != 0 else item
 
-
+# %% ../../nbs/01_formats/45_coding_agents.ipynb #4cdc06f5
 def _read_codex(lines: list[dict]) -> Conversation:
     if all(kind_of(line) in ("session_meta", "turn_context") for line in lines):
         raise MergedRecord("a session without a message", "session_line")
@@ -211,8 +208,8 @@ def _read_codex(lines: list[dict]) -> Conversation:
             for message in draft.messages:
                 if message.get("role") == "assistant":
                     message["weight"] = 0
-        if tools := payload.get("dynamic_tools"):
-            draft.offer(read_tools(tools, "payload.dynamic_tools"), "payload.dynamic_tools")
+        tools = payload.get("dynamic_tools")
+        draft.offer(read_tools(tools, "payload.dynamic_tools"), "payload.dynamic_tools")
     items = _items(lines, draft)
     hosted = {str(item.get("call_id")) for item in items if item.get("type") == "local_shell_call"}
     items = [
@@ -245,7 +242,7 @@ def _is_claude_code(record: dict) -> bool:
     has_key = is_streamed or any(key in record for key in keys)
     return has_key and kind in ("user", "assistant", *_NO_MESSAGE)
 
-
+# %% ../../nbs/01_formats/45_coding_agents.ipynb #c630fa85
 def _is_uuid(value: JSON) -> bool:
     return isinstance(value, str) and len(value) == 36  # a shorter one may be a number in its file
 

@@ -83,7 +83,7 @@ class _Items:
             if isinstance(item, dict):
                 self.add(item if is_whole else item | {"status": "incomplete"})
 
-
+# %% ../../nbs/01_formats/46_realtime.ipynb #53f97f18
 def _items(lines: list[dict]) -> list[dict]:
     items = _Items()
     is_echoed = any(kind_of(line) in _ECHOED for line in lines)

@@ -55,7 +55,7 @@ def _in_column(row: dict) -> JSON:
     "The message that stands in one column of a row; None when there is none"
     return next((_decoded(row[key]) for key in _COLUMNS if row.get(key)), None)
 
-
+# %% ../../nbs/01_formats/44_sessions.ipynb #14401ccb
 def _message_of(row: dict) -> JSON:
     "The message in a row, without the nulls of the table's other columns"
     message = _in_column(row)
@@ -104,7 +104,7 @@ def _conversation_of(row: dict) -> str:
 
 def _in_order(rows: list[dict]) -> list[dict]:
     numbers = list(filter(None, (_numbers(rows, key) for key in _ORDERS)))
-    times = [[parse_time(row.get(key)) for row in rows] for key in _TIMES]
+    times = [[parse_time(row.get(key)) for row in rows] for key in _TIMES if key in rows[0]]
     times = [column for column in times if None not in column]
     ids = _numbers(rows, "id")
     columns = [*numbers[:1], *([] if numbers else times[:1]), *([ids] if ids else [])]
@@ -119,7 +119,7 @@ def _numbers(rows: list[dict], key: str) -> list:
         return [int(str(value)) for value in values]
     return values if all(type(value) in (int, float) for value in values) else []
 
-
+# %% ../../nbs/01_formats/44_sessions.ipynb #76e1c140
 def _with_prompt(messages: list, rows: list[dict]) -> list:
     "The messages, after the system prompt that a column of the rows holds"
     texts = [row[key] for row in rows for key in _PROMPTS if isinstance(row.get(key), str)]
@@ -171,14 +171,15 @@ def _from_row(row: dict) -> Conversation:
         raise SessionLine(row, _join_rows, row["id"], begins=True, is_head=True)
     if "record_type" in row:
         raise MergedRecord("a line of a session that holds no message", "session_line")
-    session = _conversation_of(row)
+    if session := _conversation_of(row):
+        raise SessionLine(row, _join_rows, session)
     error = ConversationError(
         "the record is one message, and names no conversation: its conversation is spread over "
         "several records; give each row a `conversation_id`, or write one record with all its "
         "`messages`",
         "one_message",
     )
-    raise SessionLine(row, _join_rows, session, alone=None if session else error)
+    raise SessionLine(row, _join_rows, alone=error)
 
 
 def _is_typed(message: JSON) -> bool:

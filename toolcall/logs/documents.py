@@ -29,7 +29,7 @@ class Raw(NamedTuple):
     value: JSON = None  # The decoded JSON value
     error: ConversationError | None = None  # Set when the text could not be decoded
     lost: int = 0  # Bytes after it that can't be read
-    in_list: bool = False  # Whether it is an element of the array that is the whole file
+    in_list: bool = False  # Whether the file is an array, and it is an element of it
 
     @property
     def excerpt(self) -> str:  # The first 80 characters
@@ -273,10 +273,9 @@ def _iter_array(window: _Window) -> Iterator[Raw]:
         if raw.lost:
             return
         next_char = window.skip()
-        closed = next_char == "]"
         if next_char == ",":
             window.move_to(window.pos + 1)
-        elif next_char and not closed:
+        elif next_char and not (closed := next_char == "]"):
             yield _reject_rest(window, "no comma between two elements of the array")
             return
     window.move_to(window.pos + 1)

@@ -72,17 +72,26 @@ class BatchJoiner:
             yield Reject(source, raw.offset, "missing_result", "custom_id", text, raw.excerpt)
 
 # %% ../../nbs/02_logs/03a_joining.ipynb #3f89c8ae
+class _Part(NamedTuple):
+    "Lines that are read together"
+
+    place: Place  # of the first line
+    head: dict | None  # of the session, where the first line is another
+    records: list[dict]
+    merges: list[Merge]  # of the lines after the first
+
+
 class SessionJoiner:
     "Collects the lines of sessions"
 
     def __init__(self) -> None:
         self.current: dict[tuple, str] = {}  # session by reader and file
         self.parts: dict[tuple, int] = {}  # number of its newest part by reader and session
-        self.lines: dict[tuple, list[tuple[SessionLine, Place]]] = {}  # by reader, session, part
+        self.read_together: dict[tuple, _Part] = {}  # by reader, session and number of the part
         self.heads: dict[tuple, dict] = {}  # record by reader and session
         self.homes: dict[tuple, str] = {}  # session by reader and id of a line
         self.continued: dict[tuple, str] = {}  # the session that one goes on with
-        self.copies: list[Place] = []
+        self.copies: list[Merge] = []
 
     def add(self, line: SessionLine, place: Place) -> ConversationError | None:
         "Keep a line, or return the error of one that needs a head and has none"
@@ -92,17 +101,25 @@ class SessionJoiner:
             return line.alone
         session = self._origin(line, session)
         if line.id and (read, line.id) in self.homes:
-            self.copies.append(place)
+            self.copies.append(place.merge(line.code))
             return None
         if line.id:
             self.homes[read, line.id] = session
         self.current[read, file] = session
-        part = self.parts.setdefault((read, session), 0)
-        if line.begins and (read, session, part) in self.lines:
-            part = self.parts[read, session] = part + 1
+        number = self.parts.setdefault((read, session), 0)
+        if line.begins and (read, session, number) in self.read_together:
+            number = self.parts[read, session] = number + 1
+        part = self.read_together.get((read, session, number))
+        if part:
+            part.records.append(line.record)
+            part.merges.append(place.merge(line.code))
+            return None
+        raw = place.raw._replace(text=place.raw.text[:400])
+        head = None if line.is_head else self.heads.get((read, session))
+        part = _Part(place._replace(raw=raw), head, [line.record], [])
+        self.read_together[read, session, number] = part
         if line.is_head:
             self.heads[read, session] = line.record
-        self.lines.setdefault((read, session, part), []).append((line, place))
         return None
 
     def _origin(self, line: SessionLine, session: str) -> str:
@@ -117,11 +134,10 @@ class SessionJoiner:
         self, adapt: Callable[[JSON], Conversation], ignore: frozenset[str] = frozenset()
     ) -> Iterator[tuple[Conversation | Merge | Reject, Place]]:
         "One item for each line, with its place; `adapt` reads lines that were joined to a record"
-        for (read, session, _), lines in self.lines.items():
-            (first, place), *others = lines
-            head = [] if first.is_head else [self.heads.get((read, session))]
+        for read, session, number in list(self.read_together):
+            place, head, records, merges = self.read_together.pop((read, session, number))
             try:
-                joined = read([*filter(None, head), *(line.record for line, _ in lines)])
+                joined = read([head, *records] if head else records)
                 is_read = isinstance(joined, Conversation)
                 conversation = apply_findings(joined, ignore) if is_read else adapt(joined)
             except MergedRecord as error:
@@ -130,7 +146,7 @@ class SessionJoiner:
                 yield place.reject(error), place
             else:
                 yield conversation, place
-            for line, other in others:
-                yield other.merge(line.code), other
-        for place in self.copies:
-            yield place.merge("session_line"), place
+            for merge in merges:
+                yield merge, place
+        for merge in self.copies:
+            yield merge, place
