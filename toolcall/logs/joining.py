@@ -78,9 +78,9 @@ class _Part(NamedTuple):
     place: Place  # of the first line
     head: dict | None  # of the session, where the first line is another
     records: list[dict]
-    merges: list[Merge]  # of the lines after the first
+    merges: list[Merge]  # of the lines after the first, and of copies
 
-
+# %% ../../nbs/02_logs/03a_joining.ipynb #3f10bbd3
 class SessionJoiner:
     "Collects the lines of sessions"
 
@@ -91,7 +91,6 @@ class SessionJoiner:
         self.heads: dict[tuple, dict] = {}  # record by reader and session
         self.homes: dict[tuple, str] = {}  # session by reader and id of a line
         self.continued: dict[tuple, str] = {}  # the session that one goes on with
-        self.copies: list[Merge] = []
 
     def add(self, line: SessionLine, place: Place) -> ConversationError | None:
         "Keep a line, or return the error of one that needs a head and has none"
@@ -100,24 +99,24 @@ class SessionJoiner:
         if line.alone and (read, session) not in self.heads and not place.raw.in_list:
             return line.alone
         session = self._origin(line, session)
-        if line.id and (read, line.id) in self.homes:
-            self.copies.append(place.merge(line.code))
+        self.current[read, file] = session
+        if home := self.homes.get((read, line.id)):  # a copy
+            key = (read, home, self.parts[read, home])
+            self.read_together[key].merges.append(place.merge(line.code))
             return None
         if line.id:
             self.homes[read, line.id] = session
-        self.current[read, file] = session
         number = self.parts.setdefault((read, session), 0)
         if line.begins and (read, session, number) in self.read_together:
             number = self.parts[read, session] = number + 1
-        part = self.read_together.get((read, session, number))
-        if part:
+        if part := self.read_together.get((read, session, number)):
             part.records.append(line.record)
             part.merges.append(place.merge(line.code))
             return None
         raw = place.raw._replace(text=place.raw.text[:400])
         head = None if line.is_head else self.heads.get((read, session))
-        part = _Part(place._replace(raw=raw), head, [line.record], [])
-        self.read_together[read, session, number] = part
+        first = _Part(place._replace(raw=raw), head, [line.record], [])
+        self.read_together[read, session, number] = first
         if line.is_head:
             self.heads[read, session] = line.record
         return None
@@ -148,5 +147,3 @@ class SessionJoiner:
                 yield conversation, place
             for merge in merges:
                 yield merge, place
-        for merge in self.copies:
-            yield merge, place
