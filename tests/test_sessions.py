@@ -694,7 +694,7 @@ def with_value(record, path, value):
     [
         table("a"),
         real(session()),
-        session(isSidechain=True),
+        session(isSidechain=True)[:3],
         codex(),
         realtime(**SPEECH),
         gemini(),

@@ -59,7 +59,7 @@ class SessionLine(MergedRecord):
         alone: ConversationError | None = None,  # The error when its file has no head
     ):
         text = str(alone) if alone else "the record is one line of a session"
-        super().__init__(text, "session_line")
+        super().__init__(text, alone.code if alone else "session_line")
         self.record, self.read = record, read
         self.session, self.begins, self.is_head = session, begins, is_head
         self.id, self.after, self.alone = id, after, alone

@@ -196,10 +196,11 @@ def _is_typed(message: JSON) -> bool:
 
 def _is_row(record: dict) -> bool:
     keys = ("content", "tool_calls", "parts", "function_call", "text", "message")
-    if isinstance(record.get("role"), str):
+    has_role = isinstance(record.get("role"), str)
+    if "tool_name" in record and "arguments" in record and ("user" in record or not has_role):
+        return False  # a whole call, of the simple shape
+    if has_role:
         return any(key in record for key in (*keys, "tool_name"))
-    if "tool_name" in record and "arguments" in record:  # a whole call, of the simple shape
-        return False
     if _is_head(record) or record.keys() == {"record_type"}:
         return True
     message = _in_column(record)

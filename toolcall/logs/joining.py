@@ -102,7 +102,7 @@ class SessionJoiner:
         self.current[read, file] = session
         if home := self.homes.get((read, line.id)):  # a copy
             key = (read, home, self.parts[read, home])
-            self.read_together[key].merges.append(place.merge(line.code))
+            self.read_together[key].merges.append(place.merge("session_line"))
             return None
         if line.id:
             self.homes[read, line.id] = session
@@ -111,7 +111,7 @@ class SessionJoiner:
             number = self.parts[read, session] = number + 1
         if part := self.read_together.get((read, session, number)):
             part.records.append(line.record)
-            part.merges.append(place.merge(line.code))
+            part.merges.append(place.merge("session_line"))
             return None
         raw = place.raw._replace(text=place.raw.text[:400])
         head = None if line.is_head else self.heads.get((read, session))
