@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from toolcall.curate import curate
 from toolcall.errors import LogError
 from toolcall.logs import read_logs
 
@@ -100,10 +101,18 @@ def test_tools_of_a_row_are_those_of_the_conversation(tmp_path):
         ({"message": {"role": "user", "content": "Hi"}}, {"message": {"role": "assistant"}}),
         ({"sender": "user", "text": "Hi"}, {"sender": "bot", "text": "Hello"}),
         ({"author": "Human", "content": "Hi"}, {"author": "AI", "content": "Hello"}),
+        (
+            {"sender": "Ann", "sender_type": "customer", "message": "Hi"},
+            {"sender": "Bob", "sender_type": "agent", "message": "Hello"},
+        ),
+        (
+            {"History": json.dumps({"type": "human", "data": {"content": "Hi"}})},
+            {"History": json.dumps({"type": "ai", "data": {"content": "Hello"}})},
+        ),
     ],
 )
 def test_rows_of_other_shapes(tmp_path, user, assistant):
-    if "message" in assistant:
+    if isinstance(assistant.get("message"), dict):
         assistant["message"]["content"] = "Hello"
     rows = [{"session_id": "s"} | user, {"session_id": "s"} | assistant]
     assert [said(c) for c in read(tmp_path, rows)] == [["u Hi", "a Hello"]]
@@ -123,7 +132,79 @@ def test_rows_without_a_conversation_are_refused(tmp_path):
         read(tmp_path, [{"role": "user", "content": "Hi"}])
 
 
+@pytest.mark.parametrize("key", ["seq", "id"])
+def test_numbers_may_be_text(tmp_path, key):
+    rows = [row | {key: str(row["seq"] + 8)} for row in table("a")]
+    rows = [row | {"seq": row["seq"] if key == "seq" else None} for row in rows]
+    assert [said(c) for c in read(tmp_path, rows[::-1])] == [TIDE]
+
+
+def test_equal_times_are_ordered_by_number(tmp_path):
+    rows = [row | {"created_at": "2026-01-01 10:00:00+00"} for row in table("a")]
+    rows = [row | {"id": row["seq"], "seq": None} for row in rows]
+    assert [said(c) for c in read(tmp_path, rows[::-1])] == [TIDE]
+
+
+def test_a_prompt_in_a_column_comes_first(tmp_path):
+    log = read(tmp_path, table("a", system_prompt="Be kind."))
+    assert [said(c) for c in log] == [["s Be kind.", *TIDE]]
+    [conversation] = read(
+        tmp_path,
+        [
+            {"session_id": "s", "system_prompt": "Be kind.", "message": message}
+            for message in ({"type": "human", "content": "Hi"}, {"type": "ai", "content": "Hello"})
+        ],
+    )
+    assert said(conversation) == ["s Be kind.", "u Hi", "a Hello"]
+
+
+def test_an_id_that_users_share_is_refused(tmp_path):
+    rows = [row for pair in zip(table("0", user_id=1), table("0", user_id=2)) for row in pair]
+    log = read(tmp_path, rows, table("b", user_id=1))
+    [reject] = log.rejects
+    assert reject.code == "one_message" and "2 users" in str(reject)
+
+
+def test_empty_columns_say_nothing_but_words_stay(tmp_path):
+    rows = table("a", attachments="[]", metadata="{}")
+    rows[2]["content"] = "{}"
+    assert [said(c) for c in read(tmp_path, rows)] == [[*TIDE[:2], "t {}", TIDE[3]]]
+
+
+def test_a_row_with_a_call_in_columns_is_not_left_out_in_silence(tmp_path):
+    rows = table("a")
+    rows[1:3] = [
+        {"conversation_id": "a", "role": "assistant", "tool_name": "get_tide", "arguments": "{}"}
+    ]
+    rows = [row | {"seq": number} for number, row in enumerate(rows)]
+    log = read(tmp_path, rows, table("b"))
+    [reject] = log.rejects
+    assert reject.source == "0.jsonl:1"
+
+
+def test_a_file_that_is_one_list_of_messages_is_one_conversation(tmp_path):
+    messages = [
+        {key: row[key] for key in row if key not in ("conversation_id", "seq")}
+        for row in table("a")
+    ]
+    path = tmp_path / "history.json"
+    for indent in (None, 2):
+        path.write_text(json.dumps(messages, indent=indent))
+        log = read_logs(path)
+        assert [said(c) for c in log] == [TIDE] and log.report.merged == {"session_line": 3}
+    with pytest.raises(LogError, match="names no conversation"):
+        read(tmp_path, messages)
+
+
+def test_a_format_that_is_named_reads_rows_too(tmp_path):
+    assert [said(c) for c in read(tmp_path, table("a"), format="message_rows")] == [TIDE]
+
+
 # Claude Code
+
+
+def uuid(number):
+    return number and f"00000000-0000-0000-0000-{number:>12}".replace(" ", "0")
 
 
 def line(role, content, uuid, parent, *, id=None, session="s", **keys):
@@ -165,9 +246,11 @@ def test_lines_without_a_message_are_counted(tmp_path):
         {"type": "summary", "summary": "Files", "leafUuid": "5"},
         {"type": "file-history-snapshot", "messageId": "1", "snapshot": {}},
         {"type": "system", "subtype": "turn_duration", "sessionId": "s", "parentUuid": "5"},
+        {"type": "ai-title", "aiTitle": "Files", "sessionId": "s"},
+        {"type": "permission-mode", "permissionMode": "default", "sessionId": "s"},
     ]
     log = read(tmp_path, [*others, *session()])
-    assert [said(c) for c in log] == [FILES] and log.report.merged == {"session_line": 7}
+    assert [said(c) for c in log] == [FILES] and log.report.merged == {"session_line": 9}
 
 
 def test_parallel_calls_with_results_between_them(tmp_path):
@@ -204,6 +287,82 @@ def test_a_condensed_history_begins_a_conversation(tmp_path):
     assert [said(c) for c in log] == [FILES, ["u Summary: one file.", "a Go on."]]
 
 
+def real(lines, **keys):
+    "Lines with ids as long as those of Claude Code"
+    return [
+        item | {"uuid": uuid(item["uuid"]), "parentUuid": uuid(item["parentUuid"])} | keys
+        for item in lines
+    ]
+
+
+MORE = [
+    line("user", "More?", "6", "5"),
+    line("assistant", [{"type": "text", "text": "Yes."}], "7", "6", id="m3"),
+]
+
+
+@pytest.mark.parametrize("copies", [{}, {"sessionId": "new"}])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_resumed_session_counts_once(tmp_path, copies, order):
+    old = real(session())
+    resumed = [*real(session(), **copies), *real(MORE, sessionId="new")]
+    log = read(tmp_path, *[old, resumed][::order])
+    assert [said(c) for c in log] == [[*FILES, "u More?", "a Yes."]]
+    assert log.conversations[0].turns == [1, 3, 5]
+
+
+def test_a_session_that_goes_on_in_another_file_is_one(tmp_path):
+    log = read(tmp_path, real(session()), real(MORE, sessionId="new"))
+    assert [said(c) for c in log] == [[*FILES, "u More?", "a Yes."]]
+
+
+def test_lines_that_a_file_repeats_count_once(tmp_path):
+    summary = line("user", "Summary.", "6", None, isCompactSummary=True)
+    after = line("assistant", [{"type": "text", "text": "On."}], "7", "6", id="m3")
+    log = read(tmp_path, real([*session(), summary, after, *session()]))
+    assert [said(c) for c in log] == [FILES, ["u Summary.", "a On."]]
+
+
+def test_an_answer_that_was_interrupted_carries_no_loss(tmp_path):
+    stop = [{"type": "text", "text": "[Request interrupted by user]"}]
+    lines = [*session(), line("user", stop, "s", "5"), *MORE]
+    lines[6]["parentUuid"] = "s"
+    [conversation] = read(tmp_path, lines)
+    assert conversation.turns == [1, 6] and "unfinished_turn" in conversation.meta["warnings"]
+
+
+def test_words_that_waited_for_an_answer_are_the_users(tmp_path):
+    lines = session()
+    queued = {"type": "queued_command", "prompt": "And b?"}
+    lines.insert(4, {"type": "attachment", "attachment": queued, "uuid": "q", "sessionId": "s"})
+    [conversation] = read(tmp_path, lines)
+    assert said(conversation) == [*FILES[:3], "u And b?", FILES[3]]
+
+
+def test_lines_of_a_stream_are_one_session(tmp_path):
+    keys = {"session_id": "s", "parent_tool_use_id": None}
+    lines = [
+        {"type": item["type"], "message": item["message"], "uuid": uuid(item["uuid"])} | keys
+        for item in session()
+    ]
+    init = {"type": "system", "subtype": "init", "session_id": "s", "tools": ["Bash"]}
+    event = {"type": "stream_event", "event": {"type": "message_start"}, "uuid": "e"} | keys
+    end = {"type": "result", "subtype": "success", "session_id": "s", "result": "One."}
+    others = [{"type": "rate_limit_event", "session_id": "s", "uuid": "r"}]
+    log = read(tmp_path, [init, event, *lines, *others, end])
+    assert [said(c) for c in log] == [FILES] and log.report.merged == {"session_line": 8}
+
+
+def test_a_last_line_that_is_cut_is_a_reject(tmp_path):
+    path = tmp_path / "cut.jsonl"
+    text = "".join(f"{json.dumps(item)}\n" for item in session())
+    path.write_text(text + json.dumps(session()[0])[:60])
+    log = read_logs(path, max_reject=1)
+    assert [said(c) for c in log] == [FILES] and len(log.rejects) == 1
+    with pytest.raises(LogError):
+        read_logs(path, strict=True)
+
+
 def test_other_agents_are_conversations_of_their_own(tmp_path):
     agent = session(isSidechain=True, agentId="a7")
     mixed = [item for pair in zip(session(), agent) for item in pair]
@@ -221,8 +380,11 @@ def test_other_agents_are_conversations_of_their_own(tmp_path):
 def test_an_error_of_the_api_is_no_answer(tmp_path):
     error = [{"type": "text", "text": "API Error: 529"}]
     lines = session() + [line("assistant", error, "6", "5", isApiErrorMessage=True, id="m9")]
+    lines += [line("user", "Again?", "7", "6"), line("assistant", use(1)[:0], "8", "7", id="m10")]
+    lines[-1]["message"] |= {"model": "<synthetic>", "content": "No response requested."}
     [conversation] = read(tmp_path, lines)
-    assert conversation.turns == [1] and "failed_answer" in conversation.meta["warnings"]
+    assert said(conversation) == [*FILES, "u Again?"]
+    assert conversation.turns == [1, 3] and "failed_answer" in conversation.meta["warnings"]
 
 
 def test_sessions_of_one_file_stay_apart(tmp_path):
@@ -276,8 +438,57 @@ def test_what_replaced_a_history_carries_no_loss(tmp_path):
     after = [response(words("user", "And now?")), response(words("assistant", "Low."))]
     first, second = read(tmp_path, [*codex(), condensed, *after])
     assert said(first) == ["s Code.", *TIDE]
-    assert said(second) == ["u Tide?", "a We looked.", "u And now?", "a Low."]
-    assert second.turns == [3]
+    assert said(second) == ["s Code.", "u Tide?", "a We looked.", "u And now?", "a Low."]
+    assert second.turns == [4] and second.meta["conversation_id"] == "x"
+
+
+def test_turns_that_were_rolled_back_are_left_out(tmp_path):
+    wrong = [response(words("user", "Ebb?")), response(words("assistant", "No."))]
+    back = {"type": "event_msg", "payload": {"type": "thread_rolled_back", "num_turns": 1}}
+    right = [response(words("user", "Flow?")), response(words("assistant", "Yes."))]
+    [conversation] = read(tmp_path, [*codex(), *wrong, back, *right])
+    assert said(conversation) == ["s Code.", *TIDE, "u Flow?", "a Yes."]
+    assert "branch_left_out" in conversation.meta["warnings"]
+
+
+def test_turns_of_a_forked_session_count_once(tmp_path):
+    fork = {"type": "session_meta", "payload": {"id": "y", "forked_from_id": "x"}}
+    more = [response(words("user", "Flow?")), response(words("assistant", "Yes."))]
+    log = read(tmp_path, codex(), [fork, *codex(), *more])
+    assert [c.meta["conversation_id"] for c in log] == ["x", "x"]
+    assert curate(log).report["turns"]["out"] == 3
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"content": "no", "success": False},
+        json.dumps({"output": "no", "metadata": {"exit_code": 1}}, separators=(",", ":")),
+    ],
+)
+def test_a_command_that_failed_is_a_failed_call(tmp_path, output):
+    lines = [item for item in codex() if item.get("payload") != OUTPUT]
+    lines.insert(6, response(OUTPUT | {"output": output}))
+    [conversation] = read(tmp_path, lines)
+    assert conversation.messages[3]["is_error"] is True
+
+
+def test_tools_in_the_head_of_a_session_are_declared(tmp_path):
+    lines = codex()
+    schema = {"type": "object", "properties": {}}
+    tool = {"name": "get_tide", "description": "Tide", "inputSchema": schema}
+    lines[0]["payload"]["dynamic_tools"] = [tool]
+    [conversation] = read(tmp_path, lines)
+    assert conversation.meta["tools_from"] == "declared"
+
+
+def test_bare_items_of_early_versions(tmp_path):
+    head = {"id": "x", "timestamp": "2025-05-07T17:24:21Z", "instructions": "Code."}
+    items = [words("user", "Tide?"), ITEM, OUTPUT, words("assistant", "At 09:12.")]
+    lines = [head, {"record_type": "state"}, *items]
+    log = read(tmp_path, lines, [head | {"id": "y", "git": {}}, *items], [head | {"id": "z"}])
+    assert [said(c) for c in log] == [["s Code.", *TIDE]] * 2
+    assert [c.meta["conversation_id"] for c in log] == ["x", "y"] and not log.rejects
 
 
 def test_hosted_tools_of_codex_are_masked(tmp_path):
@@ -398,6 +609,64 @@ def test_what_a_client_sends_counts_once(tmp_path):
     assert said(conversation) == ["u Tide?", "a 09:12"]
 
 
+def test_items_are_deleted_cut_and_put_between(tmp_path):
+    early = {"type": "message", "role": "system", "content": [{"type": "text", "text": "Brief."}]}
+    lines = [
+        *realtime(**TEXT),
+        {"type": "conversation.item.added", "previous_item_id": "root", "item": early},
+        done(words("assistant", "At 09:12.") | {"id": "i4"}),
+        {"type": "conversation.item.truncated", "item_id": "i4", "audio_end_ms": 100},
+        created(words("user", "Um") | {"id": "i5"}),
+        {"type": "conversation.item.deleted", "item_id": "i5"},
+        {"type": "session.updated", "session": {"id": "r", "instructions": "Ebbs."}},
+        created(words("user", "Ebb?") | {"id": "i6"}),
+        done(words("assistant", "At 15:20.") | {"id": "i7"}),
+        {"type": "response.create"},
+        {"type": "error", "event_id": "e", "error": {"message": "x"}},
+    ]
+    log = read(tmp_path, lines)
+    [conversation] = log
+    assert said(conversation) == [
+        *("s Tides.", "s Brief.", "u Tide?", "a get_tide", "t 09:12", "a At 09:12."),
+        *("s Ebbs.", "u Ebb?", "a At 15:20."),
+    ]
+    assert conversation.turns == [3, 8] and not log.rejects
+
+
+# Gemini CLI
+
+
+def gemini():
+    head = {"sessionId": "g", "projectHash": "0", "startTime": "2026-01-01T10:00:00Z"}
+    keys = {"timestamp": "2026-01-01T10:00:01Z"}
+    result = {"functionResponse": {"name": "get_tide", "response": {"output": "09:12"}}}
+    call = {"id": "c1", "name": "get_tide", "args": {}, "status": "success", "result": [result]}
+    answer = {"id": "2", "type": "gemini", "content": ""} | keys
+    return [
+        head,
+        {"id": "1", "type": "user", "content": [{"text": "Tide?"}]} | keys,
+        answer,
+        answer | {"toolCalls": [call]},
+        {"$set": {"lastUpdated": "2026-01-01T10:00:02Z"}},
+        {"id": "3", "type": "gemini", "content": "At noon."} | keys,
+        {"$rewindTo": "3"},
+        {"id": "4", "type": "info", "content": "Update available"} | keys,
+        {"id": "5", "type": "gemini", "content": "At 09:12."} | keys,
+    ]
+
+
+def test_lines_of_gemini_cli_are_replayed(tmp_path):
+    other = gemini()
+    other[0]["sessionId"] = "h"
+    log = read(tmp_path, gemini(), other)
+    assert [said(c) for c in log] == [TIDE, TIDE] and log.report.formats == {"gemini_cli": 2}
+    assert [c.meta["conversation_id"] for c in log] == ["g", "h"]
+    whole = {"$set": {"messages": gemini()[1:2] + gemini()[8:]}}
+    assert [said(c) for c in read(tmp_path, [*gemini(), whole])] == [["u Tide?", "a At 09:12."]]
+    log = read(tmp_path, gemini()[1:], gemini())
+    assert len(log) == 1 and {reject.code for reject in log.rejects} == {"one_message"}
+
+
 # Odd lines
 
 
@@ -422,8 +691,15 @@ def with_value(record, path, value):
 
 @pytest.mark.parametrize(
     "lines",
-    [table("a"), session(), session(isSidechain=True), codex(), realtime(**SPEECH)],
-    ids=["rows", "claude code", "agent", "codex", "realtime"],
+    [
+        table("a"),
+        real(session()),
+        session(isSidechain=True)[:3],
+        codex(),
+        realtime(**SPEECH),
+        gemini(),
+    ],
+    ids=["rows", "claude code", "agent", "codex", "realtime", "gemini cli"],
 )
 def test_odd_lines_never_crash_and_counts_add_up(tmp_path, lines):
     whole = table("b")

@@ -53,10 +53,16 @@ class SessionLine(MergedRecord):
         session: str = "",  # Its name; empty for that of the line before
         *,
         begins: bool = False,  # Whether a new part of the session begins here
+        is_head: bool = False,  # Whether it belongs to each part of its session
+        id: str = "",  # The line's own id; another line with it is a copy
+        after: str = "",  # Id of the line that it follows
+        alone: ConversationError | None = None,  # The error when its file has no head
     ):
-        super().__init__("the record is one line of a session", "session_line")
+        text = str(alone) if alone else "the record is one line of a session"
+        super().__init__(text, alone.code if alone else "session_line")
         self.record, self.read = record, read
-        self.session, self.begins = session, begins
+        self.session, self.begins, self.is_head = session, begins, is_head
+        self.id, self.after, self.alone = id, after, alone
 
 # %% ../nbs/00_record/01_errors.ipynb #7de9ffef
 class LogError(ToolcallError):

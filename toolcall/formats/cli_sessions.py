@@ -1,4 +1,4 @@
-"""Sessions that Gemini CLI and OpenCode keep or export as one JSON document.
+"""Sessions of Gemini CLI, as a document or a line for each message, and sessions that OpenCode exports.
 
 A session goes in, a conversation comes out. Each message of the agent holds its calls with their results. Notes of the program to its user are no messages. The system prompt and the schemas of the tools are not in the file."""
 
@@ -9,7 +9,7 @@ __all__ = ['from_gemini_cli', 'from_opencode']
 
 # %% ../../nbs/01_formats/47_cli_sessions.ipynb #6d874277
 from ..conversation import Conversation
-from ..errors import ConversationError
+from ..errors import ConversationError, MergedRecord, SessionLine
 from .ai_sdk_parts import Turns, kind_of
 from .guard import left_over
 from .normalise import Format
@@ -80,6 +80,46 @@ def from_gemini_cli(
                 turns.call(own, call.get("name"), _outcome(call, place), place)
             turns.end()
     return draft.build("gemini_cli")
+
+# %% ../../nbs/01_formats/47_cli_sessions.ipynb #7f71c2c7
+def _replay(lines: list[dict]) -> dict:
+    "The session that its lines describe"
+    head, *changes = lines
+    messages: dict[str, dict] = {}
+    for line in changes:
+        update = line["$set"] if isinstance(line.get("$set"), dict) else {}
+        if isinstance(update.get("messages"), list):
+            messages = {str(branch(message, "id")): message for message in update["messages"]}
+        elif "$rewindTo" in line:
+            ids = list(messages)
+            start = ids.index(line["$rewindTo"]) if line["$rewindTo"] in ids else 0
+            messages = {id: messages[id] for id in ids[:start]}
+        elif "type" in line:
+            messages[str(line.get("id"))] = line
+    if not messages:
+        raise MergedRecord("a session without a message", "session_line")
+    return head | {"messages": list(messages.values())}
+
+
+def _is_gemini_line(record: dict) -> bool:
+    "Whether a record is a line of a session of Gemini CLI"
+    if {"sessionId", "projectHash", "startTime"} <= record.keys():
+        return "messages" not in record
+    if len(record) == 1 and not {"$set", "$rewindTo"}.isdisjoint(record):
+        return True
+    is_message = {"id", "timestamp", "type", "content"} <= record.keys() <= _MESSAGE
+    return is_message and kind_of(record) in ("user", "gemini", "info", "error", "warning")
+
+
+def _from_gemini_line(record: dict) -> Conversation:
+    is_head = "projectHash" in record
+    error = ConversationError(
+        "the record is a line of a session of Gemini CLI, whose first line is not in the file",
+        "one_message",
+    )
+    session = str(record["sessionId"]) if is_head else ""
+    alone = None if is_head else error
+    raise SessionLine(record, _replay, session, begins=is_head, is_head=is_head, alone=alone)
 
 # %% ../../nbs/01_formats/47_cli_sessions.ipynb #c8d0c2c7
 _SKIPPED = ("step-finish", "snapshot", "patch", "agent", "retry")
@@ -179,10 +219,10 @@ def _is_opencode(record: dict) -> bool:
 FORMATS = (
     Format(
         "gemini_cli",
-        _is_gemini_cli,
-        from_gemini_cli,
+        lambda record: _is_gemini_cli(record) or _is_gemini_line(record),
+        lambda record: (_from_gemini_line if _is_gemini_line(record) else from_gemini_cli)(record),
         "sessionId, messages with type user or gemini",
-        starts=("messages",),
+        starts=("messages", "projectHash", "type", "$set", "$rewindTo"),
         reads=_SESSION,
     ),
     Format(

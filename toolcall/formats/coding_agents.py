@@ -12,11 +12,13 @@ from ..conversation import Conversation
 from ..errors import ConversationError, MergedRecord, SessionLine
 from .ai_sdk_parts import kind_of
 from .anthropic import read_messages
+from .exchange import read_tools
 from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .openai_responses import read_items
-from ..text import JSON
+from .spans import branch
+from ..text import JSON, loads
 
 # %% ../../nbs/01_formats/45_coding_agents.ipynb #b3208c1b
 def _blocks(line: dict) -> list:
@@ -57,14 +59,20 @@ def _descendants(lines: list[dict], start: int, end: int) -> set[int]:
 
 # %% ../../nbs/01_formats/45_coding_agents.ipynb #804381e1
 _LINE_KEYS_NAMES = """
-type uuid parentUuid session_id parent_tool_use_id
-logicalParentUuid sessionId agentId isSidechain message
-timestamp version cwd gitBranch userType requestId toolUseResult isMeta
-isCompactSummary slug todos isVisibleInTranscriptOnly isApiErrorMessage error
-permissionMode thinkingMetadata promptId entrypoint sourceToolAssistantUUID
-sourceToolUseID
+type uuid parentUuid session_id parent_tool_use_id logicalParentUuid sessionId agentId isSidechain
+message timestamp version cwd gitBranch userType requestId toolUseResult isMeta isCompactSummary
+slug todos isVisibleInTranscriptOnly isApiErrorMessage error permissionMode thinkingMetadata
+promptId entrypoint sourceToolAssistantUUID sourceToolUseID attachment origin
 """
 _LINE_KEYS = frozenset(_LINE_KEYS_NAMES.split())
+
+
+def _is_interruption(line: dict) -> bool:
+    "Whether a line says that the user stopped the model while it wrote"
+    if line["type"] != "user":
+        return False
+    texts = [block.get("text") for block in _blocks(line) if isinstance(block, dict)]
+    return any(str(text).startswith("[Request interrupted by user]") for text in texts)
 
 
 def _joined_messages(lines: list[dict]) -> list[dict]:
@@ -74,6 +82,8 @@ def _joined_messages(lines: list[dict]) -> list[dict]:
     for line in lines:
         message = line["message"]
         id = message.get("id")
+        if messages and _is_interruption(line) and messages[-1].get("role") == "assistant":
+            messages[-1]["weight"] = 0
         if line["type"] != "assistant" or not isinstance(id, str):
             messages.append({**message, **left_over(line, _LINE_KEYS)})
         elif id not in answers:
@@ -82,9 +92,15 @@ def _joined_messages(lines: list[dict]) -> list[dict]:
         else:
             content = answers[id]["content"]
             content += [block for block in _blocks(line) if block not in content]
-        if line.get("isApiErrorMessage") is True:
-            messages[-1] |= {"weight": 0}
     return messages
+
+
+def _is_synthetic(line: dict) -> bool:
+    "Whether the program wrote an answer in place of the model"
+    if line["type"] != "assistant":
+        return False
+    is_error = line.get("isApiErrorMessage") is True or isinstance(line.get("error"), str)
+    return is_error or line["message"].get("model") == "<synthetic>"
 
 # %% ../../nbs/01_formats/45_coding_agents.ipynb #b59c83d7
 def _check_one_agent(lines: list[dict]) -> None:
@@ -92,8 +108,7 @@ def _check_one_agent(lines: list[dict]) -> None:
     agents = [line for line in lines[1:] if line.get("isSidechain")]
     if any(str(line.get("parentUuid")) not in uuids for line in agents):
         raise ConversationError(
-            "lines of several agents that ran at once are mixed, and don't name their agent",
-            "one_message",
+            "lines of agents that ran at once are mixed, and don't name their agent", "one_message"
         )
 
 
@@ -101,6 +116,7 @@ def _read_claude_code(lines: list[dict]) -> Conversation:
     _check_one_agent(lines)
     left_out = _taken_back(lines)
     kept = [line for number, line in enumerate(lines) if number not in left_out]
+    failed, kept = len(kept), [line for line in kept if not _is_synthetic(line)]
     facts = {
         "session_id": lines[0].get("sessionId", lines[0].get("session_id")),
         "timestamp": lines[0].get("timestamp"),
@@ -110,8 +126,10 @@ def _read_claude_code(lines: list[dict]) -> Conversation:
     draft.warn("prompt_left_out")
     if left_out:
         draft.warn("branch_left_out")
-    if any(line.get("isApiErrorMessage") is True for line in kept):
+    if failed > len(kept):
         draft.warn("failed_answer")
+    if any(map(_is_interruption, kept)):
+        draft.warn("unfinished_turn")
     messages = _joined_messages(kept)
     for message in messages:
         message.pop("id", None)
@@ -136,22 +154,63 @@ def _replaced(payload: dict) -> list:
     return [{"type": "message", "role": "user", "content": payload.get("message")}]
 
 
+def _is_asked(item: dict) -> bool:
+    "Whether an item holds words of the user, and not what the program added"
+    content = item.get("content")
+    part = content[0] if isinstance(content, list) and content else None
+    text = part.get("text") if isinstance(part, dict) else content
+    return item.get("role") == "user" and not str(text).startswith(("<", "# AGENTS.md"))
+
+
+def _items(lines: list[dict], draft: Draft) -> list[dict]:
+    "The items of a part that were not rolled back"
+    items: list[dict] = []
+    for line, payload in zip(lines, map(_payload, lines)):
+        if kind_of(line) == "response_item" and kind_of(payload) != "ghost_snapshot":
+            items.append(_with_outcome(payload))
+        elif kind_of(payload) == "thread_rolled_back":
+            draft.warn("branch_left_out")
+            asked = [i for i, item in enumerate(items) if _is_asked(item)]
+            number = payload.get("num_turns")
+            start = asked[-number:] if isinstance(number, int) and number > 0 else []
+            del items[start[0] if start else len(items) :]
+    return items
+
+
+def _with_outcome(item: dict) -> dict:
+    "An item whose output says that the call failed, marked so"
+    output = item.get("output")
+    if isinstance(output, dict) and "content" in output:
+        return item | {"output": output["content"], "is_error": output.get("success") is False}
+    if not isinstance(output, str) or not output.startswith('{"output":'):
+        return item
+    try:
+        code = branch(loads(output), "metadata", "exit_code")
+    except (ValueError, RecursionError):
+        return item
+    return item | {"is_error": True} if isinstance(code, int) and code != 0 else item
+
+# %% ../../nbs/01_formats/45_coding_agents.ipynb #4cdc06f5
 def _read_codex(lines: list[dict]) -> Conversation:
+    if all(kind_of(line) in ("session_meta", "turn_context") for line in lines):
+        raise MergedRecord("a session without a message", "session_line")
     payloads = list(map(_payload, lines))
     facts = [payload for payload in payloads if "model" in payload or "instructions" in payload]
     draft = Draft(read_facts({"timestamp": lines[0].get("timestamp")}, *facts))
     for line, payload in zip(lines, payloads):
         kind = kind_of(line)
         if kind == "session_meta" and payload.get("id"):
-            draft.meta["conversation_id"] = str(payload["id"])
+            draft.meta["conversation_id"] = str(payload.get("forked_from_id") or payload["id"])
         if kind == "session_meta" and (text := _instructions(payload)):
             draft.add({"role": "system", "content": text}, "payload.instructions")
         elif kind == "compacted":
             read_items(_replaced(payload), draft, "payload.replacement_history")
             for message in draft.messages:
-                message["weight"] = 0
-    own = [line for line in lines if kind_of(line) == "response_item"]
-    items = [item for item in map(_payload, own) if item.get("type") != "ghost_snapshot"]
+                if message.get("role") == "assistant":
+                    message["weight"] = 0
+        tools = payload.get("dynamic_tools")
+        draft.offer(read_tools(tools, "payload.dynamic_tools"), "payload.dynamic_tools")
+    items = _items(lines, draft)
     hosted = {str(item.get("call_id")) for item in items if item.get("type") == "local_shell_call"}
     items = [
         item
@@ -163,43 +222,64 @@ def _read_codex(lines: list[dict]) -> Conversation:
     return draft.build("codex")
 
 # %% ../../nbs/01_formats/45_coding_agents.ipynb #7a35582a
-_NO_MESSAGE = ("system", "summary", "attachment", "progress", "result")
-_STATE = ("file-history-snapshot", "queue-operation", "custom-title", "agent-name", "last-prompt")
+_NO_MESSAGE = (
+    *("system", "summary", "attachment", "progress", "result", "mode", "tag", "stream_event"),
+    *("rate_limit_event", "tool_progress", "tool_use_summary", "auth_status", "started"),
+)
+_CONTROL = ("control_request", "control_response", "control_cancel_request")
 _CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
+_CODEX_STATE = ("world_state", "session_state", "inter_agent_communication")
 
 
 def _is_claude_code(record: dict) -> bool:
     keys = ("sessionId", "parentUuid", "leafUuid", "isSidechain", "parent_tool_use_id")
     kind = kind_of(record)
-    if kind in _STATE:
+    if kind in _CONTROL and "message" not in record:
         return True
-    is_streamed = "session_id" in record and "subtype" in record
+    if "-" in kind and not {"sessionId", "messageId"}.isdisjoint(record):  # ai-title, pr-link, …
+        return "message" not in record and "messages" not in record
+    is_streamed = "session_id" in record and not {"subtype", "uuid"}.isdisjoint(record)
     has_key = is_streamed or any(key in record for key in keys)
     return has_key and kind in ("user", "assistant", *_NO_MESSAGE)
+
+# %% ../../nbs/01_formats/45_coding_agents.ipynb #c630fa85
+def _is_uuid(value: JSON) -> bool:
+    return isinstance(value, str) and len(value) == 36  # a shorter one may be a number in its file
 
 
 def _from_claude_code(record: dict) -> Conversation:
     kind = record["type"]
+    queued = record["attachment"] if isinstance(record.get("attachment"), dict) else {}
+    if kind_of(queued) == "queued_command" and isinstance(queued.get("prompt"), str):
+        message = {"role": "user", "content": queued["prompt"]}
+        kind, record = "user", record | {"type": "user", "message": message, "isMeta": True}
     if kind not in ("user", "assistant") or not isinstance(record.get("message"), dict):
         raise MergedRecord("a line of a session that holds no message", "session_line")
     agent = record.get("agentId") or record.get("parent_tool_use_id") or ""
     if not agent and record.get("isSidechain"):
         agent = "agent"
+    uuid, parent = record.get("uuid"), record.get("parentUuid")
     is_first = record.get("parentUuid", "") is None and _is_question(record)
     raise SessionLine(
         record,
         _read_claude_code,
         f"{record.get('sessionId', record.get('session_id', ''))} {agent}".strip(),
         begins=is_first or record.get("isCompactSummary") is True,
+        id=f"{uuid} {agent}" if _is_uuid(uuid) else "",
+        after=f"{parent} {agent}" if _is_uuid(parent) else "",
     )
 
 
 def _from_codex(record: dict) -> Conversation:
     kind = kind_of(record)
-    if kind == "event_msg":
+    payload = _payload(record)
+    is_read = kind != "event_msg" or kind_of(payload) == "thread_rolled_back"
+    if kind in _CODEX_STATE or not is_read:
         raise MergedRecord("an event for the screen", "session_line")
-    session = str(_payload(record).get("id", "")) if kind == "session_meta" else ""
-    raise SessionLine(record, _read_codex, session, begins=kind == "compacted")
+    is_head = kind == "session_meta"
+    session = str(payload.get("id", "")) if is_head else ""
+    is_first = is_head or kind == "compacted"
+    raise SessionLine(record, _read_codex, session, begins=is_first, is_head=is_head)
 
 
 FORMATS = (
@@ -212,7 +292,7 @@ FORMATS = (
     ),
     Format(
         "codex",
-        lambda record: kind_of(record) in _CODEX and "payload" in record,
+        lambda record: kind_of(record) in (*_CODEX, *_CODEX_STATE) and "payload" in record,
         _from_codex,
         "type and payload, as in session files of Codex",
         starts=("type",),

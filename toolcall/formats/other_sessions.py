@@ -32,7 +32,6 @@ _LINES = (
     ("one event of OpenHands", ("llm_message", "source", "kind")),
     ("one event of OpenHands", ("tool_call", "source", "kind")),
     ("one event of OpenHands", ("observation", "source", "kind")),
-    ("the head of a Codex session", ("git", "instructions", "timestamp")),
     ("the head of a Goose session", ("working_dir", "message_count")),
 )
 _CODEX_RUN = ("thread.started", "turn.started", "turn.completed", "turn.failed", "item.")

@@ -15,25 +15,56 @@ from .exchange import read_tools
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .openai_responses import read_items
+from .spans import branch
 from ..text import JSON
 
 # %% ../../nbs/01_formats/46_realtime.ipynb #cc863bf0
 _ECHOED = ("conversation.item.created", "conversation.item.added", "conversation.item.done")
 _ADDED = (*_ECHOED, "response.output_item.done")
+_CHANGED = ("conversation.item.deleted", "conversation.item.truncated")
 _TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 
 
 class _Items:
-    "The items of a session by their ids, in the order in which they came"
+    "The items of a session by their ids, in the order of the conversation"
 
     def __init__(self) -> None:
         self.by_id: dict[str, dict] = {}
+        self.instructions = ""
+        self.has_answers = False
 
-    def add(self, item: JSON) -> None:
-        "Add an item, or replace an earlier state of it"
-        if isinstance(item, dict):
-            id = item["id"] if isinstance(item.get("id"), str) else f"#{len(self.by_id)}"
-            self.by_id[id] = item
+    def add(self, item: JSON, before: JSON = None) -> None:
+        "Add an item after the one before it, or replace an earlier state of it"
+        if not isinstance(item, dict):
+            return
+        id = item["id"] if isinstance(item.get("id"), str) else f"#{len(self.by_id)}"
+        is_last = id in self.by_id or before == next(reversed(self.by_id), None)
+        ids = [] if is_last or not isinstance(before, str) else list(self.by_id)
+        if before == "root":
+            before = "instructions"
+            ids = ids if before in self.by_id else [before, *ids]
+        place = ids.index(before) + 1 if before in ids else len(ids)
+        self.by_id[id] = item
+        for later in ids[place:]:
+            self.by_id[later] = self.by_id.pop(later)
+
+    def change(self, kind: str, event: dict) -> None:
+        "Delete an item, or note that its speech was cut off where the user spoke"
+        id = str(event.get("item_id"))
+        if kind == "conversation.item.deleted":
+            self.by_id.pop(id, None)
+        elif id in self.by_id:
+            self.by_id[id] = self.by_id[id] | {"status": "incomplete"}
+
+    def instruct(self, event: dict) -> None:
+        "Note instructions that change while a session runs"
+        text = branch(event, "session", "instructions")
+        if not isinstance(text, str) or not text or text == self.instructions:
+            return
+        id = f"#{len(self.by_id)}" if self.has_answers else "instructions"
+        item = {"id": id, "type": "message", "role": "system", "content": text}
+        self.add(item, None if self.has_answers else "root")
+        self.instructions = text
 
     def transcribe(self, event: dict) -> None:
         "Give the transcript of a user's speech to its item"
@@ -45,13 +76,14 @@ class _Items:
 
     def finish(self, response: dict) -> None:
         "Add the items of a response, and mark those of one that did not end by itself"
+        self.has_answers = True
         output = response["output"] if isinstance(response.get("output"), list) else []
         for item in output:
             is_whole = response.get("status") in (None, "completed")
             if isinstance(item, dict):
                 self.add(item if is_whole else item | {"status": "incomplete"})
 
-
+# %% ../../nbs/01_formats/46_realtime.ipynb #53f97f18
 def _items(lines: list[dict]) -> list[dict]:
     items = _Items()
     is_echoed = any(kind_of(line) in _ECHOED for line in lines)
@@ -59,11 +91,15 @@ def _items(lines: list[dict]) -> list[dict]:
         kind = kind_of(line)
         response = line.get("response")
         if kind in _ADDED or (kind == "conversation.item.create" and not is_echoed):
-            items.add(line.get("item"))
+            items.add(line.get("item"), line.get("previous_item_id"))
+        elif kind in _CHANGED:
+            items.change(kind, line)
         elif kind == _TRANSCRIBED:
             items.transcribe(line)
         elif kind == "response.done" and isinstance(response, dict):
             items.finish(response)
+        else:
+            items.instruct(line)
     return list(items.by_id.values())
 
 # %% ../../nbs/01_formats/46_realtime.ipynb #4c520b50
@@ -87,9 +123,6 @@ def _read_session(lines: list[dict]) -> Conversation:
         draft.meta.setdefault("conversation_id", id)
     tools = next((session["tools"] for session in reversed(sessions) if session.get("tools")), None)
     draft.offer(read_tools(tools, "session.tools"), "session.tools")
-    instructions = [session["instructions"] for session in sessions if session.get("instructions")]
-    if instructions:
-        draft.add({"role": "system", "content": instructions[-1]}, "session.instructions")
     items = _items(lines)
     for i, item in enumerate(items):
         if isinstance(item.get("content"), list):
@@ -109,16 +142,17 @@ _EVENTS = (
         "conversation.created",
         "rate_limits.",
     ),
-    *("input_audio_buffer.", "output_audio_buffer."),
+    *("input_audio_buffer.", "output_audio_buffer.", "response.create", "response.cancel"),
+    *("mcp_list_tools.", "transcription_session."),
 )
-_READ = (*_ADDED, _TRANSCRIBED, "conversation.item.create", "response.done")
+_READ = (*_ADDED, *_CHANGED, _TRANSCRIBED, "conversation.item.create", "response.done")
 
 
 def _is_realtime(record: dict) -> bool:
     kind = kind_of(record)
     response = record.get("response")
     is_answer = isinstance(response, dict) and response.get("object") == "realtime.response"
-    is_event = kind.startswith("response.") and "event_id" in record
+    is_event = kind.startswith(("response.", "error")) and "event_id" in record
     return kind.startswith(_EVENTS) or is_event or (kind.startswith("response.") and is_answer)
 
 
@@ -127,7 +161,9 @@ def _from_event(record: dict) -> Conversation:
     session = record.get("session")
     if kind not in _READ and not isinstance(session, dict):
         raise MergedRecord("an event that later ones repeat", "session_line")
-    raise SessionLine(record, _read_session, begins=kind == "session.created")
+    name = record.get("session_id", record.get("sessionId"))
+    session_id = name if isinstance(name, str) else ""
+    raise SessionLine(record, _read_session, session_id, begins=kind == "session.created")
 
 
 FORMATS = (

@@ -9,7 +9,7 @@ __all__ = []
 
 # %% ../../nbs/01_formats/44_sessions.ipynb #1699b691
 from ..conversation import Conversation
-from ..errors import ConversationError, SessionLine
+from ..errors import ConversationError, MergedRecord, SessionLine
 from .ai_sdk_parts import kind_of
 from .fields import parse_time
 from .normalise import Format
@@ -18,15 +18,19 @@ from ..text import JSON, loads
 # %% ../../nbs/01_formats/44_sessions.ipynb #45b59db6
 _IDS = (
     *("conversation_id", "conversationId", "session_id", "sessionId", "thread_id", "threadId"),
-    *("chat_id", "chatId", "dialog_id", "dialogue_id"),
+    *("chat_id", "chatId", "dialog_id", "dialogue_id", "SessionId"),
 )
 _ORDERS = (
     *("seq", "sequence", "sequence_number", "message_index", "messageIndex", "turn_index"),
     *("position", "order", "idx", "index", "turn", "step"),
 )
 _TIMES = ("timestamp", "created_at", "createdAt", "created", "time", "ts")
-_OF_ROW = (*_IDS, *_ORDERS, *_TIMES, "tools", "user_id", "userId", "model")
-_COLUMNS = ("message", "message_data")
+_PROMPTS = ("system_prompt", "systemPrompt", "instructions")
+_OF_ROW = (*_IDS, *_ORDERS, *_TIMES, "tools", "user_id", "userId", "model", *_PROMPTS)
+_COLUMNS = ("message", "message_data", "History")
+_WORDS = ("text", "message", "content")
+_ARGUMENTS = ("arguments", "tool_input", "tool_args", "tool_arguments")
+_SPEAKER_KEYS = ("sender", "author", "sender_type", "senderType", "speaker")
 _SPEAKERS = {"user": "user", "human": "user", "customer": "user", "system": "system"}
 _SPEAKERS |= dict.fromkeys(("assistant", "bot", "ai", "agent", "model"), "assistant")
 
@@ -41,29 +45,55 @@ def _decoded(value: JSON) -> JSON:
         return value
 
 
+def _speaker(row: dict) -> str:
+    "Who says a row's words, by the columns that tables name so; empty when none does"
+    kinds = [row[key] for key in reversed(_SPEAKER_KEYS) if isinstance(row.get(key), str)]
+    return next((kind for kind in kinds if kind.lower() in _SPEAKERS), kinds[0] if kinds else "")
+
+
 def _in_column(row: dict) -> JSON:
     "The message that stands in one column of a row; None when there is none"
     return next((_decoded(row[key]) for key in _COLUMNS if row.get(key)), None)
 
-
+# %% ../../nbs/01_formats/44_sessions.ipynb #14401ccb
 def _message_of(row: dict) -> JSON:
     "The message in a row, without the nulls of the table's other columns"
     message = _in_column(row)
     if isinstance(message, dict):
         return message
-    columns = {key: row[key] for key in row if row[key] is not None and key not in _OF_ROW}
+    if row.get("tool_name") and any(row.get(key) for key in _ARGUMENTS):
+        raise ConversationError(
+            "the row holds a call in columns of its own, beside `tool_name`; "
+            "write it as `tool_calls`, and its result as a row of the role tool",
+            "unread_field",
+            "tool_name",
+        )
+    empty = ("[]", "{}", "null")
+    columns = {
+        key: row[key]
+        for key in row
+        if key not in _OF_ROW and row[key] is not None and (key in _WORDS or row[key] not in empty)
+    }
     for key in columns.keys() & {"tool_calls", "content", "parts"}:
         value = _decoded(columns[key])
         columns[key] = value if isinstance(value, list) else columns[key]
-    speaker = columns.get("sender", columns.get("author"))
-    if "role" not in columns and isinstance(speaker, str):
+    speaker = _speaker(columns)
+    if "role" not in columns and speaker:
+        columns = {key: columns[key] for key in columns if key not in _SPEAKER_KEYS}
         columns["role"] = _SPEAKERS.get(speaker.lower(), speaker)
-        columns["content"] = columns.pop("text", columns.get("content"))
-        columns = {key: columns[key] for key in columns if key not in ("sender", "author")}
+        texts = [columns.pop(key, None) for key in _WORDS]
+        columns["content"] = next((text for text in texts if text is not None), None)
     return columns
 
 # %% ../../nbs/01_formats/44_sessions.ipynb #d8dd8545
 _ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+_LANGCHAIN = ("human", "ai", "tool", "system", "constructor")
+
+
+def _is_head(record: dict) -> bool:
+    "Whether a record is the first line of a session of an early Codex"
+    keys = {"id", "timestamp", "instructions"}
+    return keys <= record.keys() <= keys | {"git"} and isinstance(record["id"], str)
 
 
 def _conversation_of(row: dict) -> str:
@@ -73,42 +103,83 @@ def _conversation_of(row: dict) -> str:
 
 
 def _in_order(rows: list[dict]) -> list[dict]:
-    for key in _ORDERS:
-        if all(type(row.get(key)) in (int, float) for row in rows):
-            return sorted(rows, key=lambda row: row[key])
-    for key in _TIMES:
-        times = {id(row): parse_time(row.get(key)) for row in rows}
-        if None not in times.values():
-            return sorted(rows, key=lambda row: times[id(row)] or 0)
-    return rows
+    numbers = list(filter(None, (_numbers(rows, key) for key in _ORDERS)))
+    times = [[parse_time(row.get(key)) for row in rows] for key in _TIMES if key in rows[0]]
+    times = [column for column in times if None not in column]
+    ids = _numbers(rows, "id")
+    columns = [*numbers[:1], *([] if numbers else times[:1]), *([ids] if ids else [])]
+    order = sorted(range(len(rows)), key=lambda i: [column[i] for column in columns])
+    return [rows[i] for i in order]
+
+
+def _numbers(rows: list[dict], key: str) -> list:
+    "The numbers of a column; empty when not every row has one"
+    values = [row.get(key) for row in rows]
+    if all(isinstance(value, str) and value.isdecimal() and len(value) < 19 for value in values):
+        return [int(str(value)) for value in values]
+    return values if all(type(value) in (int, float) for value in values) else []
+
+# %% ../../nbs/01_formats/44_sessions.ipynb #76e1c140
+def _with_prompt(messages: list, rows: list[dict]) -> list:
+    "The messages, after the system prompt that a column of the rows holds"
+    texts = [row[key] for row in rows for key in _PROMPTS if isinstance(row.get(key), str)]
+    prompt = next(filter(None, texts), None)
+    first = messages[0] if isinstance(messages[0], dict) else {}
+    if not prompt or "system" in (first.get("role"), first.get("type")):
+        return messages
+    key = "type" if kind_of(first) in _LANGCHAIN else "role"
+    return [{key: "system", "content": prompt}, *messages]
+
+
+def _check_users(rows: list[dict]) -> None:
+    for key in ("user_id", "userId"):
+        users = {row.get(key) for row in rows if row.get("role") == "assistant"} - {None}
+        asking = {row.get(key) for row in rows if row.get("role") == "user"}
+        if len(users & asking) > 1:
+            raise ConversationError(
+                f"rows of {len(users)} users have one conversation's id, so that their "
+                f"conversations can't be told apart; give each its own `conversation_id`",
+                "one_message",
+                key,
+            )
 
 
 def _join_rows(rows: list[dict]) -> dict:
     "One record with all messages, or with all items of the Responses API"
+    if _is_head(rows[0]):  # of a session of an early Codex
+        head = {key: rows[0][key] for key in ("timestamp", "instructions")}
+        head |= {"conversation_id": rows[0]["id"]}
+        rows = [head | row for row in rows[1:2]] + rows[2:]
+    if not rows:
+        raise MergedRecord("a session without a message", "session_line")
+    _check_users(rows)
     rows = _in_order(rows)
     messages = list(map(_message_of, rows))
     key = "input" if any(kind_of(message) in _ITEMS for message in messages) else "messages"
-    facts = {
+    facts: dict[str, JSON] = {
         key: row[key]
         for key in _OF_ROW
         for row in reversed(rows)
-        if row.get(key) is not None and key not in _ORDERS
+        if row.get(key) is not None and key not in (*_IDS, *_ORDERS, *_PROMPTS)
     }
-    return facts | {key: messages}
+    facts["conversation_id"] = _conversation_of(rows[0])
+    return facts | {key: _with_prompt(messages, rows)}
 
 # %% ../../nbs/01_formats/44_sessions.ipynb #31dcad8e
-_LANGCHAIN = ("human", "ai", "tool", "system", "constructor")
-
-
 def _from_row(row: dict) -> Conversation:
+    if _is_head(row):
+        raise SessionLine(row, _join_rows, row["id"], begins=True, is_head=True)
+    if "record_type" in row:
+        raise MergedRecord("a line of a session that holds no message", "session_line")
     if session := _conversation_of(row):
         raise SessionLine(row, _join_rows, session)
-    raise ConversationError(
+    error = ConversationError(
         "the record is one message, and names no conversation: its conversation is spread over "
         "several records; give each row a `conversation_id`, or write one record with all its "
         "`messages`",
         "one_message",
     )
+    raise SessionLine(row, _join_rows, alone=error)
 
 
 def _is_typed(message: JSON) -> bool:
@@ -125,10 +196,13 @@ def _is_typed(message: JSON) -> bool:
 
 def _is_row(record: dict) -> bool:
     keys = ("content", "tool_calls", "parts", "function_call", "text", "message")
-    if "tool_name" in record and "arguments" in record:  # a whole call, of the simple shape
-        return False
-    if isinstance(record.get("role"), str):
-        return any(key in record for key in keys)
+    has_role = isinstance(record.get("role"), str)
+    if "tool_name" in record and "arguments" in record and ("user" in record or not has_role):
+        return False  # a whole call, of the simple shape
+    if has_role:
+        return any(key in record for key in (*keys, "tool_name"))
+    if _is_head(record) or record.keys() == {"record_type"}:
+        return True
     message = _in_column(record)
     if isinstance(message, dict):
         is_message = isinstance(message.get("role"), str) or _is_typed(message)
@@ -136,8 +210,7 @@ def _is_row(record: dict) -> bool:
     content = record.get("content")
     if isinstance(content, dict) and isinstance(content.get("parts"), list):  # an event of ADK
         return True
-    is_said = isinstance(record.get("sender", record.get("author")), str)
-    if is_said and any(isinstance(record.get(key), str) for key in ("text", "content")):
+    if _speaker(record) and any(isinstance(record.get(key), str) for key in _WORDS):
         return True
     return _is_typed(record)
 
@@ -164,6 +237,7 @@ FORMATS = (
         _is_row,
         _from_row,
         "conversation_id, role and content, a message a record",
-        starts=("role", "message", "sender", "author", "type", "kind", "content"),
+        starts=("role", "type", "kind", "content", "record_type", "instructions", *_COLUMNS)
+        + _SPEAKER_KEYS,
     ),
 )

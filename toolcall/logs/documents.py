@@ -29,6 +29,7 @@ class Raw(NamedTuple):
     value: JSON = None  # The decoded JSON value
     error: ConversationError | None = None  # Set when the text could not be decoded
     lost: int = 0  # Bytes after it that can't be read
+    in_list: bool = False  # Whether the file is an array, and it is an element of it
 
     @property
     def excerpt(self) -> str:  # The first 80 characters
@@ -269,14 +270,13 @@ def _iter_array(window: _Window) -> Iterator[Raw]:
             yield _reject_rest(window, "the file ends before the array's closing ]")
             return
         raw = _next_value(window)
-        yield raw
+        yield raw._replace(in_list=True)
         if raw.lost:
             return
         next_char = window.skip()
-        closed = next_char == "]"
         if next_char == ",":
             window.move_to(window.pos + 1)
-        elif next_char and not closed:
+        elif next_char and not (closed := next_char == "]"):
             yield _reject_rest(window, "no comma between two elements of the array")
             return
     window.move_to(window.pos + 1)

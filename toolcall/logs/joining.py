@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..conversation import Conversation
-from ..errors import ConversationError, SessionLine
+from ..errors import ConversationError, MergedRecord, SessionLine
 from ..formats.bodies import is_answering, is_asking
 from ..formats.findings import apply_findings
 from .documents import Raw
@@ -72,37 +72,78 @@ class BatchJoiner:
             yield Reject(source, raw.offset, "missing_result", "custom_id", text, raw.excerpt)
 
 # %% ../../nbs/02_logs/03a_joining.ipynb #3f89c8ae
+class _Part(NamedTuple):
+    "Lines that are read together"
+
+    place: Place  # of the first line
+    head: dict | None  # of the session, where the first line is another
+    records: list[dict]
+    merges: list[Merge]  # of the lines after the first, and of copies
+
+# %% ../../nbs/02_logs/03a_joining.ipynb #3f10bbd3
 class SessionJoiner:
     "Collects the lines of sessions"
 
     def __init__(self) -> None:
         self.current: dict[tuple, str] = {}  # session by reader and file
         self.parts: dict[tuple, int] = {}  # number of its newest part by reader and session
-        self.lines: dict[tuple, list[tuple[SessionLine, Place]]] = {}  # by reader, session, part
+        self.read_together: dict[tuple, _Part] = {}  # by reader, session and number of the part
+        self.heads: dict[tuple, dict] = {}  # record by reader and session
+        self.homes: dict[tuple, str] = {}  # session by reader and id of a line
+        self.continued: dict[tuple, str] = {}  # the session that one goes on with
 
-    def add(self, line: SessionLine, place: Place) -> None:
-        "Keep a line"
-        file = place.source.rpartition(":")[0]
-        session = line.session or self.current.get((line.read, file), file)
-        self.current[line.read, file] = session
-        part = self.parts.setdefault((line.read, session), 0)
-        if line.begins and (line.read, session, part) in self.lines:
-            part = self.parts[line.read, session] = part + 1
-        self.lines.setdefault((line.read, session, part), []).append((line, place))
+    def add(self, line: SessionLine, place: Place) -> ConversationError | None:
+        "Keep a line, or return the error of one that needs a head and has none"
+        read, file = line.read, place.source.rpartition(":")[0]
+        session = line.session or self.current.get((read, file), file)
+        if line.alone and (read, session) not in self.heads and not place.raw.in_list:
+            return line.alone
+        session = self._origin(line, session)
+        self.current[read, file] = session
+        if home := self.homes.get((read, line.id)):  # a copy
+            key = (read, home, self.parts[read, home])
+            self.read_together[key].merges.append(place.merge("session_line"))
+            return None
+        if line.id:
+            self.homes[read, line.id] = session
+        number = self.parts.setdefault((read, session), 0)
+        if line.begins and (read, session, number) in self.read_together:
+            number = self.parts[read, session] = number + 1
+        if part := self.read_together.get((read, session, number)):
+            part.records.append(line.record)
+            part.merges.append(place.merge("session_line"))
+            return None
+        raw = place.raw._replace(text=place.raw.text[:400])
+        head = None if line.is_head else self.heads.get((read, session))
+        first = _Part(place._replace(raw=raw), head, [line.record], [])
+        self.read_together[read, session, number] = first
+        if line.is_head:
+            self.heads[read, session] = line.record
+        return None
+
+    def _origin(self, line: SessionLine, session: str) -> str:
+        "The session that this one goes on with, or itself"
+        key = (line.read, session)
+        if key not in self.continued and key not in self.parts:
+            known = (self.homes.get((line.read, id)) for id in (line.id, line.after) if id)
+            self.continued[key] = next(filter(None, known), session)
+        return self.continued.get(key, session)
 
     def read(
         self, adapt: Callable[[JSON], Conversation], ignore: frozenset[str] = frozenset()
     ) -> Iterator[tuple[Conversation | Merge | Reject, Place]]:
         "One item for each line, with its place; `adapt` reads lines that were joined to a record"
-        for (read, _, _), lines in self.lines.items():
-            (_, place), *others = lines
+        for read, session, number in list(self.read_together):
+            place, head, records, merges = self.read_together.pop((read, session, number))
             try:
-                joined = read([line.record for line, _ in lines])
+                joined = read([head, *records] if head else records)
                 is_read = isinstance(joined, Conversation)
                 conversation = apply_findings(joined, ignore) if is_read else adapt(joined)
+            except MergedRecord as error:
+                yield place.merge(error.code), place
             except ConversationError as error:
                 yield place.reject(error), place
             else:
                 yield conversation, place
-            for line, other in others:
-                yield other.merge(line.code), other
+            for merge in merges:
+                yield merge, place

@@ -72,7 +72,7 @@ class _LogReader:
                     part_place = place._replace(part=part) if part else place
                     yield from self._catch_errors(self._convert(record, part_place), part_place)
         yield from self.joiner.reject_pending()
-        for item, place in self.sessions.read(self.adapt, self.ignore):
+        for item, place in self.sessions.read(find_adapter(ignore=self.ignore), self.ignore):
             if isinstance(item, Conversation):
                 yield from self._catch_errors(_with_place(item, place), place)
             else:
@@ -110,7 +110,8 @@ class _LogReader:
         try:
             yield from items
         except SessionLine as line:
-            self.sessions.add(line, place)
+            if refusal := self.sessions.add(line, place):
+                yield place.reject(refusal)
         except MergedRecord as error:
             yield place.merge(error.code)
         except ConversationError as error:
