@@ -243,16 +243,14 @@ def keys_beside_text(
     content: JSON,  # Content of a message
     *,
     structured: bool = False,  # Whether it is a tool's result
-) -> dict[str, JSON]:  # Key and value of what is not read, such as `content[].videos`
+) -> list[dict[str, JSON]]:  # What is not read of each part, such as `content[].videos`
     "List the keys of text parts that no one reads"
     if not isinstance(content, list):
-        return {}
+        return []
     if structured and not all(_is_text(part, structured) for part in content):
-        return {}
-    return {
-        f"content[].{key}": value
+        return []
+    return [
+        {f"content[].{key}": part[key] for key in part.keys() - _keys_of(part)}
         for part in content
         if isinstance(part, dict) and not part.keys() <= _PART_KEYS
-        for key, value in part.items()
-        if value and key not in _keys_of(part)
-    }
+    ]

@@ -20,6 +20,7 @@ from toolcall.formats.content import (
     read_reasoning,
     split_thoughts,
 )
+from .guard import says_no
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/02_messages.ipynb #50da9dc2
@@ -71,8 +72,9 @@ def _plain_text(parts: list) -> str:
 
 def _is_masked(message: dict) -> bool:
     "Whether the log says that an answer is not learned"
-    marks = () if _LOSS_KEYS.isdisjoint(message) else map(message.get, _LOSS_KEYS)
-    return any(mark is False or (mark == 0 and mark is not None) for mark in marks)
+    return not _LOSS_KEYS.isdisjoint(message) and any(
+        says_no(message[key]) for key in _LOSS_KEYS if key in message
+    )
 
 
 def _parse_answer(message: dict, i: int, pairing: CallPairing, is_plain: bool) -> tuple[dict, bool]:
@@ -150,7 +152,7 @@ def parse_message(
         parsed = {"role": role, "content": _parse_text(content)}
     beside = keys_beside_text(content, structured=role == "tool") if type(content) is list else None
     if beside or not is_plain:
-        whole = message | (beside or {})
-        pairing.unread.note(whole, _KNOWN_KEYS[role], "messages[]")
-        check_words(whole, _KNOWN_KEYS[role])
+        for holder in (message, *(beside or ())):
+            pairing.unread.note(holder, _KNOWN_KEYS[role], "messages[]")
+        check_words(message, _KNOWN_KEYS[role])
     return parsed, is_target
