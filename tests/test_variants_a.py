@@ -224,6 +224,45 @@ def test_calls_of_a_rollout_may_be_text_of_a_list():
     assert learned(one(rollout)) == TURNS
 
 
+@pytest.mark.parametrize(
+    "calls",
+    [[json.dumps(CALL)], json.dumps([CALL]), [CALL | {"function": json.dumps(FUNCTION)}]],
+    ids=["each call", "the list", "the function"],
+)
+def test_calls_of_a_message_may_be_json_text(calls):
+    history = [ASKED, CALLED | {"tool_calls": calls}, RESULT]
+    assert learned(one({"messages": [*history, ANSWER], "tools": [TOOL]})) == TURNS
+    response = {"choices": [{"message": ANSWER}]}
+    assert learned(one({"request": {"messages": history}, "response": response})) == TURNS
+
+
+def test_calls_that_are_text_of_nothing_are_none():
+    for text in ("null", "[]"):
+        assert learned(one({"messages": [ASKED, ANSWER | {"tool_calls": text}]})) == TURNS[1:]
+
+
+DECLARED = TOOL["function"]
+TOOL_TEXTS = {
+    "a schema": TOOL | {"function": DECLARED | {"parameters": json.dumps(SCHEMA)}},
+    "a schema of a flat tool": DECLARED | {"parameters": json.dumps(SCHEMA)},
+    "a function": TOOL | {"function": json.dumps(DECLARED)},
+    "a function that is null": {"type": "function", "function": None, **DECLARED},
+}
+
+
+@pytest.mark.parametrize("tool", TOOL_TEXTS.values(), ids=TOOL_TEXTS)
+def test_parts_of_a_tool_may_be_json_text_or_null(tool):
+    assert one({"messages": [ASKED, CALLED, RESULT, ANSWER], "tools": [tool]}).tools == [TOOL]
+
+
+@pytest.mark.parametrize("text", ["null", "None", "[]"])
+def test_text_of_no_tools_is_no_tools(text):
+    assert one({"messages": [ASKED, ANSWER], "tools": text}).tools == []
+    exchange = {"request": {"messages": [ASKED], "tools": text}, "response": {"choices": []}}
+    exchange["response"]["choices"] = [{"message": ANSWER}]
+    assert one(exchange).tools == []
+
+
 def test_attributes_of_a_span_may_be_json_text():
     attributes = {
         "gen_ai.operation.name": "chat",

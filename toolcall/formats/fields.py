@@ -158,6 +158,7 @@ _SCHEMA_KEYS = (
 )
 
 
+_OWN_KEYS = frozenset(["type", "function", *_SCHEMA_KEYS])
 _WRAPPER_KEYS = frozenset(["type", "function", "id", "strict", "cache_control", "defer_loading"])
 
 
@@ -170,13 +171,19 @@ class ParsedTools(NamedTuple):
 
 
 def _parse_tool(tool: JSON, path: str, unread: dict[str, JSON]) -> dict:
-    function: JSON = tool.get("function", tool) if isinstance(tool, dict) else None
+    function: JSON = tool.get("function") if isinstance(tool, dict) else None
+    if function is None:
+        function = tool
+    elif isinstance(function, str):
+        function = decode_field(function, f"{path}.function")
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
         raise ConversationError(
             f"a tool is an object with a name, not {excerpt(tool)}", "bad_type", path
         )
     schema = next((function[key] for key in _SCHEMA_KEYS if function.get(key) is not None), None)
+    if isinstance(schema, str):
+        schema = parse_json_text(schema, f"{path}.parameters")
     if schema is not None and not isinstance(schema, dict):
         raise ConversationError(
             f"parameters of {name} is a JSON Schema object", "bad_type", f"{path}.parameters"
@@ -187,7 +194,7 @@ def _parse_tool(tool: JSON, path: str, unread: dict[str, JSON]) -> dict:
     elif sum(key in function for key in _SCHEMA_KEYS) > 1:
         others = {key: function.get(key) for key in _SCHEMA_KEYS if function.get(key) != schema}
         unread |= {f"tools[].{key}": value for key, value in others.items()}
-    parsed = {key: value for key, value in function.items() if key not in ("type", *_SCHEMA_KEYS)}
+    parsed = {key: value for key, value in function.items() if key not in _OWN_KEYS}
     if schema is not None:
         parsed["parameters"] = _to_json_schema(_as_object_schema(schema))
     return {"type": "function", "function": parsed}
@@ -252,7 +259,9 @@ def parse_tools(
     if not value:
         return ParsedTools([], [], {})
     if isinstance(value, str):
-        value = parse_json_text(value, path)
+        value = None if value.strip() in ("", "None") else parse_json_text(value, path)
+        if not value:
+            return ParsedTools([], [], {})
     if not isinstance(value, list):
         raise ConversationError(f"tools is a list, not {type(value).__name__}", "bad_type", path)
     if isinstance(value, Catalogue) and value.parsed:

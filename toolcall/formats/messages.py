@@ -20,6 +20,7 @@ from toolcall.formats.content import (
     read_reasoning,
     split_thoughts,
 )
+from .fields import parse_json_text
 from .guard import says_no
 from ..text import JSON, excerpt
 
@@ -92,8 +93,11 @@ def _parse_answer(message: dict, i: int, pairing: CallPairing, is_plain: bool) -
     }
     if is_refusal:
         pairing.warn("refusal")
-    if message.get("tool_calls"):
-        answer["tool_calls"] = parse_calls(message["tool_calls"], i, "tool_calls", pairing)
+    logged_calls = message.get("tool_calls")
+    if isinstance(logged_calls, str):
+        logged_calls = parse_json_text(logged_calls, "tool_calls")
+    if logged_calls:
+        answer["tool_calls"] = parse_calls(logged_calls, i, "tool_calls", pairing)
     elif message.get("function_call"):
         calls = [{"function": message["function_call"]}]
         answer["tool_calls"] = parse_calls(calls, i, "function_call", pairing)
