@@ -263,6 +263,65 @@ def test_text_of_no_tools_is_no_tools(text):
     assert one(exchange).tools == []
 
 
+ASKING = {"messages": [ASKED, CALLED, RESULT], "tools": [TOOL]}
+ANSWERING = {"choices": [{"message": ANSWER}]}
+EXCHANGE = json.dumps({"request": ASKING, "response": ANSWERING})
+POSTED = {"method": "POST", "postData": {"mimeType": "application/json", "text": ""}}
+POSTED["postData"]["text"] = json.dumps(ASKING)
+ENTRY = {"request": POSTED, "response": {"status": 200, "content": {"text": json.dumps(ANSWERING)}}}
+TAPPED = {
+    "request": {"body": {"as_bytes": base64.b64encode(json.dumps(ASKING).encode()).decode()}},
+    "response": {"body": {"as_string": json.dumps(ANSWERING)}},
+}
+CONTENT = {
+    "request": {"method": "POST", "body": {"content": json.dumps(ASKING)}},
+    "response": {"status_code": 200, "body": {"content": json.dumps(ANSWERING)}},
+}
+PROXIED = {"payload": {"request": json.dumps(ASKING), "response": json.dumps(ANSWERING)}}
+LINES = {
+    "CloudWatch": {"timestamp": 1740823200000, "message": EXCHANGE},
+    "events of CloudWatch": {"events": [{"timestamp": 1, "message": EXCHANGE, "eventId": "1"}]},
+    "a subscription": {"logGroup": "g", "logEvents": [{"id": "1", "message": EXCHANGE}]},
+    "CloudWatch Insights": {"@timestamp": "2026-03-01 10:00:00.000", "@message": EXCHANGE},
+    "Docker": {"log": EXCHANGE + "\n", "stream": "stdout", "time": "2026-03-01T10:00:00Z"},
+    "Kubernetes": {"log": EXCHANGE, "kubernetes": {"pod_name": "p", "labels": {"app": "x"}}},
+    "Splunk": {"_time": "2026-03-01T10:00:00Z", "_raw": EXCHANGE, "sourcetype": "_json"},
+    "an export of Splunk": {"preview": False, "result": {"_raw": EXCHANGE}},
+    "Google Cloud": {"textPayload": EXCHANGE, "insertId": "i", "logName": "l"},
+    "Google Cloud, as an object": {"jsonPayload": {"message": EXCHANGE}, "insertId": "i"},
+    "journald": {"MESSAGE": EXCHANGE, "__REALTIME_TIMESTAMP": "1740823200000000"},
+    "Datadog": {"id": "d", "attributes": {"message": EXCHANGE}},
+    "a HAR file": {"log": {"version": "1.2", "entries": [ENTRY]}},
+    "Elastic": {"@timestamp": "2026-03-01T10:00:00Z", "http": CONTENT},
+    "Kong": {"ai": {"proxy": PROXIED}, "request": {"uri": "/"}, "response": {"status": 200}},
+    "Envoy": {"http_buffered_trace": TAPPED},
+    "two levels": {"log": json.dumps({"time": 1, "message": EXCHANGE}), "stream": "stdout"},
+}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_a_line_of_a_log_system_holds_a_record(line):
+    assert learned(one(line)) == TURNS and one(line).tools == [TOOL]
+
+
+def test_what_stands_around_a_record_is_known():
+    line = {"timestamp": 1740823200000, "message": EXCHANGE, "user_id": "u"}
+    facts = one(line).meta
+    assert facts["timestamp"] == 1740823200 and facts["user_id"] == "u"
+
+
+def test_a_line_that_holds_no_record_is_named():
+    assert "log is a line of a log" in str(refused({"log": "started", "stream": "stdout"}))
+    [(path, inner)] = expand({"timestamp": 1, "message": json.dumps({"hello": 1})})
+    assert path == "message" and inner["hello"] == 1
+    assert refused({"timestamp": 1, "message": json.dumps({"hello": 1})}).code == "unknown_format"
+
+
+def test_a_record_of_a_known_format_stays_closed():
+    record = {"messages": [ASKED, ANSWER], "message": EXCHANGE, "event": "chat"}
+    assert expand(record) == [("", record)]
+
+
 def test_attributes_of_a_span_may_be_json_text():
     attributes = {
         "gen_ai.operation.name": "chat",

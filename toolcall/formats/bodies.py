@@ -20,6 +20,7 @@ from ..text import JSON, excerpt
 _ENVELOPE_KEYS = (
     *("body", "json", "payload", "data", "postData", "content", "text", "rawBody", "raw"),
     *("request", "response", "inputBodyJson", "outputBodyJson", "body_json", "bodyJson"),
+    *("as_string", "as_bytes"),  # of Envoy's taps
 )
 _STATUS_KEYS = ("status", "status_code", "statusCode")
 _REQUEST_KEYS = ("messages", "contents", "input", "prompt", "role", "parts")
@@ -74,7 +75,8 @@ def _inner_key(value: dict) -> str | None:
 def _unpack(envelope: dict, key: str) -> JSON:
     "The body in an envelope; a HAR file and AWS API Gateway may write it in base64"
     body = envelope[key]
-    if envelope.get("encoding") != "base64" and envelope.get("isBase64Encoded") is not True:
+    is_base64 = envelope.get("encoding") == "base64" or envelope.get("isBase64Encoded") is True
+    if not is_base64 and key != "as_bytes":
         return body
     try:
         return base64.b64decode(body, validate=True).decode()

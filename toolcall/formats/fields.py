@@ -150,14 +150,9 @@ def _convert_type(value: JSON) -> JSON:
 
 # %% ../../nbs/01_formats/00_fields.ipynb #e70dcd4b
 _SCHEMA_KEYS = (
-    "parameters",
-    "input_schema",
-    "inputSchema",
-    "parametersJsonSchema",
-    "parameters_json_schema",
+    *("parameters", "input_schema", "inputSchema"),
+    *("parametersJsonSchema", "parameters_json_schema"),
 )
-
-
 _OWN_KEYS = frozenset(["type", "function", *_SCHEMA_KEYS])
 _WRAPPER_KEYS = frozenset(["type", "function", "id", "strict", "cache_control", "defer_loading"])
 
