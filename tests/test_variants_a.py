@@ -255,6 +255,33 @@ def test_parts_of_a_tool_may_be_json_text_or_null(tool):
     assert one({"messages": [ASKED, CALLED, RESULT, ANSWER], "tools": [tool]}).tools == [TOOL]
 
 
+FURTHER = [TOOL, {"type": "function", "function": {"name": "get_tide", "parameters": SCHEMA}}]
+SECOND_KEYS = ["functions", "toolDefs", "tool_defs", "tool_definitions", "toolDefinitions"]
+
+
+@pytest.mark.parametrize("key", SECOND_KEYS)
+def test_tools_that_are_declared_a_second_time_are_compared(key):
+    record = {"messages": [ASKED, CALLED, RESULT, ANSWER], "tools": [TOOL]}
+    assert learned(one(record | {key: [DECLARED]})) == TURNS
+    for further in (FURTHER, json.dumps(FURTHER)):
+        assert refused(record | {key: further}).code == "unread_field"
+    request = {"request": record | {key: FURTHER}, "response": {"choices": [{"message": ANSWER}]}}
+    assert refused(request).path == f"request.{key}"
+    assert learned(find_adapter(ignore=[key])(record | {key: FURTHER})) == TURNS
+
+
+def test_tools_beside_a_request_that_declares_others_are_compared():
+    request = {"messages": [ASKED, CALLED, RESULT], "tools": [TOOL]}
+    record = {"request": request, "response": {"choices": [{"message": ANSWER}]}}
+    assert learned(one(record | {"tools": [TOOL]})) == TURNS
+    assert refused(record | {"tools": FURTHER}).code == "unread_field"
+
+
+def test_null_text_does_not_hide_tools_under_another_key():
+    record = {"messages": [ASKED, CALLED, RESULT, ANSWER], "tools": "null", "toolDefs": [TOOL]}
+    assert one(record).tools == [TOOL]
+
+
 @pytest.mark.parametrize("text", ["null", "None", "[]"])
 def test_text_of_no_tools_is_no_tools(text):
     assert one({"messages": [ASKED, ANSWER], "tools": text}).tools == []
