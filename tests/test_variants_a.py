@@ -326,6 +326,144 @@ LINES = {
 }
 
 
+def blocks(role: str, *parts: dict, **extra) -> dict:
+    return {"role": role, "additional_kwargs": extra, "blocks": list(parts)}
+
+
+def words(text: str) -> dict:
+    return {"block_type": "text", "text": text}
+
+
+def parts(role: str, *content: dict) -> dict:
+    return {"role": role, "meta": {}, "name": None, "content": list(content)}
+
+
+def items(role: str, *content: dict) -> dict:
+    return {"role": role, "content_type": "message", "items": list(content), "metadata": {}}
+
+
+def dotnet(role: str, *content: dict) -> dict:
+    return {"Role": {"Label": role}, "Items": list(content), "ModelId": "m"}
+
+
+MADE = {"tool_name": "get_weather", "arguments": ARGUMENTS, "id": "c1"}
+NAMES = {"function_name": "get_weather", "plugin_name": None, "name": "get_weather"}
+BLOCK = {"block_type": "tool_call", "tool_call_id": "c1", "tool_name": "get_weather"}
+SAVED = {"id": "c1", "name": "get_weather", "args": json.dumps(ARGUMENTS), "output": "-3 °C"}
+CHATTED = [{"type": "tool_call", "tool_call": SAVED}, {"type": "text", "text": ANSWER["content"]}]
+ANTHROPIC = {"id": "c1", "name": "get_weather", "input": ARGUMENTS, "type": "tool_use"}
+WRITTEN = {"id": "c1", "content_type": "function_call", "arguments": json.dumps(ARGUMENTS)}
+RAN = {"call_id": "c1", "content_type": "function_result", "result": "-3 °C"}
+NET_CALL = {"$type": "FunctionCallContent", "Id": "c1", "FunctionName": "get_weather"}
+NET_RESULT = {"$type": "FunctionResultContent", "CallId": "c1", "FunctionName": "get_weather"}
+HAYSTACK = [
+    parts("user", {"text": ASKED["content"]}),
+    parts("assistant", {"reasoning": {"reasoning_text": "Look it up."}}, {"tool_call": MADE}),
+    parts("tool", {"tool_call_result": {"result": "-3 °C", "origin": MADE, "error": False}}),
+    parts("assistant", {"text": ANSWER["content"]}),
+]
+FRAMEWORKS = {
+    "LlamaIndex": [
+        blocks("user", words(ASKED["content"])),
+        blocks("assistant", BLOCK | {"tool_kwargs": ARGUMENTS}, tool_calls=[CALL]),
+        blocks("tool", words("-3 °C"), tool_call_id="c1"),
+        blocks("assistant", words(ANSWER["content"])),
+    ],
+    "LlamaIndex, with calls beside the blocks": [
+        blocks("user", words(ASKED["content"])),
+        blocks("assistant", tool_calls=[CALL]),
+        blocks("tool", words("-3 °C"), tool_call_id="c1", name="get_weather"),
+        blocks("assistant", words(ANSWER["content"])),
+    ],
+    "LlamaIndex, with Anthropic's calls": [
+        blocks("user", words(ASKED["content"])),
+        blocks("assistant", tool_calls=[ANTHROPIC]),
+        blocks("tool", words("-3 °C"), tool_call_id="c1"),
+        blocks("assistant", words(ANSWER["content"])),
+    ],
+    "Haystack": HAYSTACK,
+    "an older Haystack": [{f"_{key}": m[key] for key in m} for m in HAYSTACK],
+    "Semantic Kernel": [
+        items("user", {"content_type": "text", "text": ASKED["content"]}),
+        items("assistant", WRITTEN | NAMES),
+        items("tool", RAN | NAMES),
+        items("assistant", {"content_type": "text", "text": ANSWER["content"]}),
+    ],
+    "Semantic Kernel in .NET": [
+        dotnet("user", {"$type": "TextContent", "Text": ASKED["content"]}),
+        dotnet("assistant", NET_CALL | {"Arguments": ARGUMENTS}),
+        dotnet("tool", NET_RESULT | {"Result": "-3 °C"}),
+        dotnet("Assistant", {"$type": "TextContent", "Text": ANSWER["content"]}),
+    ],
+    "LibreChat": [ASKED, {"role": "assistant", "content": CHATTED}],
+    "an export of LibreChat": [
+        {"messageId": "1", "parentMessageId": "0", "isCreatedByUser": True, "text": "Weather?"},
+        {"messageId": "2", "parentMessageId": "1", "isCreatedByUser": False, "content": CHATTED},
+    ],
+}
+
+
+@pytest.mark.parametrize("messages", FRAMEWORKS.values(), ids=FRAMEWORKS)
+def test_messages_of_frameworks_are_read(messages):
+    conversation = one({"messages": messages, "tools": [TOOL]})
+    assert learned(conversation) == TURNS and results(conversation) == ["-3 °C"]
+
+
+def test_parts_of_frameworks_say_more():
+    failed = {"tool_call_result": {"result": "no city", "origin": MADE, "error": True}}
+    messages = [*HAYSTACK[:2], parts("tool", failed), HAYSTACK[3]]
+    conversation = one({"messages": messages, "tools": [TOOL]})
+    assert learned(conversation) == TURNS[1:]
+    assert conversation.messages[1]["reasoning_content"] == "Look it up."
+    picture = {"block_type": "image", "url": "a.png"}
+    assert refused({"messages": [blocks("user", picture), ANSWER]}).code == "multimodal"
+
+
+def test_calls_of_librechat_that_may_have_been_parallel_carry_no_loss():
+    second = {"type": "tool_call", "tool_call": SAVED | {"id": "c2"}}
+    messages = [ASKED, {"role": "assistant", "content": [CHATTED[0], second, CHATTED[1]]}]
+    assert learned(one({"messages": messages, "tools": [TOOL]})) == TURNS[1:]
+
+
+def test_branches_of_librechat_are_refused():
+    twins = [
+        {"messageId": "1", "isCreatedByUser": True, "text": "Weather?"},
+        {"messageId": "2", "parentMessageId": "1", "isCreatedByUser": False, "text": "Cold."},
+        {"messageId": "3", "parentMessageId": "1", "isCreatedByUser": False, "text": "-3 °C."},
+    ]
+    assert "a tree" in str(refused({"messages": twins}))
+
+
+def test_a_history_of_dspy_is_read_with_its_tools():
+    call = {"prompt": None, "messages": [ASKED, CALLED, RESULT], "kwargs": {"tools": [TOOL]}}
+    whole = one(call | {"response": {"choices": [{"message": ANSWER}]}, "outputs": [None]})
+    text = one(call | {"response": "ModelResponse(id=1)", "outputs": [ANSWER["content"]]})
+    assert learned(whole) == learned(text) == TURNS and whole.tools == text.tools == [TOOL]
+    asked = call | {"messages": [ASKED], "outputs": [{"text": None, "tool_calls": [CALL]}]}
+    assert learned(one(asked | {"response": "…"})) == TURNS[:1]
+
+
+PRODUCTS = {
+    "Dify": {"query": "Weather?", "answer": "Cold.", "agent_thoughts": [{"tool": "get_weather"}]},
+    "Flowise": {"chatflowid": "f", "chatId": "c", "role": "apiMessage", "content": "Cold."},
+    "Langflow": {"flow_id": "f", "sender": "Machine", "sender_name": "AI", "text": "Cold."},
+    "n8n": {"json": {"output": "Cold."}, "pairedItem": {"item": 0}},
+    "CrewAI": {"tool_name": "get_weather", "tool_args": {}, "agent_key": "k", "output": "-3 °C"},
+}
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_exports_of_workflow_products_are_refused_by_name(product):
+    assert product in str(refused(PRODUCTS[product]))
+
+
+def test_a_thought_beside_a_call_or_an_answer_is_kept():
+    thought = {"thought": "I look it up."}
+    conversation = one({"messages": [ASKED, CALLED | thought, RESULT, ANSWER | thought]})
+    assert learned(conversation) == TURNS
+    assert conversation.messages[1]["reasoning_content"] == thought["thought"]
+
+
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_a_line_of_a_log_system_holds_a_record(line):
     assert learned(one(line)) == TURNS and one(line).tools == [TOOL]

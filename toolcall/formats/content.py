@@ -150,6 +150,7 @@ _WORDS: tuple[str, ...] = (
     "value",
     "parts",
     "blocks",
+    "items",
     "body",
     "contents",
     "prompt",
@@ -173,7 +174,10 @@ def check_words(
         )
 
 # %% ../../nbs/01_formats/01_content.ipynb #3ae65d21
-REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "tool_plan")
+REASONING_KEYS = (
+    *("reasoning_content", "reasoning", "reasoning_text", "thinking", "tool_plan"),
+    "thought",  # of agents that think, act and observe
+)
 _REASONING_LISTS = ("thinking_blocks", "reasoning_details")
 _REASONING_PLACES = (*REASONING_KEYS, *_REASONING_LISTS)
 _THOUGHTS = {"thinking": "thinking", "reasoning": "text", "reasoning.text": "text"}

@@ -24,6 +24,7 @@ from .cli_sessions import FORMATS as CLI_SESSIONS
 from .coding_agents import FORMATS as CODING_AGENTS
 from .envelopes import ENVELOPES, LISTS, describe_line, find_inside, is_list
 from .findings import apply_findings, note_record
+from .frameworks import FORMATS as FRAMEWORKS
 from .glaive import FORMATS as GLAIVE
 from .guard import HARMLESS, left_over
 from .kiln import FORMATS as KILN
@@ -48,6 +49,7 @@ from .smolagents import FORMATS as SMOLAGENTS
 from .toolace import FORMATS as TOOLACE
 from .verifiers import FORMATS as VERIFIERS
 from .weave import FORMATS as WEAVE
+from .workflows import FORMATS as WORKFLOWS
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/90_registry.ipynb #3e2f0ffa
@@ -83,6 +85,9 @@ _ORDER = (
     "other_session",
     "claude_code",
     "codex",
+    "dspy",
+    "frameworks",
+    "other_product",
     "litellm",
     "responses",
     "requests",
@@ -131,6 +136,8 @@ _MODULES = (
     CLI_SESSIONS,
     REALTIME,
     LITELLM,
+    FRAMEWORKS,
+    WORKFLOWS,
     PROVIDERS,
     SIMPLE,
 )
