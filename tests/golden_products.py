@@ -404,6 +404,30 @@ def products(tool: dict, user: dict, calls: list, results: list, answer: dict) -
             },
             whole,
         ),
+        # llama-index-core 0.14, llama_index/core/base/llms/types.py: ChatMessage
+        "frameworks": (
+            "frameworks",
+            {
+                "messages": [
+                    {"role": "user", "blocks": [block(user["content"])]},
+                    {"role": "assistant", "additional_kwargs": {"tool_calls": wire(calls)}},
+                    *(
+                        {
+                            "role": "tool",
+                            "blocks": [block(result["content"])],
+                            "additional_kwargs": {
+                                "tool_call_id": result["tool_call_id"],
+                                "name": result["name"],
+                            },
+                        }
+                        for result in results
+                    ),
+                    {"role": "assistant", "blocks": [block(answer["content"])]},
+                ],
+                "tools": [tool],
+            },
+            whole,
+        ),
         # kiln-ai 0.20, kiln_ai/datamodel/task_run.py
         "kiln": (
             "kiln",
@@ -444,6 +468,10 @@ def details(call: dict, result: dict) -> str:
         f' arguments="{arguments}" result="{value}" files="">\n'
         "<summary>Tool Executed</summary>\n</details>\n"
     )
+
+
+def block(text: str) -> dict:
+    return {"block_type": "text", "text": text}
 
 
 def text_part(text: str) -> dict:

@@ -8,12 +8,25 @@ from toolcall.formats import FORMATS, expand, find_format
 
 # an answer without its question, which is refused by name
 ANSWER = {"id": "r", "choices": [{"message": {"role": "assistant", "content": "12 °C."}}]}
+# an item of a workflow product, refused by name as well
+PRODUCT = {"json": {"output": "12 °C.", "chatInput": "Weather?"}, "pairedItem": {"item": 0}}
+# a call in DSPy 3's history, dspy/clients/base_lm.py: BaseLM._process_lm_response
+DSPY = {
+    "prompt": None,
+    "messages": [{"role": "user", "content": "Weather?"}],
+    "kwargs": {"temperature": 0.0, "tools": [{"name": "get_weather", "parameters": {}}]},
+    "response": "ModelResponse(…)",
+    "outputs": ["12 °C."],
+    "model_type": "chat",
+}
 EVERYTHING: list[dict] = [
     *(record for _, record, _ in GOLDENS.values()),
     *TRACE_GOLDENS.values(),
     *TRAINING_GOLDENS.values(),
     *PARTS_OF_CONVERSATIONS,
     ANSWER,
+    PRODUCT,
+    DSPY,
 ]
 
 

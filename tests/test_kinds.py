@@ -381,6 +381,50 @@ def test_a_mark_of_the_loss_is_kept(read, flag):
     assert conversation.turns == [3]
 
 
+PART_MARK = [{"type": "text", "text": "At", "train": False}, {"type": "text", "text": "8:04."}]
+LEFT_OUT = {
+    "text of false": {"loss": "false"},
+    "Python's text of false": {"train": "False"},
+    "text of zero": {"weight": "0"},
+    "a mask of zero": {"loss_mask": 0},
+    "a mask of false": {"loss_mask": False},
+    "Axolotl's part of a text": {
+        "training_detail": [
+            {"begin_offset": 0, "end_offset": 2, "train": True},
+            {"begin_offset": 3, "end_offset": 7, "train": False},
+        ]
+    },
+    "a part of the content": {"content": PART_MARK},
+}
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_a_mark_of_the_loss_may_be_text_or_stand_in_a_part(read, kind):
+    [conversation], _ = read(CHAT | {"messages": [USER, CALLED, RESULT, ANSWER | LEFT_OUT[kind]]})
+    assert conversation.turns == [1]
+
+
+@pytest.mark.parametrize("mark", [{"train": False}, {"train": "false"}, {"weight": "0"}])
+def test_a_mark_of_the_loss_beside_the_messages_refuses_the_record(read, mark):
+    conversations, log = read(CHAT | mark)
+    assert not conversations and log.rejects[0].code == "unread_field"
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"loss": "true"},
+        {"train": "True"},
+        {"weight": "1"},
+        {"masked": "false"},
+        {"training_detail": [{"begin_offset": 0, "end_offset": 7, "train": True}]},
+    ],
+)
+def test_a_mark_that_says_learn_changes_nothing(read, mark):
+    [conversation], _ = read(CHAT | {"messages": [USER, CALLED, RESULT, ANSWER | mark]})
+    assert conversation.turns == [1, 3]
+
+
 def test_an_answer_in_several_messages_is_one_turn(read):
     words = {"role": "assistant", "content": "I look it up."}
     [conversation], _ = read(CHAT | {"messages": [USER, words, CALLED, RESULT, ANSWER]})

@@ -224,6 +224,269 @@ def test_calls_of_a_rollout_may_be_text_of_a_list():
     assert learned(one(rollout)) == TURNS
 
 
+@pytest.mark.parametrize(
+    "calls",
+    [[json.dumps(CALL)], json.dumps([CALL]), [CALL | {"function": json.dumps(FUNCTION)}]],
+    ids=["each call", "the list", "the function"],
+)
+def test_calls_of_a_message_may_be_json_text(calls):
+    history = [ASKED, CALLED | {"tool_calls": calls}, RESULT]
+    assert learned(one({"messages": [*history, ANSWER], "tools": [TOOL]})) == TURNS
+    response = {"choices": [{"message": ANSWER}]}
+    assert learned(one({"request": {"messages": history}, "response": response})) == TURNS
+
+
+def test_calls_that_are_text_of_nothing_are_none():
+    for text in ("null", "[]"):
+        assert learned(one({"messages": [ASKED, ANSWER | {"tool_calls": text}]})) == TURNS[1:]
+
+
+DECLARED = TOOL["function"]
+TOOL_TEXTS = {
+    "a schema": TOOL | {"function": DECLARED | {"parameters": json.dumps(SCHEMA)}},
+    "a schema of a flat tool": DECLARED | {"parameters": json.dumps(SCHEMA)},
+    "a function": TOOL | {"function": json.dumps(DECLARED)},
+    "a function that is null": {"type": "function", "function": None, **DECLARED},
+}
+
+
+@pytest.mark.parametrize("tool", TOOL_TEXTS.values(), ids=TOOL_TEXTS)
+def test_parts_of_a_tool_may_be_json_text_or_null(tool):
+    assert one({"messages": [ASKED, CALLED, RESULT, ANSWER], "tools": [tool]}).tools == [TOOL]
+
+
+FURTHER = [TOOL, {"type": "function", "function": {"name": "get_tide", "parameters": SCHEMA}}]
+SECOND_KEYS = ["functions", "toolDefs", "tool_defs", "tool_definitions", "toolDefinitions"]
+
+
+@pytest.mark.parametrize("key", SECOND_KEYS)
+def test_tools_that_are_declared_a_second_time_are_compared(key):
+    record = {"messages": [ASKED, CALLED, RESULT, ANSWER], "tools": [TOOL]}
+    assert learned(one(record | {key: [DECLARED]})) == TURNS
+    for further in (FURTHER, json.dumps(FURTHER)):
+        assert refused(record | {key: further}).code == "unread_field"
+    request = {"request": record | {key: FURTHER}, "response": {"choices": [{"message": ANSWER}]}}
+    assert refused(request).path == f"request.{key}"
+    assert learned(find_adapter(ignore=[key])(record | {key: FURTHER})) == TURNS
+
+
+def test_tools_beside_a_request_that_declares_others_are_compared():
+    request = {"messages": [ASKED, CALLED, RESULT], "tools": [TOOL]}
+    record = {"request": request, "response": {"choices": [{"message": ANSWER}]}}
+    assert learned(one(record | {"tools": [TOOL]})) == TURNS
+    assert refused(record | {"tools": FURTHER}).code == "unread_field"
+
+
+def test_null_text_does_not_hide_tools_under_another_key():
+    record = {"messages": [ASKED, CALLED, RESULT, ANSWER], "tools": "null", "toolDefs": [TOOL]}
+    assert one(record).tools == [TOOL]
+
+
+@pytest.mark.parametrize("text", ["null", "None", "[]"])
+def test_text_of_no_tools_is_no_tools(text):
+    assert one({"messages": [ASKED, ANSWER], "tools": text}).tools == []
+    exchange = {"request": {"messages": [ASKED], "tools": text}, "response": {"choices": []}}
+    exchange["response"]["choices"] = [{"message": ANSWER}]
+    assert one(exchange).tools == []
+
+
+ASKING = {"messages": [ASKED, CALLED, RESULT], "tools": [TOOL]}
+ANSWERING = {"choices": [{"message": ANSWER}]}
+EXCHANGE = json.dumps({"request": ASKING, "response": ANSWERING})
+POSTED = {"method": "POST", "postData": {"mimeType": "application/json", "text": ""}}
+POSTED["postData"]["text"] = json.dumps(ASKING)
+ENTRY = {"request": POSTED, "response": {"status": 200, "content": {"text": json.dumps(ANSWERING)}}}
+TAPPED = {
+    "request": {"body": {"as_bytes": base64.b64encode(json.dumps(ASKING).encode()).decode()}},
+    "response": {"body": {"as_string": json.dumps(ANSWERING)}},
+}
+CONTENT = {
+    "request": {"method": "POST", "body": {"content": json.dumps(ASKING)}},
+    "response": {"status_code": 200, "body": {"content": json.dumps(ANSWERING)}},
+}
+PROXIED = {"payload": {"request": json.dumps(ASKING), "response": json.dumps(ANSWERING)}}
+LINES = {
+    "CloudWatch": {"timestamp": 1740823200000, "message": EXCHANGE},
+    "events of CloudWatch": {"events": [{"timestamp": 1, "message": EXCHANGE, "eventId": "1"}]},
+    "a subscription": {"logGroup": "g", "logEvents": [{"id": "1", "message": EXCHANGE}]},
+    "CloudWatch Insights": {"@timestamp": "2026-03-01 10:00:00.000", "@message": EXCHANGE},
+    "Docker": {"log": EXCHANGE + "\n", "stream": "stdout", "time": "2026-03-01T10:00:00Z"},
+    "Kubernetes": {"log": EXCHANGE, "kubernetes": {"pod_name": "p", "labels": {"app": "x"}}},
+    "Splunk": {"_time": "2026-03-01T10:00:00Z", "_raw": EXCHANGE, "sourcetype": "_json"},
+    "an export of Splunk": {"preview": False, "result": {"_raw": EXCHANGE}},
+    "Google Cloud": {"textPayload": EXCHANGE, "insertId": "i", "logName": "l"},
+    "Google Cloud, as an object": {"jsonPayload": {"message": EXCHANGE}, "insertId": "i"},
+    "journald": {"MESSAGE": EXCHANGE, "__REALTIME_TIMESTAMP": "1740823200000000"},
+    "Datadog": {"id": "d", "attributes": {"message": EXCHANGE}},
+    "a HAR file": {"log": {"version": "1.2", "entries": [ENTRY]}},
+    "Elastic": {"@timestamp": "2026-03-01T10:00:00Z", "http": CONTENT},
+    "Kong": {"ai": {"proxy": PROXIED}, "request": {"uri": "/"}, "response": {"status": 200}},
+    "Envoy": {"http_buffered_trace": TAPPED},
+    "two levels": {"log": json.dumps({"time": 1, "message": EXCHANGE}), "stream": "stdout"},
+}
+
+
+def blocks(role: str, *parts: dict, **extra) -> dict:
+    return {"role": role, "additional_kwargs": extra, "blocks": list(parts)}
+
+
+def words(text: str) -> dict:
+    return {"block_type": "text", "text": text}
+
+
+def parts(role: str, *content: dict) -> dict:
+    return {"role": role, "meta": {}, "name": None, "content": list(content)}
+
+
+def items(role: str, *content: dict) -> dict:
+    return {"role": role, "content_type": "message", "items": list(content), "metadata": {}}
+
+
+def dotnet(role: str, *content: dict) -> dict:
+    return {"Role": {"Label": role}, "Items": list(content), "ModelId": "m"}
+
+
+MADE = {"tool_name": "get_weather", "arguments": ARGUMENTS, "id": "c1"}
+NAMES = {"function_name": "get_weather", "plugin_name": None, "name": "get_weather"}
+BLOCK = {"block_type": "tool_call", "tool_call_id": "c1", "tool_name": "get_weather"}
+SAVED = {"id": "c1", "name": "get_weather", "args": json.dumps(ARGUMENTS), "output": "-3 °C"}
+CHATTED = [{"type": "tool_call", "tool_call": SAVED}, {"type": "text", "text": ANSWER["content"]}]
+ANTHROPIC = {"id": "c1", "name": "get_weather", "input": ARGUMENTS, "type": "tool_use"}
+WRITTEN = {"id": "c1", "content_type": "function_call", "arguments": json.dumps(ARGUMENTS)}
+RAN = {"call_id": "c1", "content_type": "function_result", "result": "-3 °C"}
+NET_CALL = {"$type": "FunctionCallContent", "Id": "c1", "FunctionName": "get_weather"}
+NET_RESULT = {"$type": "FunctionResultContent", "CallId": "c1", "FunctionName": "get_weather"}
+HAYSTACK = [
+    parts("user", {"text": ASKED["content"]}),
+    parts("assistant", {"reasoning": {"reasoning_text": "Look it up."}}, {"tool_call": MADE}),
+    parts("tool", {"tool_call_result": {"result": "-3 °C", "origin": MADE, "error": False}}),
+    parts("assistant", {"text": ANSWER["content"]}),
+]
+FRAMEWORKS = {
+    "LlamaIndex": [
+        blocks("user", words(ASKED["content"])),
+        blocks("assistant", BLOCK | {"tool_kwargs": ARGUMENTS}, tool_calls=[CALL]),
+        blocks("tool", words("-3 °C"), tool_call_id="c1"),
+        blocks("assistant", words(ANSWER["content"])),
+    ],
+    "LlamaIndex, with calls beside the blocks": [
+        blocks("user", words(ASKED["content"])),
+        blocks("assistant", tool_calls=[CALL]),
+        blocks("tool", words("-3 °C"), tool_call_id="c1", name="get_weather"),
+        blocks("assistant", words(ANSWER["content"])),
+    ],
+    "LlamaIndex, with Anthropic's calls": [
+        blocks("user", words(ASKED["content"])),
+        blocks("assistant", tool_calls=[ANTHROPIC]),
+        blocks("tool", words("-3 °C"), tool_call_id="c1"),
+        blocks("assistant", words(ANSWER["content"])),
+    ],
+    "Haystack": HAYSTACK,
+    "an older Haystack": [{f"_{key}": m[key] for key in m} for m in HAYSTACK],
+    "Semantic Kernel": [
+        items("user", {"content_type": "text", "text": ASKED["content"]}),
+        items("assistant", WRITTEN | NAMES),
+        items("tool", RAN | NAMES),
+        items("assistant", {"content_type": "text", "text": ANSWER["content"]}),
+    ],
+    "Semantic Kernel in .NET": [
+        dotnet("user", {"$type": "TextContent", "Text": ASKED["content"]}),
+        dotnet("assistant", NET_CALL | {"Arguments": ARGUMENTS}),
+        dotnet("tool", NET_RESULT | {"Result": "-3 °C"}),
+        dotnet("Assistant", {"$type": "TextContent", "Text": ANSWER["content"]}),
+    ],
+    "LibreChat": [ASKED, {"role": "assistant", "content": CHATTED}],
+    "an export of LibreChat": [
+        {"messageId": "1", "parentMessageId": "0", "isCreatedByUser": True, "text": "Weather?"},
+        {"messageId": "2", "parentMessageId": "1", "isCreatedByUser": False, "content": CHATTED},
+    ],
+}
+
+
+@pytest.mark.parametrize("messages", FRAMEWORKS.values(), ids=FRAMEWORKS)
+def test_messages_of_frameworks_are_read(messages):
+    conversation = one({"messages": messages, "tools": [TOOL]})
+    assert learned(conversation) == TURNS and results(conversation) == ["-3 °C"]
+
+
+def test_parts_of_frameworks_say_more():
+    failed = {"tool_call_result": {"result": "no city", "origin": MADE, "error": True}}
+    messages = [*HAYSTACK[:2], parts("tool", failed), HAYSTACK[3]]
+    conversation = one({"messages": messages, "tools": [TOOL]})
+    assert learned(conversation) == TURNS[1:]
+    assert conversation.messages[1]["reasoning_content"] == "Look it up."
+    picture = {"block_type": "image", "url": "a.png"}
+    assert refused({"messages": [blocks("user", picture), ANSWER]}).code == "multimodal"
+
+
+def test_calls_of_librechat_that_may_have_been_parallel_carry_no_loss():
+    second = {"type": "tool_call", "tool_call": SAVED | {"id": "c2"}}
+    messages = [ASKED, {"role": "assistant", "content": [CHATTED[0], second, CHATTED[1]]}]
+    assert learned(one({"messages": messages, "tools": [TOOL]})) == TURNS[1:]
+
+
+def test_branches_of_librechat_are_refused():
+    twins = [
+        {"messageId": "1", "isCreatedByUser": True, "text": "Weather?"},
+        {"messageId": "2", "parentMessageId": "1", "isCreatedByUser": False, "text": "Cold."},
+        {"messageId": "3", "parentMessageId": "1", "isCreatedByUser": False, "text": "-3 °C."},
+    ]
+    assert "a tree" in str(refused({"messages": twins}))
+
+
+def test_a_history_of_dspy_is_read_with_its_tools():
+    call = {"prompt": None, "messages": [ASKED, CALLED, RESULT], "kwargs": {"tools": [TOOL]}}
+    whole = one(call | {"response": {"choices": [{"message": ANSWER}]}, "outputs": [None]})
+    text = one(call | {"response": "ModelResponse(id=1)", "outputs": [ANSWER["content"]]})
+    assert learned(whole) == learned(text) == TURNS and whole.tools == text.tools == [TOOL]
+    asked = call | {"messages": [ASKED], "outputs": [{"text": None, "tool_calls": [CALL]}]}
+    assert learned(one(asked | {"response": "…"})) == TURNS[:1]
+
+
+PRODUCTS = {
+    "Dify": {"query": "Weather?", "answer": "Cold.", "agent_thoughts": [{"tool": "get_weather"}]},
+    "Flowise": {"chatflowid": "f", "chatId": "c", "role": "apiMessage", "content": "Cold."},
+    "Langflow": {"flow_id": "f", "sender": "Machine", "sender_name": "AI", "text": "Cold."},
+    "n8n": {"json": {"output": "Cold."}, "pairedItem": {"item": 0}},
+    "CrewAI": {"tool_name": "get_weather", "tool_args": {}, "agent_key": "k", "output": "-3 °C"},
+}
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_exports_of_workflow_products_are_refused_by_name(product):
+    assert product in str(refused(PRODUCTS[product]))
+
+
+def test_a_thought_beside_a_call_or_an_answer_is_kept():
+    thought = {"thought": "I look it up."}
+    conversation = one({"messages": [ASKED, CALLED | thought, RESULT, ANSWER | thought]})
+    assert learned(conversation) == TURNS
+    assert conversation.messages[1]["reasoning_content"] == thought["thought"]
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_a_line_of_a_log_system_holds_a_record(line):
+    assert learned(one(line)) == TURNS and one(line).tools == [TOOL]
+
+
+def test_what_stands_around_a_record_is_known():
+    line = {"timestamp": 1740823200000, "message": EXCHANGE, "user_id": "u"}
+    facts = one(line).meta
+    assert facts["timestamp"] == 1740823200 and facts["user_id"] == "u"
+
+
+def test_a_line_that_holds_no_record_is_named():
+    assert "log is a line of a log" in str(refused({"log": "started", "stream": "stdout"}))
+    [(path, inner)] = expand({"timestamp": 1, "message": json.dumps({"hello": 1})})
+    assert path == "message" and inner["hello"] == 1
+    assert refused({"timestamp": 1, "message": json.dumps({"hello": 1})}).code == "unknown_format"
+
+
+def test_a_record_of_a_known_format_stays_closed():
+    record = {"messages": [ASKED, ANSWER], "message": EXCHANGE, "event": "chat"}
+    assert expand(record) == [("", record)]
+
+
 def test_attributes_of_a_span_may_be_json_text():
     attributes = {
         "gen_ai.operation.name": "chat",

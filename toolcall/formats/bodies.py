@@ -12,7 +12,7 @@ import base64
 
 from ..errors import ConversationError
 from .event_streams import is_event_text
-from .fields import parse_json_text
+from .fields import decode_field, parse_json_text
 from .guard import HARMLESS
 from ..text import JSON, excerpt
 
@@ -20,6 +20,7 @@ from ..text import JSON, excerpt
 _ENVELOPE_KEYS = (
     *("body", "json", "payload", "data", "postData", "content", "text", "rawBody", "raw"),
     *("request", "response", "inputBodyJson", "outputBodyJson", "body_json", "bodyJson"),
+    *("as_string", "as_bytes"),  # of Envoy's taps
 )
 
 
@@ -32,7 +33,8 @@ def _inner_key(value: dict) -> str | None:
 def _unpack(envelope: dict, key: str) -> JSON:
     "The body in an envelope; a HAR file and AWS API Gateway may write it in base64"
     body = envelope[key]
-    if envelope.get("encoding") != "base64" and envelope.get("isBase64Encoded") is not True:
+    is_base64 = envelope.get("encoding") == "base64" or envelope.get("isBase64Encoded") is True
+    if not is_base64 and key != "as_bytes":
         return body
     try:
         return base64.b64decode(body, validate=True).decode()
@@ -116,6 +118,8 @@ def open_response(
     path: str,  # Where it stands
 ) -> tuple[JSON, str]:  # Its body, and where that stands
     "Find the body of a response, or raise `ConversationError`; a status from 400 is a failed call"
+    if not (isinstance(response, str) and is_event_text(response)):
+        response = decode_field(response, path)
     for _ in range(4):
         if not isinstance(response, dict) or "choices" in response:
             break
@@ -199,7 +203,8 @@ def find_tools(
     bedrock = body.get("toolConfig")
     if isinstance(bedrock, dict) and "tools" in bedrock:
         return bedrock["tools"]
-    if tools := body.get("tools") or config.get("tools"):
+    tools = body.get("tools") or config.get("tools")
+    if tools and tools not in ("null", "None", "[]"):
         return tools
     if tools := next((body[key] for key in _TOOL_KEYS if body.get(key)), None):
         return tools
@@ -209,6 +214,39 @@ def find_tools(
     tools = metadata.get("tools") if isinstance(metadata, dict) else None
     is_declared = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
     return tools if is_declared else None
+
+# %% ../../nbs/01_formats/07c_bodies.ipynb #8837dc2d
+_ALL_TOOL_KEYS = frozenset([*_TOOL_KEYS, "tools"])
+_INSIDE = ("function", "toolSpec", "functionDeclarations", "function_declarations", "tools")
+
+
+def _declared(tools: JSON) -> set[str]:
+    "The names in a declaration of any shape"
+    if isinstance(tools, str):
+        if tools.lstrip()[:1] in ("{", "["):
+            return _declared(parse_json_text(tools, "tools"))
+        return {tools} - {"null", "None"}
+    if isinstance(tools, list):
+        return {name for tool in tools for name in _declared(tool)}
+    if not isinstance(tools, dict) or tools.get("type") == "namespace":
+        return set()
+    if isinstance(tools.get("name"), str):
+        return {tools["name"]}
+    inner = [tools[key] for key in _INSIDE if tools.get(key)]
+    return _declared(inner) if inner else {str(tools["type"])} if "type" in tools else set(tools)
+
+
+def other_tools(
+    holder: dict,  # The body of a request, or a record
+    tools: JSON,  # The tools that were read
+) -> dict[str, JSON]:  # Declarations with further tools, by key; empty as a rule
+    "Find tools that are declared a second time, and not as those that were read"
+    keys = _ALL_TOOL_KEYS & holder.keys()
+    others = {key: holder[key] for key in keys if holder[key] and holder[key] is not tools}
+    if not others or not tools:  # the common case
+        return {}
+    read = _declared(tools)
+    return {key: value for key, value in others.items() if not _declared(value) <= read}
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #88ecba42
 _READ = """

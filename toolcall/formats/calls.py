@@ -12,7 +12,7 @@ from collections import deque
 
 from ..errors import ConversationError
 from .content import parse_content
-from .fields import parse_arguments
+from .fields import decode_field, parse_arguments, parse_json_text
 from .guard import Finding, Unread, last_name, left_over
 from ..text import JSON, excerpt, loads
 
@@ -120,6 +120,8 @@ def _note_unread(call: dict, function: dict, unread: Unread) -> None:
 # %% ../../nbs/01_formats/02_calls.ipynb #9ba3964c
 def _parse_call(call: JSON, own_id: str, pairing: CallPairing) -> dict:
     function: JSON = call.get("function", call) if isinstance(call, dict) else None
+    if isinstance(function, str):
+        function = decode_field(function, "function")
     if isinstance(call, dict) and call.get("type") == "custom":
         raise ConversationError(
             "a custom tool takes free text; only functions with arguments are read",
@@ -153,6 +155,8 @@ def parse_calls(
         )
     parsed = []
     for j, call in enumerate(calls):
+        if isinstance(call, str):
+            call = parse_json_text(call, f"{path}[{j}]")
         try:
             parsed.append(_parse_call(call, f"call_{i}_{j}", pairing))
         except ConversationError as error:

@@ -150,6 +150,7 @@ _WORDS: tuple[str, ...] = (
     "value",
     "parts",
     "blocks",
+    "items",
     "body",
     "contents",
     "prompt",
@@ -173,7 +174,10 @@ def check_words(
         )
 
 # %% ../../nbs/01_formats/01_content.ipynb #3ae65d21
-REASONING_KEYS = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "tool_plan")
+REASONING_KEYS = (
+    *("reasoning_content", "reasoning", "reasoning_text", "thinking", "tool_plan"),
+    "thought",  # of agents that think, act and observe
+)
 _REASONING_LISTS = ("thinking_blocks", "reasoning_details")
 _REASONING_PLACES = (*REASONING_KEYS, *_REASONING_LISTS)
 _THOUGHTS = {"thinking": "thinking", "reasoning": "text", "reasoning.text": "text"}
@@ -243,16 +247,14 @@ def keys_beside_text(
     content: JSON,  # Content of a message
     *,
     structured: bool = False,  # Whether it is a tool's result
-) -> dict[str, JSON]:  # Key and value of what is not read, such as `content[].videos`
+) -> list[dict[str, JSON]]:  # What is not read of each part, such as `content[].videos`
     "List the keys of text parts that no one reads"
     if not isinstance(content, list):
-        return {}
+        return []
     if structured and not all(_is_text(part, structured) for part in content):
-        return {}
-    return {
-        f"content[].{key}": value
+        return []
+    return [
+        {f"content[].{key}": part[key] for key in part.keys() - _keys_of(part)}
         for part in content
         if isinstance(part, dict) and not part.keys() <= _PART_KEYS
-        for key, value in part.items()
-        if value and key not in _keys_of(part)
-    }
+    ]

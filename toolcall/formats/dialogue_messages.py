@@ -13,7 +13,7 @@ import re
 from ..conversation import Conversation
 from ..errors import ConversationError
 from .dialogues import Dialogue, parse_calls, role_and_text, start_dialogue
-from .guard import left_over
+from .guard import left_over, says_no
 from .normalise import build
 from ..text import JSON, decode_at, excerpt, loads
 
@@ -103,7 +103,7 @@ def add_message(
     role, text = role_and_text(item)
     message = {key: value for key, value in item.items() if key not in ("from", "value")}
     message |= {"role": role, "content": text}
-    if item.get("loss") is False:
+    if says_no(item.get("loss")) or says_no(item.get("weight")):
         message["weight"] = 0
     has_calls = item.get("tool_calls") or item.get("function_call")
     is_text = isinstance(text, str)

@@ -22,11 +22,11 @@ from toolcall.formats.bodies import (
     find_tools,
     open_request,
     open_response,
+    other_tools,
 )
 from .cohere import from_cohere, is_cohere
 from .completions import read_completion
 from .content import check_attachments, parse_content
-from .event_streams import is_event_text
 from .fields import Catalogue, decode_field
 from .gemini import is_contents, read_candidates, read_contents, read_declarations
 from .gemini_stream import block_reason
@@ -121,7 +121,9 @@ def _read_body(body: dict, draft: "Draft", prefix: str) -> None:
     if config is not body:
         draft.note_unread(config, REQUEST_KEYS, f"{prefix}config")
     _read_system(body, config, draft, prefix)
-    draft.offer(read_tools(find_tools(body, config), f"{prefix}tools"), f"{prefix}tools")
+    tools = find_tools(body, config)
+    draft.offer(read_tools(tools, f"{prefix}tools"), f"{prefix}tools")
+    draft.note_unread(other_tools(body, tools), frozenset(), prefix.rstrip("."))
     draft.force(body)
     if prefix:
         draft.know(body)
@@ -270,7 +272,7 @@ def read_response(
 ) -> None:
     "Read a response of any API, or raise `ConversationError`"
     draft.meta.setdefault("response_at", len(draft.messages))
-    response, path = open_response(_decode_response(response, path), path)
+    response, path = open_response(response, path)
     response = join_stream(response, path)
     start = len(draft.messages)
     if (parts := ai_sdk_answer(response)) is not None:
@@ -291,9 +293,3 @@ def read_response(
         draft.add({"role": "assistant", "content": response}, path)
     else:
         read_completion(response, draft, path)
-
-# %% ../../nbs/01_formats/08_exchange.ipynb #cc178b10
-def _decode_response(response: JSON, path: str) -> JSON:
-    if isinstance(response, str) and is_event_text(response):
-        return response
-    return decode_field(response, path)

@@ -153,14 +153,10 @@ def _convert_type_name(value: str) -> str:
 
 # %% ../../nbs/01_formats/00_fields.ipynb #e70dcd4b
 _SCHEMA_KEYS = (
-    "parameters",
-    "input_schema",
-    "inputSchema",
-    "parametersJsonSchema",
-    "parameters_json_schema",
+    *("parameters", "input_schema", "inputSchema"),
+    *("parametersJsonSchema", "parameters_json_schema"),
 )
-
-
+_OWN_KEYS = frozenset(["type", "function", "namespace", *_SCHEMA_KEYS])
 _WRAPPER_KEYS = frozenset(["type", "function", "id", "strict", "cache_control", "defer_loading"])
 _WRAPPER_KEYS |= {"namespace"}  # its name is in the tool's name
 
@@ -174,13 +170,19 @@ class ParsedTools(NamedTuple):
 
 
 def _parse_tool(tool: JSON, path: str, unread: dict[str, JSON]) -> dict:
-    function: JSON = tool.get("function", tool) if isinstance(tool, dict) else None
+    function: JSON = tool.get("function") if isinstance(tool, dict) else None
+    if function is None:
+        function = tool
+    elif isinstance(function, str):
+        function = decode_field(function, f"{path}.function")
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
         raise ConversationError(
             f"a tool is an object with a name, not {excerpt(tool)}", "bad_type", path
         )
     schema = next((function[key] for key in _SCHEMA_KEYS if function.get(key) is not None), None)
+    if isinstance(schema, str):
+        schema = parse_json_text(schema, f"{path}.parameters")
     if schema is not None and not isinstance(schema, dict):
         raise ConversationError(
             f"parameters of {name} is a JSON Schema object", "bad_type", f"{path}.parameters"
@@ -190,11 +192,7 @@ def _parse_tool(tool: JSON, path: str, unread: dict[str, JSON]) -> dict:
     elif sum(key in function for key in _SCHEMA_KEYS) > 1:
         others = {key: function.get(key) for key in _SCHEMA_KEYS if function.get(key) != schema}
         unread |= {f"tools[].{key}": value for key, value in others.items()}
-    parsed = {
-        key: value
-        for key, value in function.items()
-        if key not in ("type", "namespace", *_SCHEMA_KEYS)
-    }
+    parsed = {key: value for key, value in function.items() if key not in _OWN_KEYS}
     if schema is not None:
         parsed["parameters"] = _to_json_schema(_as_object_schema(schema))
     return {"type": "function", "function": parsed}
@@ -259,7 +257,9 @@ def parse_tools(
     if not value:
         return ParsedTools([], [], {})
     if isinstance(value, str):
-        value = parse_json_text(value, path)
+        value = None if value.strip() in ("", "None") else parse_json_text(value, path)
+        if not value:
+            return ParsedTools([], [], {})
     if not isinstance(value, list):
         raise ConversationError(f"tools is a list, not {type(value).__name__}", "bad_type", path)
     if isinstance(value, Catalogue) and value.parsed:

@@ -8,6 +8,7 @@ An object of a log goes in, with the keys that its reader knows. What is left ov
 __all__ = []
 
 # %% ../../nbs/01_formats/00_guard.ipynb #9a0d9298
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ _NAMES = {
     "outcome": "isError is_error error errors errorText error_text errorMessage error_message "
     "exception toolError tool_error",
     "loss": "loss_mask lossMask mask masked is_masked no_loss completion_mask assistant_mask "
-    "assistant_masks train_detail",
+    "assistant_masks step_loss_mask train_detail training_detail",
     "state": "previous_response_id previousResponseId previous_interaction_id "
     "previousInteractionId conversation cachedContent cached_content",
     "reasoning": "reasoning thinking reasoning_content reasoningContent reasoning_text "
@@ -46,13 +47,39 @@ _NAMES = {
     "agent_scratchpad agentReasoning",
 }
 _PLAIN_IN_RECORDS = ("files", "audio", "conversation")  # names, files of a task, settings
-_LEARNED = ("train", "trainable", "is_trainable", "training", "train_on_turn", "label", "loss")
-_WEIGHTS = ("weight", "loss_weight", "loss_scale", "sample_weight")
-_NAMES["loss"] += " " + " ".join((*_LEARNED, *_WEIGHTS))  # they say something when false or zero
+_LEARNED = (
+    *("train", "trainable", "is_trainable", "training", "train_on_turn", "loss", "label"),
+    *("weight", "loss_weight", "loss_scale", "sample_weight"),
+)
+_NAMES["loss"] += " " + " ".join(_LEARNED)  # they say something when false or zero
+_LEFT_OUT = ("mask", "masked", "is_masked", "no_loss")  # they say something when true
 MEANINGS = {name: meaning for meaning, names in _NAMES.items() for name in names.split()}
 _NOTHING: tuple[JSON, ...] = (None, "", False, "null", "None", "[]", "{}")
 
 # %% ../../nbs/01_formats/00_guard.ipynb #00d4cc58
+_NO = re.compile(r"\s*(false|no|off|0*\.?0+\.?)\s*", re.IGNORECASE)
+
+
+def says_no(
+    mark: JSON,  # A mark of the loss, such as `train`, `loss` or `weight`
+) -> bool:  # Whether it is false or zero, as a value or as text
+    "Whether a mark says that a text is not learned"
+    return _NO.fullmatch(mark) is not None if isinstance(mark, str) else mark == 0
+
+
+def _says_learn(name: str, value: JSON) -> bool:
+    "Whether a mark of the loss says nothing, or that a text is learned"
+    if value is None or value != value or value in ("", [], {}):  # NaN
+        return True
+    if name in _LEFT_OUT and not isinstance(value, list):
+        return says_no(value)
+    if name == "label":  # of a class, where it is a number
+        return value is not False and str(value).lower() != "false"
+    if isinstance(value, list) and all(isinstance(p, dict) and "train" in p for p in value):
+        return not any(says_no(part["train"]) for part in value)  # parts of a text
+    return name in _LEARNED and not says_no(value)
+
+# %% ../../nbs/01_formats/00_guard.ipynb #397b910e
 _EFFORT = """
     effort summary generate_summary type budget_tokens display enabled exclude max_tokens
     thinkingBudget thinking_budget includeThoughts include_thoughts thinkingLevel
@@ -68,10 +95,8 @@ def _sets_reasoning(value: JSON) -> bool:
 
 
 def _says_nothing(name: str, value: JSON, depth: int = 4) -> bool:
-    if name in _LEARNED:
-        return value is not False
-    if name in _WEIGHTS:
-        return value != 0
+    if MEANINGS.get(name) == "loss":
+        return _says_learn(name, value)
     if value is True and MEANINGS.get(name) == "reasoning":
         return True
     if name in ("reasoning", "thinking") and _sets_reasoning(value):

@@ -20,6 +20,8 @@ from toolcall.formats.content import (
     read_reasoning,
     split_thoughts,
 )
+from .fields import parse_json_text
+from .guard import says_no
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/02_messages.ipynb #50da9dc2
@@ -113,8 +115,9 @@ def _plain_text(parts: list) -> str:
 
 def _is_masked(message: dict) -> bool:
     "Whether the log says that an answer is not learned"
-    marks = () if _LOSS_KEYS.isdisjoint(message) else map(message.get, _LOSS_KEYS)
-    return any(mark is False or (mark == 0 and mark is not None) for mark in marks)
+    return not _LOSS_KEYS.isdisjoint(message) and any(
+        says_no(message[key]) for key in _LOSS_KEYS if key in message
+    )
 
 
 def _parse_answer(message: dict, i: int, pairing: CallPairing, is_plain: bool) -> tuple[dict, bool]:
@@ -135,8 +138,11 @@ def _parse_answer(message: dict, i: int, pairing: CallPairing, is_plain: bool) -
     is_cut = _is_cut(message)
     if is_cut:
         pairing.warn("unfinished_turn")
-    if message.get("tool_calls"):
-        answer["tool_calls"] = parse_calls(message["tool_calls"], i, "tool_calls", pairing)
+    logged_calls = message.get("tool_calls")
+    if isinstance(logged_calls, str):
+        logged_calls = parse_json_text(logged_calls, "tool_calls")
+    if logged_calls:
+        answer["tool_calls"] = parse_calls(logged_calls, i, "tool_calls", pairing)
     elif message.get("function_call"):
         calls = [{"function": message["function_call"]}]
         answer["tool_calls"] = parse_calls(calls, i, "function_call", pairing)
@@ -195,7 +201,7 @@ def parse_message(
         parsed = {"role": role, "content": _parse_text(content)}
     beside = keys_beside_text(content, structured=role == "tool") if type(content) is list else None
     if beside or not is_plain:
-        whole = message | (beside or {})
-        pairing.unread.note(whole, _KNOWN_KEYS[role], "messages[]")
-        check_words(whole, _KNOWN_KEYS[role])
+        for holder in (message, *(beside or ())):
+            pairing.unread.note(holder, _KNOWN_KEYS[role], "messages[]")
+        check_words(message, _KNOWN_KEYS[role])
     return parsed, is_target

@@ -12,7 +12,7 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .ai_sdk import is_ai_sdk
 from .anthropic import is_anthropic
-from .bodies import RESPONSE_KEYS, holds_request
+from .bodies import RESPONSE_KEYS, holds_request, other_tools
 from .exchange import WHOLE_RECORD, read_request, read_response, read_tools
 from .fields import decode_field
 from .normalise import Format
@@ -92,6 +92,9 @@ def _from_exchange(record: dict) -> Conversation:
     read_request(request, draft, request_key)
     if draft.tools is None:  # tools may stand beside the request
         draft.offer(read_tools(record.get("tools"), "tools"), "tools")
+    elif record.get("tools"):
+        beside = other_tools({"tools": record["tools"]}, draft.tools)
+        draft.note_unread(beside, frozenset(), "")
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)

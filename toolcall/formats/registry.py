@@ -22,7 +22,9 @@ from .bedrock_log import FORMATS as BEDROCK_LOG
 from .chat_datasets import FORMATS as CHAT_DATASETS
 from .cli_sessions import FORMATS as CLI_SESSIONS
 from .coding_agents import FORMATS as CODING_AGENTS
+from .envelopes import ENVELOPES, LISTS, describe_line, find_inside, is_list
 from .findings import apply_findings, note_record
+from .frameworks import FORMATS as FRAMEWORKS
 from .glaive import FORMATS as GLAIVE
 from .guard import HARMLESS, left_over
 from .kiln import FORMATS as KILN
@@ -47,6 +49,7 @@ from .smolagents import FORMATS as SMOLAGENTS
 from .toolace import FORMATS as TOOLACE
 from .verifiers import FORMATS as VERIFIERS
 from .weave import FORMATS as WEAVE
+from .workflows import FORMATS as WORKFLOWS
 from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/90_registry.ipynb #3e2f0ffa
@@ -82,6 +85,9 @@ _ORDER = (
     "other_session",
     "claude_code",
     "codex",
+    "dspy",
+    "frameworks",
+    "other_product",
     "litellm",
     "responses",
     "requests",
@@ -130,6 +136,8 @@ _MODULES = (
     CLI_SESSIONS,
     REALTIME,
     LITELLM,
+    FRAMEWORKS,
+    WORKFLOWS,
     PROVIDERS,
     SIMPLE,
 )
@@ -154,9 +162,39 @@ def find_format(
             return format
     return None
 
-# %% ../../nbs/01_formats/90_registry.ipynb #ed00d043
-_ENVELOPES = ("data", "_source", "payload", "record", "event", "jsonPayload", "attributes")
+# %% ../../nbs/01_formats/90_registry.ipynb #187cbe13
 _PLAIN = (str, int, float)
+_SHELLS = ENVELOPES | LISTS
+
+
+def _is_known(record: dict) -> bool:
+    format = find_format(record)
+    return is_list(record) if format is None else format.name != "answer"
+
+
+def _expand_envelope(record: dict) -> list[tuple[str, JSON]]:
+    "The records in a line of a log, or in a list of lines; empty for an ordinary record"
+    if find_format(record) is not None:
+        return []
+    if is_list(record):
+        key = next(key for key in record if key in LISTS)
+        return _expand_wrapper(key, record[key])
+    found = find_inside(record, _is_known)
+    if found is None:
+        return []
+    is_whole = is_list(found.record)
+    inner = found.record if is_whole else _add_outer(found.record, found.beside)
+    return [(f"{found.path}.{path}".rstrip("."), part) for path, part in expand(inner)]
+
+
+def _add_outer(inner: dict, outer: dict) -> dict:
+    "Add what stands beside an envelope, such as a time or tools, to the record inside it"
+    outer = {key: value for key, value in outer.items() if key not in inner}
+    if find_format(outer | inner) is find_format(inner):
+        return outer | inner
+    return {key: value for key, value in outer.items() if isinstance(value, _PLAIN)} | inner
+
+# %% ../../nbs/01_formats/90_registry.ipynb #ed00d043
 _WRAPPERS = ("data", "logs", "records", "rows", "traces", "items")
 
 
@@ -167,11 +205,8 @@ def expand(
     for key in () if record.keys().isdisjoint(_WRAPPERS) else list(record):
         if key in _WRAPPERS and record[key] and _is_wrapper(record, record[key]):
             return _expand_wrapper(key, record[key])
-    envelope = next(
-        (key for key in record if key in _ENVELOPES and isinstance(record[key], dict)), None
-    )
-    if envelope and find_format(record) is None and find_format(record[envelope]):
-        return [(envelope, _open_envelope(record, envelope))]
+    if not _SHELLS.isdisjoint(record) and (parts := _expand_envelope(record)):
+        return parts
     for format in _candidates(tuple(record)):
         if format.expand and format.detect(record):
             return format.expand(record)
@@ -193,15 +228,6 @@ def _expand_wrapper(key: str, values: list) -> list[tuple[str, JSON]]:
         for path, part in expand(value) if isinstance(value, dict) else [("", value)]:
             parts.append((f"{key}[{i}].{path}" if path else f"{key}[{i}]", part))
     return parts
-
-
-def _open_envelope(record: dict, envelope: str) -> dict:
-    "Add what stands beside an envelope, such as a time or tools, to the record inside it"
-    inner = record[envelope]
-    outer = {key: value for key, value in record.items() if key not in inner and key != envelope}
-    if find_format(outer | inner) is find_format(inner):
-        return outer | inner
-    return {key: value for key, value in outer.items() if isinstance(value, _PLAIN)} | inner
 
 # %% ../../nbs/01_formats/90_registry.ipynb #c9b93e53
 def find_adapter(
@@ -255,6 +281,7 @@ def _describe_unknown(record: dict) -> str:
     nearest = FORMATS[shared.index(max(shared))]
     keys = ", ".join(list(record)[:8]) or "(none)"
     hint = f"; the nearest is {nearest.name}, with {nearest.keys}" if max(shared) else ""
+    hint = describe_line(record) or hint
     return (
         f"no known format has the keys {keys}{hint}. The simplest is "
         '{"user": "Weather in Paris?", "tool_name": "get_weather", "arguments": {"city": "Paris"}}'
