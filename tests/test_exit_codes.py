@@ -131,7 +131,7 @@ def test_a_gate_that_nothing_could_fail_or_pass_is_refused(zygote, project, boun
 
 @attack
 def test_a_fault_of_ours_is_no_failed_gate(zygote, project):
-    fault = "import toolcall.pipeline.inspecting as m\nm.diagnose = lambda path: 1 // 0"
+    fault = "import toolcall.pipeline.inspecting as m\nm.describe_log = lambda log: 1 // 0"
     ended = zygote.run("inspect", project / "log.jsonl", script=fault)
     assert (
         ended.code == 70 and "ZeroDivisionError" in ended.err and "fault of toolcall" in ended.err

@@ -156,7 +156,7 @@ def test_a_traceback_is_printed_safely(evil, capsys, monkeypatch, tmp_path):
     def fail(path):
         raise ZeroDivisionError(evil)
 
-    monkeypatch.setattr("toolcall.pipeline.inspecting.diagnose", fail)
+    monkeypatch.setattr("toolcall.pipeline.inspecting.describe_log", fail)
     assert main(["inspect", str(tmp_path)]) == 70
     assert "ZeroDivisionError" in nothing_acts(capsys)
 
