@@ -153,10 +153,10 @@ def test_a_comparison_of_hostile_turns(evil, tmp_path, capsys):
 
 @terminal
 def test_a_traceback_is_printed_safely(evil, capsys, monkeypatch, tmp_path):
-    def fail(path):
+    def fail(path, **options):
         raise ZeroDivisionError(evil)
 
-    monkeypatch.setattr("toolcall.pipeline.inspecting.describe_log", fail)
+    monkeypatch.setattr("toolcall.pipeline.inspecting.read_logs", fail)
     assert main(["inspect", str(tmp_path)]) == 70
     assert "ZeroDivisionError" in nothing_acts(capsys)
 
