@@ -62,8 +62,7 @@ def _of_rejects(log: Log, limit: int) -> Iterator[tuple[str, str]]:
 
 
 def _of_reading(log: Log) -> Iterator[tuple[str, str]]:
-    report = log.report
-    for code, n in report.merged.items():
+    for code, n in log.report.merged.items():
         yield count(n, "record"), f"{MERGED.get(code, 'merged')} ({code})"
     answers = sum(m["role"] == "assistant" for c in log.conversations for m in c.messages)
     masked = answers - sum(len(c.turns) for c in log.conversations)
@@ -72,9 +71,9 @@ def _of_reading(log: Log) -> Iterator[tuple[str, str]]:
             count(masked, "turn"),
             f"of {answers:,} carry no loss, by a mark in the log or a reason below",
         )
-    for code, n in report.warnings.items():
+    for code, n in log.report.warnings.items():
         yield count(n, "record"), f"{WARNINGS.get(code, 'noted by your adapter')} ({code})"
-    for label, n in report.unread_rows():
+    for label, n in log.report.unread_rows():
         yield count(n, "record"), label
 
 
@@ -91,10 +90,8 @@ def _of_curation(curated: "Curated") -> Iterator[tuple[str, str]]:
                 yield count(n, unit), f"{what}: {why} ({step.name}: {code})"
         for label, n in step.notes.items():
             unit, _, what = label.partition(" ")
-            if unit in _UNITS:
-                yield count(n, _UNITS[unit]), f"{_NOTED.get(label, what)} ({step.name})"
-            else:
-                yield f"{n:,}", f"{label} ({step.name})"
+            many = count(n, _UNITS[unit]) if unit in _UNITS else f"{n:,} {unit}"
+            yield many, f"{_NOTED.get(label, what)} ({step.name})"
 
 
 def explain(

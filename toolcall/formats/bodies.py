@@ -16,42 +16,12 @@ from .fields import decode_field, parse_json_text
 from .guard import HARMLESS
 from ..text import JSON, excerpt
 
-# %% ../../nbs/01_formats/07c_bodies.ipynb #1925422d
+# %% ../../nbs/01_formats/07c_bodies.ipynb #73e8ba8a
 _ENVELOPE_KEYS = (
     *("body", "json", "payload", "data", "postData", "content", "text", "rawBody", "raw"),
     *("request", "response", "inputBodyJson", "outputBodyJson", "body_json", "bodyJson"),
     *("as_string", "as_bytes"),  # of Envoy's taps
 )
-
-
-def _inner_key(value: dict) -> str | None:
-    "The key of an envelope under which the body stands"
-    inner = (key for key in _ENVELOPE_KEYS if isinstance(value.get(key), (dict, list, str)))
-    return next((key for key in inner if value[key]), None)
-
-
-def _unpack(envelope: dict, key: str) -> JSON:
-    "The body in an envelope; a HAR file and AWS API Gateway may write it in base64"
-    body = envelope[key]
-    is_base64 = envelope.get("encoding") == "base64" or envelope.get("isBase64Encoded") is True
-    if not is_base64 and key != "as_bytes":
-        return body
-    try:
-        return base64.b64decode(body, validate=True).decode()
-    except (ValueError, TypeError):
-        return body
-
-
-def _decode(text: str, path: str) -> JSON:
-    if is_event_text(text):
-        return text
-    if text.lstrip()[:1] in ("{", "["):
-        return parse_json_text(text, path)
-    raise ConversationError(
-        f"a body is JSON or an event stream, not {excerpt(text)}", "bad_type", path
-    )
-
-# %% ../../nbs/01_formats/07c_bodies.ipynb #73e8ba8a
 _STATUS_KEYS = ("status", "status_code", "statusCode")
 _REQUEST_KEYS = ("messages", "contents", "input", "prompt", "role", "parts")
 _RESPONSE_KEYS = (
@@ -93,6 +63,34 @@ def _is_response_body(value: dict) -> bool:
         or isinstance(value.get("message"), dict)
         or isinstance(value.get("content"), list)
         or (isinstance(value.get("content"), dict) and "parts" in value["content"])
+    )
+
+# %% ../../nbs/01_formats/07c_bodies.ipynb #1925422d
+def _inner_key(value: dict) -> str | None:
+    "The key of an envelope under which the body stands"
+    inner = (key for key in _ENVELOPE_KEYS if isinstance(value.get(key), (dict, list, str)))
+    return next((key for key in inner if value[key]), None)
+
+
+def _unpack(envelope: dict, key: str) -> JSON:
+    "The body in an envelope; a HAR file and AWS API Gateway may write it in base64"
+    body = envelope[key]
+    is_base64 = envelope.get("encoding") == "base64" or envelope.get("isBase64Encoded") is True
+    if not is_base64 and key != "as_bytes":
+        return body
+    try:
+        return base64.b64decode(body, validate=True).decode()
+    except (ValueError, TypeError):
+        return body
+
+
+def _decode(text: str, path: str) -> JSON:
+    if is_event_text(text):
+        return text
+    if text.lstrip()[:1] in ("{", "["):
+        return parse_json_text(text, path)
+    raise ConversationError(
+        f"a body is JSON or an event stream, not {excerpt(text)}", "bad_type", path
     )
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #b4ad4b44
