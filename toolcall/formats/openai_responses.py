@@ -50,21 +50,6 @@ def flatten_namespaces(
     return flat
 
 
-def _full_name(name: JSON, tools: JSON) -> JSON:
-    "The name of a call with the namespace of the only tool that it can mean"
-    if not isinstance(name, str) or not isinstance(tools, list):
-        return name
-    spaces = [tool for tool in tools if isinstance(tool, dict) and "namespace" in tool]
-    if not spaces or any(isinstance(tool, dict) and tool.get("name") == name for tool in tools):
-        return name
-    names = [
-        (qualify(tool["namespace"], name.removeprefix(f"{tool['namespace']}.")), tool)
-        for tool in spaces
-    ]
-    found = [full for full, tool in names if full == tool.get("name")]
-    return found[0] if len(found) == 1 else name
-
-
 def add_tools(
     tools: JSON,  # Tools that are declared inside the history
     draft: "Draft",  # Gets those that it hasn't
@@ -79,6 +64,21 @@ def add_tools(
         if not isinstance(tool, dict) or tool.get("name") not in names
     ]
     draft.offer([*declared, *new] if new else None, path)
+
+# %% ../../nbs/01_formats/04_openai_responses.ipynb #459b5b83
+def _full_name(name: JSON, tools: JSON) -> JSON:
+    "The name of a call with the namespace of the only tool that it can mean"
+    if not isinstance(name, str) or not isinstance(tools, list):
+        return name
+    spaces = [tool for tool in tools if isinstance(tool, dict) and "namespace" in tool]
+    if not spaces or any(isinstance(tool, dict) and tool.get("name") == name for tool in tools):
+        return name
+    names = [
+        (qualify(tool["namespace"], name.removeprefix(f"{tool['namespace']}.")), tool)
+        for tool in spaces
+    ]
+    found = [full for full, tool in names if full == tool.get("name")]
+    return found[0] if len(found) == 1 else name
 
 # %% ../../nbs/01_formats/04_openai_responses.ipynb #6b9f430c
 _TOOL_ITEMS = ("tool_search_output", "additional_tools")
