@@ -264,7 +264,7 @@ def _next_value(window: _Window) -> Raw:
 def _iter_array(window: _Window) -> Iterator[Raw]:
     "The elements of the array that begins here"
     window.move_to(window.pos + 1)
-    closed = window.skip() == "]"
+    is_empty = closed = window.skip() == "]"
     while not closed:
         if not window.skip():
             yield _reject_rest(window, "the file ends before the array's closing ]")
@@ -280,7 +280,7 @@ def _iter_array(window: _Window) -> Iterator[Raw]:
             yield _reject_rest(window, "no comma between two elements of the array")
             return
     window.move_to(window.pos + 1)
-    if window.skip() not in ("", "["):
+    if (follows := window.skip()) and (is_empty or follows != "["):
         yield _reject_rest(window, "more text after the array's closing ]")
 
 
