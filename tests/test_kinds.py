@@ -427,8 +427,9 @@ def test_a_mark_that_says_learn_changes_nothing(read, mark):
 
 def test_an_answer_in_several_messages_is_one_turn(read):
     words = {"role": "assistant", "content": "I look it up."}
-    [conversation], _ = read(CHAT | {"messages": [USER, words, CALLED, RESULT, ANSWER]})
+    [conversation], log = read(CHAT | {"messages": [USER, words, CALLED, RESULT, ANSWER]})
     assert conversation.turns == [1, 3] and conversation.messages[1]["content"] == "I look it up."
+    assert log.report.warnings == {"joined_answer": 1}
 
 
 def test_an_empty_answer_carries_no_loss(read):
