@@ -4,10 +4,10 @@ import base64
 import json
 
 import pytest
+from one_record import learned, one, refused
 
 from toolcall.conversation import Conversation
-from toolcall.curate.selection import failed_turns
-from toolcall.errors import ConversationError, MergedRecord
+from toolcall.errors import MergedRecord
 from toolcall.formats import expand, find_adapter
 
 ARGUMENTS = {"city": "Oslo"}
@@ -22,29 +22,8 @@ ANSWER = {"role": "assistant", "content": "It is -3 °C."}
 TURNS = ['get_weather(city="Oslo")', "It is -3 °C."]
 
 
-def one(record: dict) -> Conversation:
-    [(_, inner)] = expand(record)
-    return find_adapter()(inner)
-
-
-def learned(conversation: Conversation) -> list[str]:
-    "The turns that carry loss, as text"
-    masked = failed_turns(conversation)
-    return [
-        " ".join([conversation.messages[i]["content"], *map(str, conversation.calls(i))]).strip()
-        for i in conversation.turns
-        if i not in masked
-    ]
-
-
 def results(conversation: Conversation) -> list[str]:
     return [message["content"] for message in conversation.messages if message["role"] == "tool"]
-
-
-def refused(record: dict) -> ConversationError:
-    with pytest.raises(ConversationError) as caught:
-        one(record)
-    return caught.value
 
 
 # LangChain

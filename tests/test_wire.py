@@ -4,12 +4,12 @@ import base64
 import json
 
 import pytest
+from one_record import learned, one, refused
 
 from toolcall.conversation import Conversation
 from toolcall.curate import curate
-from toolcall.curate.selection import failed_turns
 from toolcall.errors import ConversationError, LogError, MergedRecord
-from toolcall.formats import expand, find_adapter, find_format
+from toolcall.formats import expand, find_format
 from toolcall.logs import read_logs
 
 SCHEMA = {"type": "object", "properties": {"harbour": {"type": "string"}}, "required": ["harbour"]}
@@ -35,29 +35,8 @@ INPUT = {"model": "m", "input": [ASKED], "tools": [{"type": "function", "name": 
 ITEM = {"type": "function_call", "call_id": "c1", "status": "completed"} | FUNCTION
 
 
-def one(record: dict) -> Conversation:
-    [(_, inner)] = expand(record)
-    return find_adapter()(inner)
-
-
 def exchange(request: object, response: object) -> Conversation:
     return one({"request": request, "response": response})
-
-
-def learned(conversation: Conversation) -> list[str]:
-    "The turns that carry loss, as text"
-    masked = failed_turns(conversation)
-    return [
-        " ".join([conversation.messages[i]["content"], *map(str, conversation.calls(i))]).strip()
-        for i in conversation.turns
-        if i not in masked
-    ]
-
-
-def refused(record: dict) -> ConversationError:
-    with pytest.raises(ConversationError) as caught:
-        one(record)
-    return caught.value
 
 
 def warned(conversation: Conversation) -> list[str]:

@@ -1248,6 +1248,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'toolcall/formats/bodies.py'),
                                          'toolcall.formats.bodies._is_response_body': ( '01_formats/bodies.html#_is_response_body',
                                                                                         'toolcall/formats/bodies.py'),
+                                         'toolcall.formats.bodies._step': ('01_formats/bodies.html#_step', 'toolcall/formats/bodies.py'),
                                          'toolcall.formats.bodies._stored_key': ( '01_formats/bodies.html#_stored_key',
                                                                                   'toolcall/formats/bodies.py'),
                                          'toolcall.formats.bodies._unpack': ( '01_formats/bodies.html#_unpack',

@@ -94,6 +94,13 @@ def _decode(text: str, path: str) -> JSON:
     )
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #b4ad4b44
+def _step(envelope: dict, key: str, path: str) -> tuple[JSON, str]:
+    "What an envelope holds under a key, decoded, and where that stands"
+    path = f"{path}.{key}" if path else key
+    inner = _unpack(envelope, key)
+    return _decode(inner, path) if isinstance(inner, str) else inner, path
+
+
 def open_request(
     request: JSON,  # A request, perhaps inside envelopes
     path: str,  # Where it stands
@@ -105,9 +112,7 @@ def open_request(
         key = _inner_key(request)
         if key is None:
             break
-        path = f"{path}.{key}" if path else key
-        inner = _unpack(request, key)
-        request = _decode(inner, path) if isinstance(inner, str) else inner
+        request, path = _step(request, key, path)
     return request, path
 
 
@@ -133,9 +138,7 @@ def open_response(
             )
         if key is None:
             break
-        path = f"{path}.{key}" if path else key
-        inner = _unpack(response, key)
-        response = _decode(inner, path) if isinstance(inner, str) else inner
+        response, path = _step(response, key, path)
     return response, path
 
 # %% ../../nbs/01_formats/07c_bodies.ipynb #0e0e26f6
