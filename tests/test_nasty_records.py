@@ -150,8 +150,9 @@ RECORD = '{"user": "x", "tool_name": "t", "arguments": {}}'
         (f"[{RECORD}\n{RECORD}]", [None, "not_json"]),
         (f"[{RECORD}", [None, "not_json"]),
         (f"{RECORD}\n" * 3 + '{"data": []}', [None, None, None, "unknown_format"]),
+        (f"[][{RECORD}]", ["not_json"]),
     ],
-    ids=["two arrays", "junk", "two commas", "no comma", "no end", "empty wrapper"],
+    ids=["two arrays", "junk", "two commas", "no comma", "no end", "empty wrapper", "empty array"],
 )
 def test_nothing_after_an_array_is_lost(tmp_path, text, codes):
     (tmp_path / "log").write_text(text)
