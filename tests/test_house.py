@@ -205,7 +205,7 @@ def test_cells_are_short():
 
 def test_every_folder_has_its_index():
     folders = {page.parent for page in PAGES}
-    assert len(folders) == 11 and all((folder / "index.ipynb").exists() for folder in folders)
+    assert len(folders) == 12 and all((folder / "index.ipynb").exists() for folder in folders)
 
 
 def test_light_rooms_load_no_torch():

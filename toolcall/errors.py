@@ -7,7 +7,7 @@ Each kind of error is a `ToolcallError`, which is a `ValueError`. Its message na
 # %% auto #0
 __all__ = ['ToolcallError', 'ConversationError', 'MergedRecord', 'SessionLine', 'LogError', 'CurateError', 'ChatMLError',
            'TemplateRefuses', 'PackingError', 'TrainError', 'ModelError', 'GenerateError', 'StructuredError',
-           'EvaluateError', 'ConfigError']
+           'EvaluateError', 'ServeError', 'ConfigError']
 
 # %% ../nbs/00_record/01_errors.ipynb #6383873f
 from collections.abc import Callable
@@ -103,6 +103,10 @@ class StructuredError(ToolcallError):
 
 class EvaluateError(ToolcallError):
     "Turns and outputs that can't be scored"
+
+
+class ServeError(ToolcallError):
+    "A saved model that can't be exported, served or certified"
 
 
 class ConfigError(ToolcallError):

@@ -10,12 +10,12 @@ __all__ = ['main']
 # %% ../../nbs/10_pipeline/09_commands.ipynb #7d3e7ac5
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .command_table import COMMANDS, argument, command
 from .config import apply_overrides, load_config, make_config
 from .exits import CommandParser, run_command
 from .options import Config
@@ -67,33 +67,8 @@ def chat(
             return
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #8cd3ac5c
-@dataclass(frozen=True)
-class _Command:
-    run: Callable[[argparse.Namespace], int]
-    summary: str
-    arguments: Sequence[tuple[tuple[str, ...], dict[str, Any]]]
-
-
-_COMMANDS: dict[str, _Command] = {}
-
-
-def _argument(*names: str, **options: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
-    "An argument as `argparse` takes it"
-    return names, options
-
-
-def _command(name: str, summary: str, *arguments: tuple) -> Callable:
-    "Register a function as a command"
-
-    def register(run: Callable[[argparse.Namespace], int]) -> Callable:
-        _COMMANDS[name] = _Command(run, summary, arguments)
-        return run
-
-    return register
-
-
-_CONFIG = _argument("config", help="a YAML file")
-_OVERRIDES = _argument(
+_CONFIG = argument("config", help="a YAML file")
+_OVERRIDES = argument(
     "overrides", nargs="*", metavar="key=value", help="override a key of the configuration"
 )
 
@@ -112,7 +87,7 @@ _DEMO: dict[str, Any] = {
 }
 
 
-@_command("demo", "sample logs, embedded model, the whole chain", _OVERRIDES)
+@command("demo", "sample logs, embedded model, the whole chain", _OVERRIDES)
 def _demo(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import run
 
@@ -127,7 +102,7 @@ def _load(options: argparse.Namespace) -> Config:
     return config
 
 
-@_command("run", "the whole chain", _CONFIG, _OVERRIDES)
+@command("run", "the whole chain", _CONFIG, _OVERRIDES)
 def _run(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import run
 
@@ -135,7 +110,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-@_command("data", "read, curate and split a log", _CONFIG, _OVERRIDES)
+@command("data", "read, curate and split a log", _CONFIG, _OVERRIDES)
 def _data(options: argparse.Namespace) -> int:
     from toolcall.pipeline.data import make_data
 
@@ -143,10 +118,10 @@ def _data(options: argparse.Namespace) -> int:
     return 0
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #12812928
-@_command(
+@command(
     "train",
     "up to the checkpoint",
-    _argument(
+    argument(
         "--dry-run",
         action="store_true",
         help="take a few steps and say what the run will cost; train nothing",
@@ -161,7 +136,7 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-@_command("eval", "evaluate base and tuned model of a run", _CONFIG, _OVERRIDES)
+@command("eval", "evaluate base and tuned model of a run", _CONFIG, _OVERRIDES)
 def _eval(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import evaluate_run
 
@@ -177,12 +152,12 @@ def _difference(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is no number from -1 to 1")
 
 
-@_command(
+@command(
     "compare",
     "compare the tuned models of two runs",
-    _argument("first", help="an output_dir, or a file of an evaluation"),
-    _argument("second", help="another, of the same held-out turns"),
-    _argument(
+    argument("first", help="an output_dir, or a file of an evaluation"),
+    argument("second", help="another, of the same held-out turns"),
+    argument(
         "--fail-below",
         type=_difference,
         metavar="DIFFERENCE",
@@ -197,25 +172,25 @@ def _compare(options: argparse.Namespace) -> int:
     return int(bound is not None and comparison.exact_match.low < bound)
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #38848aec
-@_command(
+@command(
     "inspect",
     "describe a log",
-    _argument("file", help="a log file, a pattern in quotes, or - for standard input"),
-    _argument(
+    argument("file", help="a log file, a pattern in quotes, or - for standard input"),
+    argument(
         "--html", metavar="PAGE", help="also write a page with tables and plots, or with the tokens"
     ),
-    _argument("--tokens", action="store_true", help="show the first turns as tokens"),
-    _argument(
+    argument("--tokens", action="store_true", help="show the first turns as tokens"),
+    argument(
         "--model",
         default=Config.model_fields["model_name_or_path"].default,
         help="whose tokenizer --tokens takes",
     ),
-    _argument(
+    argument(
         "--style",
         action="append",
         help="auto, native, hermes or function_call; repeat --style to compare",
     ),
-    _argument(
+    argument(
         "--ignore",
         action="append",
         default=[],
@@ -241,10 +216,10 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #cffd9b09
-@_command(
+@command(
     "chat",
     "talk with a model that has the sample tools",
-    _argument("checkpoint", help="a folder, the embedded model's name, or a Hub id"),
+    argument("checkpoint", help="a folder, the embedded model's name, or a Hub id"),
 )
 def _chat(options: argparse.Namespace) -> int:
     from toolcall.chatml.renderer import Renderer
@@ -265,12 +240,12 @@ def _run_arguments(argv: Sequence[str] | None) -> int:
         prog="toolcall", description="From tool-call logs to a small model that makes those calls."
     )
     subparsers = parser.add_subparsers(dest="command", required=True)
-    for name, command in _COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=command.summary, description=command.summary)
-        for names, options in command.arguments:
+    for name, one in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=one.summary, description=one.summary)
+        for names, options in one.arguments:
             subparser.add_argument(*names, **options)
     arguments = parser.parse_args(argv)
-    return _COMMANDS[arguments.command].run(arguments)
+    return COMMANDS[arguments.command].run(arguments)
 
 
 def main(
