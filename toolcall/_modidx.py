@@ -260,6 +260,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'toolcall/chatml/segments.py'),
                                           'toolcall.chatml.segments._decode': ( '04_chatml/segments.html#_decode',
                                                                                 'toolcall/chatml/segments.py'),
+                                          'toolcall.chatml.segments._token_before': ( '04_chatml/segments.html#_token_before',
+                                                                                      'toolcall/chatml/segments.py'),
                                           'toolcall.chatml.segments._tokenise': ( '04_chatml/segments.html#_tokenise',
                                                                                   'toolcall/chatml/segments.py'),
                                           'toolcall.chatml.segments._tokenise_completions': ( '04_chatml/segments.html#_tokenise_completions',
