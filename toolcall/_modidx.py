@@ -2981,6 +2981,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'toolcall/pipeline/commands.py'),
                                             'toolcall.pipeline.commands._eval': ( '10_pipeline/commands.html#_eval',
                                                                                   'toolcall/pipeline/commands.py'),
+                                            'toolcall.pipeline.commands._gate': ( '10_pipeline/commands.html#_gate',
+                                                                                  'toolcall/pipeline/commands.py'),
                                             'toolcall.pipeline.commands._inspect': ( '10_pipeline/commands.html#_inspect',
                                                                                      'toolcall/pipeline/commands.py'),
                                             'toolcall.pipeline.commands._load': ( '10_pipeline/commands.html#_load',

@@ -132,7 +132,8 @@ def _evaluate_run(config: Config, endpoints: Sequence[Endpoint]) -> "Report":
             name, config, held_out, label=label, keep_times=bool(endpoints)
         )
     settings = _settings(config, held_out, examples)
-    report = Report(**evaluations, prompts=last_messages(examples), settings=settings)
+    base, tuned = evaluations.values()
+    report = Report(base, tuned, last_messages(examples), settings)
     report = _with_columns(report, config, endpoints, examples)
     save_report(report, config.output_dir)
     say(f"held-out turns of {settings['log']}", report.to_text())
@@ -151,9 +152,7 @@ def _with_columns(
     syntaxes = _syntaxes(config) if endpoints else []
     for name, endpoint in zip(column_names([one.model for one in endpoints]), endpoints):
         say(f"asking the model {name}")
-        columns[name], facts = endpoint_column(
-            endpoint, name, examples, config, syntaxes=syntaxes
-        )
+        columns[name], facts = endpoint_column(endpoint, name, examples, config, syntaxes=syntaxes)
         sources[name] = facts | {_DIGEST: digest}
     return replace(report, columns=columns, sources=_local_facts(config) | sources)
 
@@ -180,7 +179,7 @@ def _earlier_columns(
             say(f"the column {name} of an earlier evaluation is left out: {reason}")
     return columns, sources
 
-
+# %% ../../nbs/10_pipeline/06_chain.ipynb #7ece0de6
 def _syntaxes(config: Config) -> list["Parser"]:
     "How a model may write a call, that of the tuned one first"
     from toolcall.chatml.syntaxes import SYNTAXES

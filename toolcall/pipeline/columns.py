@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from ..evaluate.evaluation import Evaluation, evaluate
 from .options import Config
-from ..report.files import column_file
 from ..report.latency_budget import turns_needed
 from ..text import excerpt, fingerprint, one_line
 from ..turn import Example, Output, Parser
 
 if TYPE_CHECKING:
+    from toolcall.evaluate.evaluation import Evaluation
     from toolcall.generate.protocol import Engine
 
 # %% ../../nbs/10_pipeline/05a_columns.ipynb #f409b83c
@@ -91,8 +90,9 @@ def answer_turns(
     file: str,  # Of the kept answers, without its ending
     parse: Parser,  # Reads the calls of an output
     keep_times: bool = False,  # Take the latency from the last evaluation
-) -> Evaluation:
+) -> "Evaluation":
     "Generate an answer to every held-out turn and score it"
+    from toolcall.evaluate.evaluation import evaluate
     from toolcall.generate.predictions import predict
 
     options = config.evaluation
@@ -115,12 +115,13 @@ def endpoint_column(
     config: Config,  # Of the run
     *,
     syntaxes: Sequence[Parser] = (),  # Further ways to write a call in the text
-) -> tuple[Evaluation, dict[str, str]]:  # And facts about the column
+) -> "tuple[Evaluation, dict[str, str]]":  # And facts about the column
     "Evaluate the model of a server"
     from functools import partial
 
     from toolcall.generate.endpoint import EndpointEngine, parse_any
     from toolcall.generate.versions import public_address, server_version
+    from toolcall.report.files import column_file
 
     options = config.generation
     settings: dict[str, Any] = {

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
 
@@ -23,12 +23,14 @@ from ..evaluate.breakdowns import error_counts
 from ..evaluate.evaluation import Evaluation, load_evaluation
 from ..evaluate.scores import TurnScore, error_kind
 from ..pages import Table
-from .page import Report
 from ..text import JSON, excerpt, fingerprint, loads, one_line, write_atomic
+
+if TYPE_CHECKING:
+    from toolcall.report.page import Report
 
 # %% ../../nbs/09_report/04_files.ipynb #5cf3fe44
 def to_json(
-    report: Report,  # What to show
+    report: "Report",  # What to show
 ) -> dict:  # A JSON object: verdict, settings, and metrics, latency and turns of all models
     "Write the report as data"
     comparison = report.comparison
@@ -177,7 +179,7 @@ def column_file(
 
 # %% ../../nbs/09_report/04_files.ipynb #6a26925f
 def save_report(
-    report: Report,  # What to save
+    report: "Report",  # What to save
     folder: str | Path,  # Gets report.html, .md and .json, and the folder evaluations
 ) -> None:
     "Save the report in three forms, with what stands beside it in the folder"
@@ -193,7 +195,7 @@ def _evaluation_path(folder: str | Path, name: str) -> Path:
     return Path(folder, "evaluations", f"{stem}.json")
 
 
-def _write_page(report: Report, folder: str | Path) -> None:
+def _write_page(report: "Report", folder: str | Path) -> None:
     page = replace(report, sections=[*report.sections, *_sections(Path(folder))]).page
     write_atomic(Path(folder, "report.html"), [page.to_html().rstrip("\n")])
     write_atomic(Path(folder, "report.md"), [page.to_markdown().rstrip("\n")])
@@ -209,8 +211,10 @@ def _sections(folder: Path) -> Iterator[Table | _Notes]:
 # %% ../../nbs/09_report/04_files.ipynb #b744f8ae
 def load_report(
     folder: str | Path,  # As `save_report` has written it
-) -> Report:
+) -> "Report":
     "Read a report, or raise `EvaluateError` when the folder holds none"
+    from toolcall.report.page import Report
+
     path = Path(folder, "report.json")
     try:
         saved: dict[str, Any] = loads(path.read_text(encoding="utf-8"))
@@ -232,7 +236,7 @@ def load_report(
 
 def refresh_report(
     folder: str | Path,  # The `output_dir` of an evaluated run
-) -> Report:  # As it was saved
+) -> "Report":  # As it was saved
     "Write the page of a saved report again, or raise `EvaluateError` when there is none"
     report = load_report(folder)
     _write_page(report, folder)

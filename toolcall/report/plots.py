@@ -76,7 +76,7 @@ def _bars(axes: plt.Axes, models: Mapping[str, Sequence[Metric]]) -> None:
         width = _GROUP / len(models) - 0.02
         axes.bar(x + offset, value, width, yerr=spread, ecolor="#6b7280", **look)
 
-
+# %% ../../nbs/09_report/00_plots.ipynb #ad7d33d8
 def plot_metrics(
     models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
 ) -> plt.Figure:
