@@ -3331,6 +3331,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'toolcall/serve/gguf_vocabulary.py'),
                                                 'toolcall.serve.gguf_vocabulary._adds': ( '08_serve/gguf_vocabulary.html#_adds',
                                                                                           'toolcall/serve/gguf_vocabulary.py'),
+                                                'toolcall.serve.gguf_vocabulary._all_tokens': ( '08_serve/gguf_vocabulary.html#_all_tokens',
+                                                                                                'toolcall/serve/gguf_vocabulary.py'),
                                                 'toolcall.serve.gguf_vocabulary._is_sentencepiece': ( '08_serve/gguf_vocabulary.html#_is_sentencepiece',
                                                                                                       'toolcall/serve/gguf_vocabulary.py'),
                                                 'toolcall.serve.gguf_vocabulary._kind': ( '08_serve/gguf_vocabulary.html#_kind',

@@ -7,7 +7,7 @@ A tokenizer goes in; the token list, token types, scores and merges of a GGUF fi
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #463432fb
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #190b45cb
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ..text import excerpt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #54d3061a
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #2ac843a1
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -51,7 +51,7 @@ def _step(step: dict) -> str:
         return step["pattern"].get("Regex", "")
     return kind
 
-
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #56ef5735
 def _words_are_merged(described: dict) -> bool:
     "Whether merges make each word of the vocabulary, so that `ignore_merges` changes nothing"
     from tokenizers import Tokenizer
@@ -83,7 +83,7 @@ def word_splitter(
         "convert_hf_to_gguf.py, may know it"
     )
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #3dd4709a
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #4b523443
 def piece_scores(
     vocabulary: dict[str, int],  # Piece to id
     merges: list,  # Pairs of pieces, as `tokenizer.json` holds them
@@ -102,7 +102,7 @@ def piece_scores(
         previous = piece
     return {piece: -float(first.get(piece, 0)) for piece in vocabulary}
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #8f4c4229
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #a709fa02
 @dataclass(frozen=True)
 class Vocabulary:
     "What a GGUF file says of a tokenizer"
@@ -146,7 +146,7 @@ def _kind(token: str, added: dict | None, is_sentencepiece: bool, unknown: str |
     is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
     return TokenType.BYTE if is_sentencepiece and is_byte else TokenType.NORMAL
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #d70145e1
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #3f2231f4
 def _adds(tokenizer: "PreTrainedTokenizerBase") -> tuple[bool, bool]:
     "Whether bos and eos are put around a text"
     ids = tokenizer("a").input_ids
@@ -154,6 +154,29 @@ def _adds(tokenizer: "PreTrainedTokenizerBase") -> tuple[bool, bool]:
     return ids[: -len(plain)] != [] and ids[0] == tokenizer.bos_token_id, (
         len(ids) > len(plain) and ids[-1] == tokenizer.eos_token_id
     )
+
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #14cdfc20
+def _all_tokens(
+    described: dict[str, Any], rows: int, unknown: str | None
+) -> tuple[list[str], list[TokenType]]:
+    "Text and kind of each row of the embedding, or raise `ServeError`"
+    is_sentencepiece = _is_sentencepiece(described)
+    added = {token["id"]: token for token in described["added_tokens"]}
+    names = {number: token for token, number in described["model"]["vocab"].items()}
+    names |= {number: token["content"] for number, token in added.items()}
+    if max(names) >= rows:
+        raise ServeError(
+            f"the tokenizer has ids up to {max(names):,}, and the embedding {rows:,} rows; "
+            "the model can't read all of its tokens"
+        )
+    tokens = [names.get(number, f"[PAD{number}]") for number in range(rows)]
+    types = [
+        _kind(names[number], added.get(number), is_sentencepiece, unknown)
+        if number in names
+        else TokenType.UNUSED
+        for number in range(rows)
+    ]
+    return tokens, types
 
 
 def make_vocabulary(
@@ -167,21 +190,7 @@ def make_vocabulary(
     described: dict[str, Any] = json.loads(backend.to_str())
     is_sentencepiece = _is_sentencepiece(described)
     model = described["model"]
-    added = {token["id"]: token for token in described["added_tokens"]}
-    names = {number: token for token, number in model["vocab"].items()}
-    names |= {number: token["content"] for number, token in added.items()}
-    if max(names) >= rows:
-        raise ServeError(
-            f"the tokenizer has ids up to {max(names):,}, and the embedding {rows:,} rows; "
-            "the model can't read all of its tokens"
-        )
-    tokens = [names.get(number, f"[PAD{number}]") for number in range(rows)]
-    types = [
-        _kind(names[number], added.get(number), is_sentencepiece, tokenizer.unk_token)
-        if number in names
-        else TokenType.UNUSED
-        for number in range(rows)
-    ]
+    tokens, types = _all_tokens(described, rows, tokenizer.unk_token)
     scores: list[float] = []
     if is_sentencepiece:
         by_piece = piece_scores(model["vocab"], model["merges"])
