@@ -120,14 +120,17 @@ def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
         writer.add_add_space_prefix(vocabulary.space_prefix)
 
 # %% ../../nbs/08_serve/00b_gguf.ipynb #f3eab1f5
-def _stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    "The ids that end an answer; the tokenizer's own first where it is among them"
+def stop_ids(
+    folder: Path,  # Of a saved model
+    tokenizer: "PreTrainedTokenizerBase",  # Its tokenizer
+) -> list[int]:  # The tokenizer's own first, where it is among them
+    "The ids that end an answer"
     file = folder / "generation_config.json"
     saved = loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.exists() else None
     ids = saved if isinstance(saved, list) else [saved] if saved is not None else []
     return sorted(ids or [tokenizer.eos_token_id], key=lambda one: one != tokenizer.eos_token_id)
 
-
+# %% ../../nbs/08_serve/00b_gguf.ipynb #2227fcba
 def _add_special(
     writer: GGUFWriter, tokenizer: "PreTrainedTokenizerBase", stops: list[int]
 ) -> None:
@@ -211,7 +214,7 @@ def write_gguf(
         writer.add_quantization_version(GGML_QUANT_VERSION)
         _add_sizes(writer, config)
         _add_vocabulary(writer, vocabulary)
-        _add_special(writer, tokenizer, _stop_ids(folder, tokenizer))
+        _add_special(writer, tokenizer, stop_ids(folder, tokenizer))
         extra = {} if factors is None else {"rope_freqs.weight": factors}
         _write(writer, tensors, extra, kind)
         writer.close()
