@@ -190,10 +190,9 @@ def _notes(recipe: Recipe) -> dict[str, str]:
         ),
         "Ollama": (
             "Ollama doesn't read chat templates in Jinja; `export/Modelfile` holds one of its own. "
-            "It parses the JSON of tools before it writes it: keys come in another order, and "
-            "keys that it doesn't know are lost, so prompts with tools differ from those of the "
-            "training. Measure before you rely on it; llama.cpp's server renders the saved "
-            "template itself."
+            "It renders the prompts of the training, except that Ollama drops what it doesn't know of "
+            "a tool (`default`, `format`, bounds) and puts the keys of a tool in one order. "
+            "llama.cpp's server renders the saved template itself, with tools as they are sent."
         ),
     }
 
