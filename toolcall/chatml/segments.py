@@ -134,8 +134,7 @@ def _tokenise_completions(
         kept = _decode(tokenizer, [lead + ids for ids, _ in tokens])
         whole = [text.removeprefix(before) for text in kept]
         decoded = [
-            text if text == pair[1] else other
-            for pair, text, other in zip(pairs, decoded, whole)
+            text if text == pair[1] else other for pair, text, other in zip(pairs, decoded, whole)
         ]
     return {
         pair: CompletionTokens(ids, ends, text == pair[1], part is not None)
