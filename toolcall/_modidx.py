@@ -3148,6 +3148,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'toolcall/pipeline/data.py'),
                                         'toolcall.pipeline.data._make_data': ( '10_pipeline/data.html#_make_data',
                                                                                'toolcall/pipeline/data.py'),
+                                        'toolcall.pipeline.data.check_saved': ( '10_pipeline/data.html#check_saved',
+                                                                                'toolcall/pipeline/data.py'),
                                         'toolcall.pipeline.data.describe': ('10_pipeline/data.html#describe', 'toolcall/pipeline/data.py'),
                                         'toolcall.pipeline.data.make_data': ( '10_pipeline/data.html#make_data',
                                                                               'toolcall/pipeline/data.py'),
