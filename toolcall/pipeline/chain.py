@@ -120,11 +120,13 @@ def evaluate_run(
 
 
 def _evaluate_run(config: Config, endpoints: Sequence[Endpoint]) -> "Report":
+    from toolcall.pipeline.data import check_saved
     from toolcall.report.files import save_report
     from toolcall.report.page import Report, last_messages
 
     held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
     _required(Path(config.output_dir, "config.json"))
+    check_saved(config)
     evaluations = {}
     for label, name in (("base", config.model_name_or_path), ("tuned", config.output_dir)):
         say(f"evaluating the {label} model")
