@@ -156,7 +156,7 @@ def _with_columns(
         say(f"asking the model {name}")
         columns[name], facts = endpoint_column(endpoint, name, examples, config, syntaxes=syntaxes)
         sources[name] = facts | {_DIGEST: digest}
-    return replace(report, columns=columns, sources=_local_facts(config) | sources)
+    return replace(report, columns=columns, sources=_local_facts(config, digest) | sources)
 
 
 def _earlier_columns(
@@ -191,7 +191,7 @@ def _syntaxes(config: Config) -> list["Parser"]:
     return [chatml.style.syntax.parse, *(syntax.parse for syntax in SYNTAXES.values())]
 
 
-def _local_facts(config: Config) -> dict[str, dict[str, str]]:
+def _local_facts(config: Config, digest: str) -> dict[str, dict[str, str]]:
     from toolcall.models import best_device, fast_dtype
     from toolcall.report.page import environment
 
@@ -200,8 +200,9 @@ def _local_facts(config: Config) -> dict[str, dict[str, str]]:
     sampling = f"max_tokens {options.max_new_tokens}, temperature {options.temperature}"
     facts = {
         "host": f"this machine, {str(fast_dtype()).removeprefix('torch.')} on {best_device()}",
-        "server": f"none: transformers {versions['transformers']}",
+        "server": f"transformers {versions['transformers']}, no server",
         "sampling": sampling,
+        _DIGEST: digest,
     }
     models = {"base": config.model_name_or_path, "tuned": config.output_dir}
     return {label: {"model": model, **facts} for label, model in models.items()}
