@@ -124,6 +124,7 @@ def evaluate_run(
 
 def _evaluate_run(config: Config) -> "Report":
     from toolcall.report.page import Report, last_messages, save_report
+    from toolcall.serve.model_card import save_documents
 
     held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
     _required(Path(config.output_dir, "config.json"))
@@ -134,6 +135,7 @@ def _evaluate_run(config: Config) -> "Report":
     settings = _settings(config, held_out, examples)
     report = Report(base, tuned, last_messages(examples), settings)
     save_report(report, config.output_dir)
+    save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
     say(f"held-out turns of {settings['log']}", report.to_text())
     return report
 

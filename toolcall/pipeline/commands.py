@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .command_table import COMMANDS, argument, command
 from .config import apply_overrides, load_config, make_config
+from .export_command import export_command  # noqa: F401
 from .exits import CommandParser, run_command
 from .options import Config
 from .outputs import check_paths
