@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .command_table import COMMANDS, argument, command
 from .config import apply_overrides, load_config, make_config
 from .exits import CommandParser, run_command
+from .export_command import export_command  # noqa: F401
 from .options import Config
 from .outputs import check_paths
 from ..samples import SAMPLE_TOOLS, sample_functions, sample_log
