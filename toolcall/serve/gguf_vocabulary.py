@@ -7,7 +7,7 @@ A tokenizer goes in; the token list, token types, scores and merges of a GGUF fi
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #0b8cef67
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #190b45cb
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ..text import excerpt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #c10dc712
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #2ac843a1
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -51,6 +51,18 @@ def _step(step: dict) -> str:
         return step["pattern"].get("Regex", "")
     return kind
 
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #56ef5735
+def _words_are_merged(described: dict) -> bool:
+    "Whether merges make each word of the vocabulary, so that `ignore_merges` changes nothing"
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+
+    model = described["model"]
+    words = model["vocab"].keys() - {token["content"] for token in described["added_tokens"]}
+    plain = Tokenizer(BPE(vocab=model["vocab"], merges=list(map(tuple, model["merges"]))))
+    encodings = plain.encode_batch_fast(list(words), add_special_tokens=False)
+    return all(len(encoding.ids) == 1 for encoding in encodings)
+
 
 def word_splitter(
     described: dict,  # A byte-level tokenizer, as `tokenizer.json` describes it
@@ -58,22 +70,20 @@ def word_splitter(
     "Name the way in which a tokenizer cuts text, or raise `ServeError`"
     first = described.get("pre_tokenizer") or {"type": "none"}
     steps = tuple(map(_step, first.get("pretokenizers", [first])))
-    way = steps, bool(described["model"].get("ignore_merges"))
+    ignores = bool(described["model"].get("ignore_merges"))
     normalizer = (described.get("normalizer") or {"type": "NFC"})["type"]
-    if way in _WAYS and normalizer == "NFC":
-        return _WAYS[way]
+    if normalizer == "NFC":
+        if (steps, ignores) in _WAYS:
+            return _WAYS[steps, ignores]
+        if (steps, not ignores) in _WAYS and _words_are_merged(described):
+            return _WAYS[steps, not ignores]
     raise ServeError(
-        f"the tokenizer cuts text by {excerpt(steps)} (ignore_merges {way[1]}, normalizer "
+        f"the tokenizer cuts text by {excerpt(steps)} (ignore_merges {ignores}, normalizer "
         f"{normalizer}), for which this writer has no name of llama.cpp; its own converter, "
         "convert_hf_to_gguf.py, may know it"
     )
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #30bb5c91
-def _pieces(merges: list) -> list[str]:
-    "The piece that each merge makes"
-    return ["".join(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges]
-
-
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #4b523443
 def piece_scores(
     vocabulary: dict[str, int],  # Piece to id
     merges: list,  # Pairs of pieces, as `tokenizer.json` holds them
@@ -81,7 +91,7 @@ def piece_scores(
     "Give pieces the scores that order them as the merges do, or raise `ServeError`"
     first: dict[str, int] = {}
     previous = ""
-    for place, piece in enumerate(_pieces(merges)):
+    for place, piece in enumerate(map("".join, merges)):
         if piece != previous and piece in first:
             raise ServeError(
                 f"the merges that make {piece!r} stand in two places, so no scores of "
@@ -92,7 +102,7 @@ def piece_scores(
         previous = piece
     return {piece: -float(first.get(piece, 0)) for piece in vocabulary}
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #f3b089ac
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #a709fa02
 @dataclass(frozen=True)
 class Vocabulary:
     "What a GGUF file says of a tokenizer"
@@ -136,7 +146,7 @@ def _kind(token: str, added: dict | None, is_sentencepiece: bool, unknown: str |
     is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
     return TokenType.BYTE if is_sentencepiece and is_byte else TokenType.NORMAL
 
-# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #4afc64d0
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #3f2231f4
 def _adds(tokenizer: "PreTrainedTokenizerBase") -> tuple[bool, bool]:
     "Whether bos and eos are put around a text"
     ids = tokenizer("a").input_ids
@@ -144,6 +154,29 @@ def _adds(tokenizer: "PreTrainedTokenizerBase") -> tuple[bool, bool]:
     return ids[: -len(plain)] != [] and ids[0] == tokenizer.bos_token_id, (
         len(ids) > len(plain) and ids[-1] == tokenizer.eos_token_id
     )
+
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #14cdfc20
+def _all_tokens(
+    described: dict[str, Any], rows: int, unknown: str | None
+) -> tuple[list[str], list[TokenType]]:
+    "Text and kind of each row of the embedding, or raise `ServeError`"
+    is_sentencepiece = _is_sentencepiece(described)
+    added = {token["id"]: token for token in described["added_tokens"]}
+    names = {number: token for token, number in described["model"]["vocab"].items()}
+    names |= {number: token["content"] for number, token in added.items()}
+    if max(names) >= rows:
+        raise ServeError(
+            f"the tokenizer has ids up to {max(names):,}, and the embedding {rows:,} rows; "
+            "the model can't read all of its tokens"
+        )
+    tokens = [names.get(number, f"[PAD{number}]") for number in range(rows)]
+    types = [
+        _kind(names[number], added.get(number), is_sentencepiece, unknown)
+        if number in names
+        else TokenType.UNUSED
+        for number in range(rows)
+    ]
+    return tokens, types
 
 
 def make_vocabulary(
@@ -157,21 +190,7 @@ def make_vocabulary(
     described: dict[str, Any] = json.loads(backend.to_str())
     is_sentencepiece = _is_sentencepiece(described)
     model = described["model"]
-    added = {token["id"]: token for token in described["added_tokens"]}
-    names = {number: token for token, number in model["vocab"].items()}
-    names |= {number: token["content"] for number, token in added.items()}
-    if max(names) >= rows:
-        raise ServeError(
-            f"the tokenizer has ids up to {max(names):,}, and the embedding {rows:,} rows; "
-            "the model can't read all of its tokens"
-        )
-    tokens = [names.get(number, f"[PAD{number}]") for number in range(rows)]
-    types = [
-        _kind(names[number], added.get(number), is_sentencepiece, tokenizer.unk_token)
-        if number in names
-        else TokenType.UNUSED
-        for number in range(rows)
-    ]
+    tokens, types = _all_tokens(described, rows, tokenizer.unk_token)
     scores: list[float] = []
     if is_sentencepiece:
         by_piece = piece_scores(model["vocab"], model["merges"])
