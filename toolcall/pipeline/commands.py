@@ -269,6 +269,9 @@ def _chat(options: argparse.Namespace) -> int:
         chat(caller, sys.stdin)
     return 0
 
+# %% ../../nbs/10_pipeline/09_commands.ipynb #3ea48dff
+import toolcall.pipeline.certify_command  # noqa: F401
+
 # %% ../../nbs/10_pipeline/09_commands.ipynb #d00f2376
 def _run_arguments(argv: Sequence[str] | None) -> int:
     parser = CommandParser(

@@ -7,12 +7,14 @@ A logged turn goes in; it is asked as any client asks it, through the plain `ope
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_serve/05_replies.ipynb #6ec20f82
+# %% ../../nbs/08_serve/05_replies.ipynb #0ff96d42
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..conversation import ToolCall
 from ..errors import ServeError
+from ..schemas import argument_errors
 from ..text import JSON, dumps, excerpt, fingerprint, loads, one_line
 from ..turn import Example, Output, Parsed, Parser
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from toolcall.serve.servers import RunningServer
 
-# %% ../../nbs/08_serve/05_replies.ipynb #f11a0f8f
+# %% ../../nbs/08_serve/05_replies.ipynb #247e5641
 def wire_messages(
     messages: Sequence[dict],  # As a `Conversation` holds them
 ) -> list[dict]:  # As a client sends them
@@ -41,7 +43,7 @@ def _wire_call(call: dict) -> dict:
     arguments = dumps(call["function"]["arguments"])
     return call | {"function": call["function"] | {"arguments": arguments}}
 
-# %% ../../nbs/08_serve/05_replies.ipynb #9581ee97
+# %% ../../nbs/08_serve/05_replies.ipynb #ce845412
 @dataclass(frozen=True)
 class Reply:
     "An assistant's turn, as a client of the API sees it"
@@ -64,7 +66,7 @@ def expected_reply(
     finish = "length" if not output.stopped else "tool_calls" if calls else "stop"
     return Reply(text.strip(), calls, finish, output.prompt_tokens, parsed.reasoning.strip())
 
-# %% ../../nbs/08_serve/05_replies.ipynb #f6c2627b
+# %% ../../nbs/08_serve/05_replies.ipynb #b7b80b33
 def _calls_of(functions: Iterable[tuple[str | None, JSON]]) -> tuple[tuple[str, JSON], ...]:
     calls = []
     for name, arguments in functions:
@@ -110,7 +112,7 @@ def _read_pieces(chunks: Iterable[Any]) -> Reply:
     calls = _calls_of((name, arguments) for name, arguments in functions.values())
     return Reply(text.strip(), calls, finish, prompt_tokens, reasoning.strip())
 
-# %% ../../nbs/08_serve/05_replies.ipynb #0388b8ab
+# %% ../../nbs/08_serve/05_replies.ipynb #abe34dcc
 def ask_turn(
     client: Any,  # An `OpenAI` of the package openai
     server: "RunningServer",  # Who answers
@@ -118,6 +120,7 @@ def ask_turn(
     *,
     max_tokens: int,  # Of the answer
     stream: bool,  # In pieces
+    template_kwargs: dict[str, JSON] | None = None,  # What else the template reads
 ) -> Reply:  # The answer, or why there is none
     "Ask a server one turn, or raise `ServeError` when it is gone"
     import httpx2
@@ -132,6 +135,8 @@ def ask_turn(
     }
     if conversation.tools:
         request["tools"] = conversation.tools
+    if template_kwargs:
+        request["extra_body"] = {"chat_template_kwargs": template_kwargs}
     if stream:
         request |= {"stream": True, "stream_options": {"include_usage": True}}
     try:
@@ -145,16 +150,19 @@ def ask_turn(
     except (openai.OpenAIError, TypeError, AttributeError, LookupError, ValueError) as error:
         return Reply(error=one_line(f"{type(error).__name__}: {error}")[:400])
 
-# %% ../../nbs/08_serve/05_replies.ipynb #0b1fc4d6
+# %% ../../nbs/08_serve/05_replies.ipynb #672e994c
 def served_prompt_ids(
     http: "httpx2.Client",  # With the key, where one is needed
     server: "RunningServer",  # Who answers
     example: Example,  # A held-out turn
+    template_kwargs: dict[str, JSON] | None = None,  # What else the template reads
 ) -> list[int] | None:  # Token ids; None: this server doesn't tell them
     "Ask a server for the prompt that it makes of a turn"
     body: JSON = {"messages": wire_messages(example.conversation.messages[: example.turn])}
     if example.conversation.tools:
         body["tools"] = example.conversation.tools
+    if template_kwargs:
+        body["chat_template_kwargs"] = template_kwargs
     rendered = _post(http, f"{server.root}/apply-template", body)
     if isinstance(rendered.get("prompt"), str):
         body = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
@@ -174,7 +182,7 @@ def _post(http: "httpx2.Client", url: str, body: JSON) -> dict:
         return {}
     return value if isinstance(value, dict) else {}
 
-# %% ../../nbs/08_serve/05_replies.ipynb #f581ccc9
+# %% ../../nbs/08_serve/05_replies.ipynb #12831306
 CHECKS = ("answer", "prompt", "calls", "text", "stop")
 
 
@@ -189,7 +197,7 @@ def differences(
         return {"answer": got.error}
     found = {}
     if got.prompt_tokens is not None and got.prompt_tokens != expected.prompt_tokens:
-        found["prompt"] = f"{got.prompt_tokens} prompt tokens for {expected.prompt_tokens}"
+        found["prompt"] = f"{got.prompt_tokens} prompt tokens, not {expected.prompt_tokens}"
     if fingerprint(got.calls) != fingerprint(expected.calls):
         left = parse(got.text, tools).calls if not got.calls else []
         if left and fingerprint([(c.name, c.arguments) for c in left]) == fingerprint(
@@ -197,12 +205,12 @@ def differences(
         ):
             found["calls"] = f"left in the text: {excerpt(got.text, 160)}"
         else:
-            found["calls"] = f"{_shown(got)} for {_shown(expected)}"
+            found["calls"] = f"{_shown(got)}, not {_shown(expected)}"
     if _comparable(got) != _comparable(expected):
         shown = [excerpt(" | ".join(filter(None, _comparable(one)))) for one in (got, expected)]
-        found["text"] = f"{shown[0]} for {shown[1]}"
+        found["text"] = f"{shown[0]}, not {shown[1]}"
     if got.finish != expected.finish:
-        found["stop"] = f"{got.finish or 'nothing'} for {expected.finish}"
+        found["stop"] = f"{got.finish or 'nothing'}, not {expected.finish}"
     return found
 
 
@@ -214,3 +222,33 @@ def _comparable(reply: Reply) -> tuple[str, str]:
 def _shown(reply: Reply) -> str:
     calls = [f"{name}({excerpt(arguments, 160)})" for name, arguments in reply.calls]
     return ", ".join(calls) or "no call"
+
+# %% ../../nbs/08_serve/05_replies.ipynb #208ecebe
+def forbidden_by_grammar(
+    call: ToolCall,  # As the model wrote it
+    tools: Sequence[dict],  # On offer
+) -> str:  # Why no server that constrains calls gives it; empty: it does
+    "Say what of a call a grammar of the offered tools doesn't allow"
+    closed = [tool | {"function": _close(tool["function"])} for tool in tools]
+    if errors := argument_errors(call, closed):
+        return errors[0]
+    [parameters] = [
+        tool["function"].get("parameters") or {}
+        for tool in tools
+        if tool["function"]["name"] == call.name
+    ][:1]
+    order = [key for key in parameters.get("properties", ()) if key in call.arguments]
+    written = [key for key in call.arguments if key in order]
+    return "" if written == order else f"keys in the order {', '.join(written)}"
+
+
+def _close(schema: JSON) -> JSON:
+    "The same schema, where an object has only the properties that are named"
+    if isinstance(schema, list):
+        return [*map(_close, schema)]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _close(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict):
+        closed = {"additionalProperties": False} | closed
+    return closed

@@ -68,7 +68,8 @@ def _guarded(
         with suppress(OSError):
             process.stdin.close()  # type: ignore[union-attr]
         try:
-            process.wait(10)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -193,8 +194,9 @@ def _versions(kind: str, root: str) -> dict[str, str]:
         if kind in (name, "URL"):
             with suppress(httpx2.HTTPError, ValueError, AttributeError):
                 client = httpx2.Client(trust_env=kind == "URL", timeout=5)
-                if told := client.get(root + place).json().get(key):
-                    found[name] = str(told)
+                told = str(client.get(root + place).json().get(key) or "")
+                if told and "unknown" not in told:
+                    found[name] = told
     return found
 
 # %% ../../nbs/08_serve/04_servers.ipynb #143efa84

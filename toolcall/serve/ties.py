@@ -7,7 +7,7 @@ Two programs that compute the same model in floating point add in another order,
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_serve/05a_ties.ipynb #d7ac22be
+# %% ../../nbs/08_serve/05a_ties.ipynb #d580d3d1
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +17,7 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# %% ../../nbs/08_serve/05a_ties.ipynb #134bffb7
+# %% ../../nbs/08_serve/05a_ties.ipynb #5358e3a5
 def first_difference(
     tokenizer: "PreTrainedTokenizerBase",  # Of the model
     ids: list[int],  # What the engine wrote, its stop token included
@@ -37,7 +37,7 @@ def first_difference(
         return None
     return place, theirs[0]
 
-# %% ../../nbs/08_serve/05a_ties.ipynb #5bf0480f
+# %% ../../nbs/08_serve/05a_ties.ipynb #5bda3403
 def _log_probabilities(model: "PreTrainedModel", ids: list[int], split: int = 0) -> torch.Tensor:
     "Of the token after some, in float32; in two passes when split"
     tokens = torch.tensor([ids], device=model.device)
@@ -50,7 +50,7 @@ def _log_probabilities(model: "PreTrainedModel", ids: list[int], split: int = 0)
             logits = run(tokens, use_cache=False, logits_to_keep=1).logits
     return logits[0, -1].float().log_softmax(-1).cpu()
 
-# %% ../../nbs/08_serve/05a_ties.ipynb #97680325
+# %% ../../nbs/08_serve/05a_ties.ipynb #830d19ee
 _FACTOR = 4.0  # times the largest change that was seen among the likeliest tokens
 _LIKELIEST = 20
 
