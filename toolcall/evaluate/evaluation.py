@@ -11,7 +11,7 @@ __all__ = ['Evaluation', 'make_evaluation', 'load_evaluation', 'evaluate', 'Comp
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..conversation import ToolCall
@@ -47,6 +47,12 @@ class Evaluation:
     def no_answer(self) -> dict[str, int]:
         "Prompts that the server refused or failed at, counted by code"
         return dict(Counter(score.error for score in self.scores if score.error).most_common())
+
+    @property
+    def left_in_text(self) -> tuple[int, int]:
+        "Calls that a server left in the text, and all calls of its answers"
+        left = sum(len(score.predicted) for score in self.scores if score.left_in_text)
+        return left, sum(len(score.predicted) for score in self.scores)
 
     def __repr__(self) -> str:
         rows = [f"{name:24} {metric}" for name, metric in self.metrics.items()]
@@ -171,14 +177,17 @@ def evaluate(
         raise EvaluateError("latency is measured one prompt at a time: generate with batch_size=1")
     equality = Equality(mode, rules or {})
     scores = [
-        score_turn(
-            example,
-            _parsed(output, parse, example.conversation.tools),
-            equality=equality,
-            cut=not output.stopped,
-            text=output.text,
-            error=output.error,
-            expect=expect,
+        replace(
+            score_turn(
+                example,
+                _parsed(output, parse, example.conversation.tools),
+                equality=equality,
+                cut=not output.stopped,
+                text=output.text,
+                error=output.error,
+                expect=expect,
+            ),
+            left_in_text=output.left_in_text,
         )
         for example, output in zip(examples, outputs)
     ]

@@ -44,6 +44,7 @@ class TurnScore:
     prompt_tokens: int = 0
     tools: int = 0  # Tools on offer
     error: str = ""  # Code of a prompt without an answer, such as content_filter
+    left_in_text: bool = False  # Whether a server left the calls in the text
 
     @property
     def is_readable(self) -> bool:
