@@ -1174,6 +1174,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'toolcall/evaluate/words.py'),
                                          'toolcall.evaluate.words._named_tool': ( '08_evaluate/words.html#_named_tool',
                                                                                   'toolcall/evaluate/words.py'),
+                                         'toolcall.evaluate.words._outside_thought': ( '08_evaluate/words.html#_outside_thought',
+                                                                                       'toolcall/evaluate/words.py'),
                                          'toolcall.evaluate.words._parse_python': ( '08_evaluate/words.html#_parse_python',
                                                                                     'toolcall/evaluate/words.py'),
                                          'toolcall.evaluate.words._python_call': ( '08_evaluate/words.html#_python_call',

@@ -217,12 +217,16 @@ def only_words(
         return parsed
     words = parsed.text
     if not (words or parsed.reasoning or parsed.spans):
-        words = OutputReader(raw).finish().text
+        words = _outside_thought(raw)
     functions = [tool["function"] for tool in tools]
     found = _find(words, functions)
-    if found is None or found in [_find(text, functions) for text in logged]:
+    if found is None or found in [_find(_outside_thought(one), functions) for one in logged]:
         return parsed
     return Parsed("malformed", text=words, reason=str(found), reasoning=parsed.reasoning)
+
+
+def _outside_thought(text: str) -> str:
+    return OutputReader(text).finish().text
 
 
 def _find(text: str, functions: Sequence[dict]) -> _Finding | None:
