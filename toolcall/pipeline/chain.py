@@ -123,6 +123,7 @@ def _evaluate_run(config: Config, endpoints: Sequence[Endpoint]) -> "Report":
     from toolcall.pipeline.data import check_saved
     from toolcall.report.files import save_report
     from toolcall.report.page import Report, last_messages
+    from toolcall.serve.model_card import save_documents
 
     held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
     _required(Path(config.output_dir, "config.json"))
@@ -138,6 +139,7 @@ def _evaluate_run(config: Config, endpoints: Sequence[Endpoint]) -> "Report":
     report = Report(base, tuned, last_messages(examples), settings)
     report = _with_columns(report, config, endpoints, examples)
     save_report(report, config.output_dir)
+    save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
     say(f"held-out turns of {settings['log']}", report.to_text())
     return report
 
@@ -156,7 +158,7 @@ def _with_columns(
         say(f"asking the model {name}")
         columns[name], facts = endpoint_column(endpoint, name, examples, config, syntaxes=syntaxes)
         sources[name] = facts | {_DIGEST: digest}
-    return replace(report, columns=columns, sources=_local_facts(config) | sources)
+    return replace(report, columns=columns, sources=_local_facts(config, digest) | sources)
 
 
 def _earlier_columns(
@@ -191,7 +193,7 @@ def _syntaxes(config: Config) -> list["Parser"]:
     return [chatml.style.syntax.parse, *(syntax.parse for syntax in SYNTAXES.values())]
 
 
-def _local_facts(config: Config) -> dict[str, dict[str, str]]:
+def _local_facts(config: Config, digest: str) -> dict[str, dict[str, str]]:
     from toolcall.models import best_device, fast_dtype
     from toolcall.report.page import environment
 
@@ -200,8 +202,9 @@ def _local_facts(config: Config) -> dict[str, dict[str, str]]:
     sampling = f"max_tokens {options.max_new_tokens}, temperature {options.temperature}"
     facts = {
         "host": f"this machine, {str(fast_dtype()).removeprefix('torch.')} on {best_device()}",
-        "server": f"none: transformers {versions['transformers']}",
+        "server": f"transformers {versions['transformers']}, no server",
         "sampling": sampling,
+        _DIGEST: digest,
     }
     models = {"base": config.model_name_or_path, "tuned": config.output_dir}
     return {label: {"model": model, **facts} for label, model in models.items()}

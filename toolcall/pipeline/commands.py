@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .command_table import COMMANDS, argument, command
 from .config import apply_overrides, load_config, make_config
 from .exits import CommandParser, run_command
+from .export_command import export_command  # noqa: F401
 from .options import Config
 from .outputs import check_paths
 from ..samples import SAMPLE_TOOLS, sample_functions, sample_log
@@ -267,6 +268,9 @@ def _chat(options: argparse.Namespace) -> int:
     if show(f"Tools: {', '.join(caller.functions)} - an empty end (Ctrl-D) leaves"):
         chat(caller, sys.stdin)
     return 0
+
+# %% ../../nbs/10_pipeline/09_commands.ipynb #3ea48dff
+import toolcall.pipeline.certify_command  # noqa: F401
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #d00f2376
 def _run_arguments(argv: Sequence[str] | None) -> int:

@@ -32,6 +32,7 @@ from ..models import best_device, fast_dtype, find_model
 from ..packing.attention import TREE, refuses_trees
 from ..packing.batches import ExampleDataset, PaddedCollator, TreeCollator
 from ..text import write_atomic
+from .best_checkpoint import aligned, refusing_settings
 from .checkpoints import check_room, last_checkpoint
 from .run import Run, check_same_run, identity_text, run_identity
 from .trainer import ToolTrainer
@@ -66,12 +67,13 @@ def training_arguments(
     bf16 = fast_dtype() is torch.bfloat16 and not settings.get("fp16", False)
     # the Trainer refuses bf16 on a CPU unless `use_cpu` is set
     machine = {"bf16": bf16, "use_cpu": best_device().type == "cpu"}
-    return TrainingArguments(
-        output_dir=str(output_dir),
-        remove_unused_columns=False,  # batches carry columns that the model doesn't take
-        prediction_loss_only=True,
-        **(_DEFAULTS | machine | settings),
-    )
+    with refusing_settings():
+        return TrainingArguments(
+            output_dir=str(output_dir),
+            remove_unused_columns=False,  # batches carry columns that the model doesn't take
+            prediction_loss_only=True,
+            **aligned(_DEFAULTS | machine | settings),
+        )
 
 # %% ../../nbs/06_train/04_finetuning.ipynb #c15ee629
 def _is_quantized(model: torch.nn.Module) -> bool:
