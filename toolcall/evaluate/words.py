@@ -49,7 +49,7 @@ def _find_markup(text: str) -> _Finding | None:
 # %% ../../nbs/08_evaluate/02b_words.ipynb #6143e22d
 _NAMING = ("name", "tool", "tool_name", "function", "function_name", "action", "recipient_name")
 _GIVING = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "params")
-_PREFIX = r"(?:[\w-]+[.:/])*"
+_PREFIX = r"(?:\w[\w-]*[.:/])*"
 _MOST_TRIES = 1000  # braces that begin no JSON
 
 
@@ -93,7 +93,7 @@ def _tool_before(text: str, start: int, value: dict, tools: dict[str, Shape]) ->
     "The tool at the start of the line before an object, or before the whole object"
     before = text[:start].rstrip().removesuffix("```json").removesuffix("```")[-200:]
     names = "|".join(map(re.escape, tools))
-    head = re.compile(rf"(?mi)^\W*(?:\w+\W+)?({names})\W*(?:(?:arg|param|input)\w*\W*)?\Z")
+    head = re.compile(rf"(?mi)^\W{{0,20}}(?:\w+\W+)?({names})\W*(?:(?:arg|param|input)\w*\W*)?\Z")
     match = head.search(before)
     name = match[1] if match else ""
     if name not in tools or not value:
@@ -180,7 +180,7 @@ def _find_python(text: str, tools: dict[str, Shape]) -> _Finding | None:
     if name := next(names, ""):
         return _Finding("Python", name)
     known = "|".join(map(re.escape, tools))
-    begun = rf"(?m)^\W*{_PREFIX}({known})\(\s*(?:\w+\s*=\s*)?[\"'\[{{\d][^)]*\Z"
+    begun = rf"(?m)^\W{{0,20}}{_PREFIX}({known})\(\s*(?:\w+\s*=\s*)?[\"'\[{{\d][^)]*\Z"
     cut = re.search(begun, text)
     return _Finding("Python", cut[1]) if cut else None
 
@@ -188,16 +188,23 @@ def _find_python(text: str, tools: dict[str, Shape]) -> _Finding | None:
 def _find_element(text: str, tools: dict[str, Shape]) -> _Finding | None:
     names = "|".join(map(re.escape, tools))
     patterns = {
-        "react": rf"(?m)^\W*Action\W*:\W*{_PREFIX}({names})\W*(?:$|[\[({{])",
-        "XML": rf"<({names})(?:\s[^<>]*)?(?:/>|>.*?</\1>)",
-        "XML name": rf"""<\w+[^<>]*\s(?:name|tool|function)\s*=\s*["']({names})["']""",
+        "react": rf"(?m)^\W{{0,20}}Action\W*:\W*{_PREFIX}({names})\W*(?:$|[\[({{])",
+        "XML": rf"<({names})(?:\s[^<>]*)?/>",
+        "XML name": rf"""<\w+\s[^<>]*\b(?:name|tool|function)=["']({names})["']""",
     }
     for form, pattern in patterns.items():
-        if match := re.search(pattern, text, re.DOTALL):
+        if match := re.search(pattern, text):
             return _Finding(form.split()[0], match[1])
+    for name in tools:
+        if 0 <= text.find(f"<{name}>") < text.rfind(f"</{name}>"):
+            return _Finding("XML", name)
     return None
 
 # %% ../../nbs/08_evaluate/02b_words.ipynb #fd7e6a7d
+_MOST_TEXT = 10_000  # characters from each end that are searched
+_SPACES = re.compile(r"(\s)\1{20,}")
+
+
 def only_words(
     parsed: Parsed,  # An output, parsed
     tools: Sequence[dict],  # Tools on offer
@@ -210,18 +217,24 @@ def only_words(
         return parsed
     words = parsed.text
     if not (words or parsed.reasoning or parsed.spans):
-        words = OutputReader(raw).finish().text
+        words = _outside_thought(raw)
     functions = [tool["function"] for tool in tools]
     found = _find(words, functions)
-    if found is None or found in [_find(text, functions) for text in logged]:
+    if found is None or found in [_find(_outside_thought(one), functions) for one in logged]:
         return parsed
     return Parsed("malformed", text=words, reason=str(found), reasoning=parsed.reasoning)
 
 
+def _outside_thought(text: str) -> str:
+    return OutputReader(text).finish().text
+
+
 def _find(text: str, functions: Sequence[dict]) -> _Finding | None:
     "The first call that stands among words, or that there are no words"
-    if not text.strip():
+    text = _SPACES.sub(r"\1" * 20, text.strip())
+    if not text:
         return _Finding("")
+    text = text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "\n\n" + text[-_MOST_TEXT:]
     named = [function for function in functions if function["name"] in text]
     tools = {function["name"]: Shape.of(function.get("parameters")) for function in named}
     if found := _find_markup(text):
