@@ -3015,6 +3015,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'toolcall/pipeline/columns.py'),
                                            'toolcall.pipeline.columns._key': ( '10_pipeline/columns.html#_key',
                                                                                'toolcall/pipeline/columns.py'),
+                                           'toolcall.pipeline.columns._request_settings': ( '10_pipeline/columns.html#_request_settings',
+                                                                                            'toolcall/pipeline/columns.py'),
                                            'toolcall.pipeline.columns._words': ( '10_pipeline/columns.html#_words',
                                                                                  'toolcall/pipeline/columns.py'),
                                            'toolcall.pipeline.columns.answer_turns': ( '10_pipeline/columns.html#answer_turns',

@@ -128,13 +128,7 @@ def endpoint_column(
     from toolcall.generate.versions import public_address, server_version
     from toolcall.report.files import column_file
 
-    options = config.generation
-    settings: dict[str, Any] = {
-        "max_tokens": options.max_new_tokens,
-        "temperature": options.temperature,
-    }
-    if options.temperature:
-        settings |= {"top_p": options.top_p, "seed": options.seed}
+    settings = _request_settings(config)
     parse = partial(parse_any, others=syntaxes)
     engine = EndpointEngine(
         endpoint.base_url,
@@ -154,6 +148,14 @@ def endpoint_column(
     # another server may have the same name for another model
     file = column_file(f"{name} {weights or fingerprint(endpoint.base_url)}")
     return answer_turns(engine, examples, config, file=file, parse=parse), facts
+
+
+def _request_settings(config: Config) -> dict[str, Any]:
+    "The fields of a request that the configuration decides"
+    options = config.generation
+    settings = {"max_tokens": options.max_new_tokens, "temperature": options.temperature}
+    sampled = {"top_p": options.top_p, "seed": options.seed} if options.temperature else {}
+    return settings | sampled
 
 
 def _words(settings: Mapping[str, Any]) -> str:
