@@ -20,6 +20,7 @@ from ..conversation import Conversation, ToolCall
 from ..errors import ServeError
 from ..saving import load_conversations
 from .certificate import Certificate
+from .recipes import finished_run
 from toolcall.serve.replies import (
     CHECKS,
     Reply,
@@ -155,12 +156,9 @@ def _load(
     from toolcall.chatml.examples import ChatML
     from toolcall.models import load_model
 
-    file = Path(run, "data", "test.jsonl")
-    if not file.exists() or not Path(run, "config.json").exists():
-        raise ServeError(
-            f"{run} is no finished run: config.json or data/test.jsonl is missing; "
-            "`toolcall train CONFIG` makes both"
-        )
+    file = finished_run(run) / "data" / "test.jsonl"
+    if not file.exists():
+        raise ServeError(f"{file} is missing; `toolcall train CONFIG` keeps turns apart in it")
     if turns < 1:
         raise ServeError(f"{turns} turns can't be asked; 1 is the least")
     model, tokenizer = load_model(run)
