@@ -79,21 +79,20 @@ def _key(name: str) -> str:
     ),
 )
 def _certify(options: argparse.Namespace) -> int:
-    from toolcall.serve.certify import certify
+    from toolcall.serve.certify import each_certificate
 
-    key = _key(options.api_key_env)
+    certificates = each_certificate(
+        options.run,
+        options.servers or ["transformers"],
+        turns=options.turns,
+        max_new_tokens=options.max_new_tokens,
+        template_kwargs=options.template_kwargs,
+        gguf=options.gguf,
+        model=options.model,
+        key=_key(options.api_key_env),
+    )
     passed = True
-    for server in options.servers or ["transformers"]:
-        certificate = certify(
-            options.run,
-            server=server,
-            turns=options.turns,
-            max_new_tokens=options.max_new_tokens,
-            gguf=options.gguf,
-            model=options.model,
-            key=key,
-            template_kwargs=options.template_kwargs,
-        )
+    for certificate in certificates:
         say("certificate", certificate)
         passed = passed and certificate.passed
     return 0 if passed else 1

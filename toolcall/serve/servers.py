@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from ..errors import ServeError
 from ..text import excerpt
@@ -114,10 +115,18 @@ def _llama_cpp(file: str, port: int, context: int, dtype: str) -> list[str]:
 
 
 def _vllm(folder: str, port: int, context: int, dtype: str) -> list[str]:
+    from toolcall.serve.recipes import read_recipe
+
     if not (program := shutil.which("vllm")):
         raise ServeError("vllm is not on the path; install it in an environment of its own")
+    recipe = read_recipe(folder)
     command = [program, "serve", folder, "--host", "127.0.0.1", "--port", str(port)]
-    return [*command, "--dtype", dtype, *(["--max-model-len", str(context)] if context else [])]
+    command += ["--served-model-name", recipe.name, "--dtype", dtype]
+    if context:
+        command += ["--max-model-len", str(context)]
+    if recipe.vllm:
+        command += ["--enable-auto-tool-choice", "--tool-call-parser", recipe.vllm]
+    return command
 
 
 _COMMANDS = {"transformers": _transformers, "llama.cpp": _llama_cpp, "vllm": _vllm}
@@ -138,6 +147,11 @@ class RunningServer:
     def root(self) -> str:
         "The address without the version of the API"
         return self.base_url.rstrip("/").removesuffix("/v1")
+
+    @property
+    def proxies(self) -> bool:
+        "Whether a proxy of the environment may come between; none does on this machine"
+        return urlsplit(self.base_url).hostname not in ("127.0.0.1", "localhost", "::1")
 
     def last_words(self) -> str:
         "The end of its log, on one line"
@@ -180,21 +194,21 @@ def _environment() -> dict[str, str]:
     return kept | offline | {"VLLM_NO_USAGE_STATS": "1"}
 
 # %% ../../nbs/08_serve/04_servers.ipynb #db83fa85
-def _versions(kind: str, root: str) -> dict[str, str]:
+def _versions(server: RunningServer) -> dict[str, str]:
     "What a server and the packages on this machine say about themselves"
     import httpx2
 
     packages = {"transformers": ("transformers", "torch"), "llama.cpp": ("xllamacpp",)}
     found = {}
-    for name in packages.get(kind, ()):
+    for name in packages.get(server.kind, ()):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     places = {"llama.cpp": ("/props", "build_info"), "vllm": ("/version", "version")}
     for name, (place, key) in places.items():
-        if kind in (name, "URL"):
+        if server.kind in (name, "URL"):
             with suppress(httpx2.HTTPError, ValueError, AttributeError):
-                client = httpx2.Client(trust_env=kind == "URL", timeout=5)
-                told = str(client.get(root + place).json().get(key) or "")
+                client = httpx2.Client(trust_env=server.proxies, timeout=5)
+                told = str(client.get(server.root + place).json().get(key) or "")
                 if told and "unknown" not in told:
                     found[name] = told
     return found
@@ -223,18 +237,20 @@ def _connect(url: str, model: str, key: str) -> RunningServer:
     import httpx2
 
     base_url = url.rstrip("/") if "/" in url.split("//", 1)[1].rstrip("/") else f"{url}/v1"
+    server = RunningServer("URL", base_url, model)
     if not model:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
-            answer = httpx2.get(f"{base_url}/models", headers=headers, timeout=30)
+            client = httpx2.Client(trust_env=server.proxies, headers=headers, timeout=30)
+            answer = client.get(f"{base_url}/models")
             model = str(answer.json()["data"][0]["id"])
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
             raise ServeError(
                 f"{base_url}/models names no model ({type(error).__name__}: {error}); is the "
                 "address right, such as http://127.0.0.1:8000/v1, and the key?"
             ) from None
-    server = RunningServer("URL", base_url, model)
-    return replace(server, versions=_versions("URL", server.root))
+        server = replace(server, model=model)
+    return replace(server, versions=_versions(server))
 
 # %% ../../nbs/08_serve/04_servers.ipynb #6bf42708
 @contextmanager
@@ -264,10 +280,10 @@ def start_server(
         process = stack.enter_context(_guarded(command, log.file, _environment()))
         server = RunningServer(kind, f"http://127.0.0.1:{port}/v1", served, log=Path(log.name))
         _wait_until_healthy(server, process, seconds)
-        if kind == "llama.cpp":
+        if kind != "transformers":  # which names the models of the Hub's cache
             server = replace(server, model=_connect(server.base_url, "", "").model)
         yield replace(
             server,
-            versions=_versions(kind, server.root),
+            versions=_versions(server),
             dtype=_served_dtype(kind, folder, gguf, dtype),
         )

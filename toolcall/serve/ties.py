@@ -51,10 +51,6 @@ def _log_probabilities(model: "PreTrainedModel", ids: list[int], split: int = 0)
     return logits[0, -1].float().log_softmax(-1).cpu()
 
 # %% ../../nbs/08_serve/05a_ties.ipynb #830d19ee
-_FACTOR = 4.0  # times the largest change that was seen among the likeliest tokens
-_LIKELIEST = 20
-
-
 @dataclass(frozen=True)
 class Gap:
     "How much likelier the engine's token is than the server's"
@@ -66,6 +62,10 @@ class Gap:
     def is_tie(self) -> bool:
         "Whether rounding alone may have decided"
         return self.gap <= self.bound
+
+# %% ../../nbs/08_serve/05a_ties.ipynb #ddf990c1
+_FACTOR = 4.0  # times the largest change that was seen among the likeliest tokens
+_LIKELIEST = 20
 
 
 class Scale:
