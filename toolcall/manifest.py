@@ -11,10 +11,26 @@ __all__ = []
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from .text import loads, write_atomic
+
+# %% ../nbs/00_record/09_manifest.ipynb #59c9c4aa
+def usual_modes(
+    folder: str | Path,  # Holds the files
+    names: Iterable[str] | None = None,  # Which of them, by path in the folder; None: all
+) -> None:
+    "Give files the mode that the process gives to new files"
+    folder = Path(folder)
+    probe = folder / f".mode.{os.getpid()}"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in folder.rglob("*") if names is None else (folder / name for name in names):
+        if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
 
 # %% ../nbs/00_record/09_manifest.ipynb #624af2f9
 MANIFEST = "manifest.json"
@@ -29,8 +45,10 @@ def write_manifest(
     if names is None:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         names = [path.relative_to(folder).as_posix() for path in paths]
+    names = sorted(set(names) - {MANIFEST})
+    usual_modes(folder, names)
     files = []
-    for name in sorted(set(names) - {MANIFEST}):
+    for name in names:
         with open(folder / name, "r+b") as file:  # syncing needs a file that may be written
             size = os.fstat(file.fileno()).st_size
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,15 +9,18 @@ __all__ = ['find_model', 'best_device', 'fast_dtype', 'load_tokenizer', 'load_mo
 
 # %% ../nbs/00_record/10_models.ipynb #1805c7e5
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -28,7 +31,8 @@ from transformers import (
 )
 
 from .errors import ModelError
-from .manifest import MANIFEST, manifest_faults
+from .manifest import MANIFEST, manifest_faults, usual_modes
+from .text import loads
 
 # %% ../nbs/00_record/10_models.ipynb #b2e970e6
 _EMBEDDED = "SmolLM2-135M-Instruct"
@@ -75,6 +79,7 @@ def _convert(file: Path, folder: Path) -> None:
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.pad_token = "<|im_end|>"
     tokenizer.save_pretrained(folder)
+    usual_modes(folder)
 
 
 def _embedded_folder() -> Path:
@@ -84,8 +89,9 @@ def _embedded_folder() -> Path:
     if (folder / "config.json").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent))
+    partial = folder.parent / f"{folder.name}.{os.getpid()}.part"
     try:
+        partial.mkdir()
         _convert(file, partial)
         partial.rename(folder)
     except OSError:
@@ -145,7 +151,53 @@ def _check_files(auto_class: Any, folder: Path) -> None:
             f"again from its last checkpoint, or delete {MANIFEST} to load the files as they are"
         )
 
+# %% ../nbs/00_record/10_models.ipynb #9c6193e5
+def _weight_files(name: str | Path) -> list[Path]:
+    "The safetensors files of a model, in its folder or in the Hub cache"
+    place = find_model(name)
+
+    def find(file: str) -> Path | None:
+        if Path(place).is_dir():
+            return Path(place, file) if Path(place, file).is_file() else None
+        cached = try_to_load_from_cache(place, file)
+        return Path(cached) if isinstance(cached, str) else None
+
+    if whole := find("model.safetensors"):
+        return [whole]
+    index = find("model.safetensors.index.json")
+    shards = loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index else ()
+    return [file for shard in sorted(set(shards)) if (file := find(shard))]
+
+
+def _headers(name: str | Path) -> dict[str, tuple[str, int]]:
+    "Name of each stored weight to its type and its number of values"
+    headers = {}
+    for file in _weight_files(name):
+        with safe_open(file, "pt") as weights:
+            keys = weights.keys()
+            for key in keys:
+                part = weights.get_slice(key)
+                headers[key] = (part.get_dtype(), torch.Size(part.get_shape()).numel())
+    return headers
+
+# %% ../nbs/00_record/10_models.ipynb #e431a79a
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def stored_dtypes(
+    name: str | Path,  # A folder, the embedded default's name, or a Hub id that was loaded before
+) -> dict[torch.dtype, int]:  # Type to number of values, the most frequent first
+    "Count the floating-point values of a stored model by their type"
+    counts: Counter[torch.dtype] = Counter()
+    for dtype, size in _headers(name).values():
+        if dtype in _DTYPES:
+            counts[_DTYPES[dtype]] += size
+    return dict(counts.most_common())
+
 # %% ../nbs/00_record/10_models.ipynb #a7860358
+_TOWER = re.compile("vision|visual|image|video|audio|speech|multi_?modal")
+
+
 def _load(auto_class: Any, name: str | Path, **options: object) -> Any:
     path = find_model(name)
     _check_files(auto_class, Path(path))
@@ -167,9 +219,25 @@ def _load_weights(name: str | Path, **options: object) -> Any:
             f"the files of {str(name)!r} lack {len(lacking)} of the model's weights, such as "
             f"{lacking[0]}; they are of another model, or a shard of them is missing"
         )
+    if lost := sorted({*loaded["unexpected_keys"], *_ignored_towers(model, name)}):
+        raise ModelError(
+            f"the files of {str(name)!r} hold {len(lost)} weights that {type(model).__name__} has "
+            f"no place for, such as {lost[0]}; a model that is saved from it would lack them. To "
+            "go on without them, save the rest as a model of its own: "
+            "AutoModelForCausalLM.from_pretrained(…).save_pretrained(FOLDER)"
+        )
     return model
 
 
+def _ignored_towers(model: PreTrainedModel, name: str | Path) -> list[str]:
+    "Weights of towers that `transformers` leaves out without a word"
+    patterns = model._keys_to_ignore_on_load_unexpected or ()
+    if not patterns:
+        return []
+    ignored = [key for key in _headers(name) if any(re.search(one, key) for one in patterns)]
+    return [key for key in ignored if _TOWER.search(key)]
+
+# %% ../nbs/00_record/10_models.ipynb #89300e59
 def load_tokenizer(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
 ) -> PreTrainedTokenizerBase:  # The model's tokenizer
