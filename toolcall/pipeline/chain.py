@@ -124,11 +124,14 @@ def evaluate_run(
 def _evaluate_run(
     config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
 ) -> "Report":
+    from toolcall.pipeline.data import check_saved
     from toolcall.report.files import save_report
     from toolcall.report.page import Report, last_messages
+    from toolcall.serve.model_card import save_documents
 
     held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
     _required(Path(config.output_dir, "config.json"))
+    check_saved(config)
     evaluations = {}
     for label, name in (("base", config.model_name_or_path), ("tuned", config.output_dir)):
         say(f"evaluating the {label} model")
@@ -140,6 +143,7 @@ def _evaluate_run(
     report = Report(base, tuned, last_messages(examples), settings)
     report = _with_columns(report, config, examples, endpoints, quantised)
     save_report(report, config.output_dir)
+    save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
     say(f"held-out turns of {settings['log']}", report.to_text())
     return report
 
