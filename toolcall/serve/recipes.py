@@ -231,11 +231,11 @@ def serve_markdown(
         "context": f"{recipe.context:,} tokens",
         "weights": f"{recipe.architecture}, {recipe.dtype}",
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    facts = "\n".join(f"- {key}: {value}" for key, value in rows.items())
     parts = [
         f"# Serve {recipe.name}",
         "Run the commands in the folder of this file. They listen on this machine alone.",
-        f"| what | value |\n| --- | --- |\n{table}",
+        facts,
     ]
     for server, command in commands(recipe, kind).items():
         parts.append(f"## {server}\n\n```sh\n{command}\n```\n\n{notes[server]}")
