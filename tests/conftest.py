@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections import Counter
 from copy import copy
@@ -24,15 +26,19 @@ ATTEMPTED: Counter[str] = Counter()  # cases of each kind of attack
 FAILED: Counter[str] = Counter()
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    "Say in the report which kind of attack a case is, so that other processes can count it"
+    if marker := item.get_closest_marker("attack"):
+        item.user_properties.append(("attack", marker.args[0]))
+
+
+def pytest_runtest_logreport(report):
     "Count the cases that are marked `attack(kind)`"
-    report = yield
-    marker = item.get_closest_marker("attack")
-    if marker and (report.when == "call" or report.failed):
-        ATTEMPTED[marker.args[0]] += report.when == "call"
-        FAILED[marker.args[0]] += report.failed
-    return report
+    kind = dict(report.user_properties).get("attack")
+    if kind and (report.when == "call" or report.failed):
+        ATTEMPTED[kind] += report.when == "call"
+        FAILED[kind] += report.failed
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -159,8 +159,8 @@ MOMENTS = {
     "plot": ("toolcall.train.run", "Run", "save", 1, PAGE, "from checkpoint-5"),
     "sets": ("toolcall.pipeline.data", "", "save_data", 1, 2 * PAGE, "from checkpoint-5"),
     "predictions": ("toolcall.generate.predictions", "", "predict", 3, 0, "answers are kept"),
-    "report": ("toolcall.report.page", "", "save_report", 1, PAGE, "answers are kept"),
-    "evaluations": ("toolcall.report.page", "", "save_report", 1, 90000, "answers are kept"),
+    "report": ("toolcall.report.files", "", "save_report", 1, PAGE, "answers are kept"),
+    "evaluations": ("toolcall.report.files", "", "save_report", 1, 90000, "answers are kept"),
 }
 
 

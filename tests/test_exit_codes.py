@@ -173,12 +173,13 @@ def test_a_signal_while_it_trains(zygote, small_model, name, tmp_path):
 
 
 SLOW = """
+import os
 import time
 from toolcall.chatml.examples import ChatML
 batch = ChatML.batch
 
 def slow(*args, **options):
-    open({seen!r}, "w").close()
+    open({seen!r} + str(os.getpid()), "w").close()
     time.sleep(20)
     return batch(*args, **options)
 
@@ -193,7 +194,7 @@ def test_a_signal_while_processes_encode(zygote, project, name, tmp_path):
     options = [f"output_dir={tmp_path / 'run'}", "chatml.workers=2", "split.validation=0"]
     script = SLOW.format(seen=str(seen))
     child = zygote.start("train", project / "config.yaml", *options, script=script)
-    child.wait_for(seen.exists)
+    child.wait_for(lambda: len([*tmp_path.glob("seen*")]) == 2)  # both processes
     ended = child.signal(getattr(signal, name), group=True)
     assert ended.code == SIGNALS[name] and quiet(ended.err), ended.err
     assert "The same command begins again" in ended.err

@@ -23,7 +23,7 @@ from toolcall.evaluate.breakdowns import NO_ANSWER, confusion, error_counts
 from toolcall.evaluate.metrics import FEWER_IS_BETTER
 from toolcall.generate import Output
 from toolcall.report import Report, last_messages
-from toolcall.report.page import to_json
+from toolcall.report.files import to_json
 from toolcall.text import dumps
 from toolcall.turn import Parsed
 

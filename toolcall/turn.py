@@ -131,6 +131,7 @@ class Output:
     ids: tuple[int, ...] = ()  # The emitted ids; a server keeps them to itself
     parsed: Parsed | None = None  # Calls as a server reports them
     error: str = ""  # Why there is no answer, such as content_filter; failed_… if it may come yet
+    left_in_text: bool = False  # Whether a server left calls in the text, so that we parsed them
 
     @property
     def is_final(self) -> bool:

@@ -100,6 +100,7 @@ _STANDARD_NAMES = {
     "add_generation_prompt",
     "raise_exception",
     "strftime_now",
+    "namespace",
 }
 
 

@@ -76,6 +76,18 @@ def _decode(tokenizer: PreTrainedTokenizerBase, batch: list[list[int]]) -> list[
         return tokenizer.backend_tokenizer.decode_batch(batch, skip_special_tokens=False)
     return tokenizer.batch_decode(batch)
 
+# %% ../../nbs/04_chatml/07_segments.ipynb #6c7fb220
+def _token_before(tokenizer: PreTrainedTokenizerBase) -> str:
+    "Find a control token that keeps the first space of a text; '' where decoding drops none"
+    text = " a"
+    if _decode(tokenizer, _tokenise(tokenizer, [text])) == [text]:
+        return ""
+    for token, id in special_tokens(tokenizer).items():
+        [ids] = _tokenise(tokenizer, [token + text])
+        if ids[:1] == [id] and _decode(tokenizer, [ids]) == [token + text]:
+            return token
+    return ""
+
 # %% ../../nbs/04_chatml/07_segments.ipynb #e882e45f
 @dataclass(frozen=True)
 class CompletionTokens:
@@ -101,16 +113,29 @@ def _tokenise_completions(
     pairs: list[tuple[str, str]],
     tokenised: list[_IdsAndEnds],
     segment_ids: dict[str, list[int]],
+    before: str = "",
 ) -> dict[tuple[str, str], CompletionTokens]:
-    "Find the tokens of each text, from the tokens of its tail and text together"
+    """Find the tokens of each text, from the tokens of its tail and text together.
+
+    `before` is a control token that keeps the first space of a text, where one is needed."""
     parts = [
         _after_tail(tail, segment_ids[tail] if tail else [], joined)
         for (tail, _), joined in zip(pairs, tokenised)
     ]
     alone = [text for (_, text), part in zip(pairs, parts) if part is None]
-    by_text = dict(zip(alone, _with_ends(tokenizer, alone) if alone else []))
+    lead = _tokenise(tokenizer, [before])[0] if before else []
+    by_text = {
+        text: _after_tail(before, lead, joined) or joined
+        for text, joined in zip(alone, _with_ends(tokenizer, [before + text for text in alone]))
+    }
     tokens = [part or by_text[text] for (_, text), part in zip(pairs, parts)]
     decoded = _decode(tokenizer, [ids for ids, _ in tokens])
+    if before:
+        kept = _decode(tokenizer, [lead + ids for ids, _ in tokens])
+        whole = [text.removeprefix(before) for text in kept]
+        decoded = [
+            text if text == pair[1] else other for pair, text, other in zip(pairs, decoded, whole)
+        ]
     return {
         pair: CompletionTokens(ids, ends, text == pair[1], part is not None)
         for pair, (ids, ends), text, part in zip(pairs, tokens, decoded, parts)
@@ -127,6 +152,7 @@ class SegmentCache:
         self.tokenizer = tokenizer
         self.special = special_tokens(tokenizer)
         self.resets = 0  # How often the cache was emptied
+        self._before = _token_before(tokenizer)
         self._lock = RLock()
         self._reset(_boundary_tokens(tokenizer))
 
@@ -198,7 +224,9 @@ class SegmentCache:
             self.cache(tail for tail, _ in new if tail)
             texts = [tail + text for tail, text in new]
             tokenised = _with_ends(self.tokenizer, texts)
-            self._completions |= _tokenise_completions(self.tokenizer, new, tokenised, self._ids)
+            self._completions |= _tokenise_completions(
+                self.tokenizer, new, tokenised, self._ids, self._before
+            )
             for text, (ids, _) in zip(texts, tokenised):
                 self._ids.setdefault(text, ids)
             self.size += sum(len(text) for _, text in new)

@@ -11,7 +11,7 @@ __all__ = ['Evaluation', 'make_evaluation', 'load_evaluation', 'evaluate', 'Comp
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..conversation import ToolCall
@@ -20,6 +20,7 @@ from .breakdowns import exact_by, tool_of
 from .intervals import Metric, difference, mcnemar, ratio
 from .matching import Pair
 from .metrics import DEFINITIONS, all_metrics, latency_summary
+from .rules import warn_of_rules
 from .scores import TurnScore, error_kind, score_turn
 from .values import Equality, Rule
 from ..text import JSON, fingerprint, one_line, write_atomic
@@ -47,6 +48,12 @@ class Evaluation:
     def no_answer(self) -> dict[str, int]:
         "Prompts that the server refused or failed at, counted by code"
         return dict(Counter(score.error for score in self.scores if score.error).most_common())
+
+    @property
+    def left_in_text(self) -> tuple[int, int]:
+        "Calls that a server left in the text, and all calls of its answers"
+        left = sum(len(score.predicted) for score in self.scores if score.left_in_text)
+        return left, sum(len(score.predicted) for score in self.scores)
 
     def __repr__(self) -> str:
         rows = [f"{name:24} {metric}" for name, metric in self.metrics.items()]
@@ -170,15 +177,19 @@ def evaluate(
     if any(output.batch_size != 1 for output in timed):
         raise EvaluateError("latency is measured one prompt at a time: generate with batch_size=1")
     equality = Equality(mode, rules or {})
+    warn_of_rules(equality.rules, [example.conversation for example in examples])
     scores = [
-        score_turn(
-            example,
-            _parsed(output, parse, example.conversation.tools),
-            equality=equality,
-            cut=not output.stopped,
-            text=output.text,
-            error=output.error,
-            expect=expect,
+        replace(
+            score_turn(
+                example,
+                _parsed(output, parse, example.conversation.tools),
+                equality=equality,
+                cut=not output.stopped,
+                text=output.text,
+                error=output.error,
+                expect=expect,
+            ),
+            left_in_text=output.left_in_text,
         )
         for example, output in zip(examples, outputs)
     ]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from ..conversation import ToolCall
 from .bfcl import bfcl_error
+from .shapes import Shape
 from .values import Equality, OneOf, Rule
-from ..text import JSON
 
 # %% ../../nbs/08_evaluate/02_matching.ipynb #6916feef
 @dataclass(frozen=True)
@@ -35,41 +35,30 @@ class Pair:
         return sum(key in self.predicted.arguments for key in (*self.right, *self.wrong))
 
 # %% ../../nbs/08_evaluate/02_matching.ipynb #e1a2c5cd
-def _defaults(tool: Mapping | None) -> dict[str, JSON]:
-    "Return the defaults of optional arguments"
-    schema = (tool or {}).get("parameters") or {}
-    properties = schema.get("properties")
-    required = schema.get("required")
-    if not isinstance(properties, dict):
-        return {}
-    return {
-        name: part["default"]
-        for name, part in properties.items()
-        if isinstance(part, dict) and "default" in part
-        if not (isinstance(required, list) and name in required)
-    }
-
-
 def _make_pair(
     expected: ToolCall, predicted: ToolCall, equality: Equality, tool: Mapping | None
 ) -> Pair:
     "Compare two calls of the same tool, argument by argument"
-    defaults = _defaults(tool) if equality.mode == "normalized" else {}
+    shape = Shape.of((tool or {}).get("parameters"))
+    defaults = shape.defaults() if equality.mode == "normalized" else {}
     name = expected.name
     arguments = predicted.arguments
+
+    def is_equal(key: str, value: object, other: object) -> bool:
+        return equality.right(name, key, value, other, shape.member(key))
 
     def is_right(key: str) -> bool:
         value = expected.arguments[key]
         if key in arguments:
-            return equality.right(name, key, value, arguments[key])
+            return is_equal(key, value, arguments[key])
         if isinstance(value, OneOf) and value.optional:
             return True
-        return key in defaults and equality.right(name, key, value, defaults[key])
+        return key in defaults and is_equal(key, value, defaults[key])
 
     def is_extra(key: str) -> bool:
         if key in expected.arguments or equality.rule(name, key) == "ignore":
             return False
-        return key not in defaults or not equality.right(name, key, defaults[key], arguments[key])
+        return key not in defaults or not is_equal(key, defaults[key], arguments[key])
 
     counted = [key for key in expected.arguments if equality.rule(name, key) != "ignore"]
     right = tuple(key for key in counted if is_right(key))

@@ -110,7 +110,9 @@ def _called(score: TurnScore) -> bool:
 
 _RATIOS |= {
     "parse_rate": _Ratio(
-        lambda s: s.is_readable, _one, "outputs that are answers or calls, not malformed"
+        lambda s: s.is_readable,
+        _one,
+        "outputs that are words or calls; not malformed, empty, or a call in another syntax",
     ),
     "cut_rate": _Ratio(lambda s: s.cut, _one, "outputs that ran into max_new_tokens"),
     "schema_valid_rate": _Ratio(
@@ -139,7 +141,7 @@ _RATIOS |= {
     "irrelevance_accuracy": _Ratio(
         lambda s: not s.expected and s.outcome == "no_call",
         lambda s: not s.expected,
-        "turns that need no call and get none",
+        "turns that need no call and get words, and no call in any syntax",
     ),
 }
 FEWER_IS_BETTER = ("cut_rate", "hallucinated_tool_rate")  # partial_match_rate is neither
@@ -263,7 +265,7 @@ def latency_summary(
     timed: Sequence[Output],  # Outputs generated one at a time
 ) -> dict[
     str, float
-]:  # n; seconds: mean, percentiles, p50 of the first token; tokens_per_second; mean token counts
+]:  # n; seconds: mean, percentiles, those of the first token; tokens_per_second; mean token counts
     "Summarise the wall time of single prompts"
     if not timed:
         return {}
@@ -273,7 +275,8 @@ def latency_summary(
     summary = {"n": len(timed), "mean": float(np.mean(seconds))}
     summary |= dict(zip(("p50", "p90", "p95", "p99"), percentiles))
     if first_token:
-        summary["first_token_p50"] = float(np.median(first_token))
+        middle, slow = np.percentile(first_token, [50, 95]).tolist()
+        summary |= {"first_token_p50": middle, "first_token_p95": slow}
     return summary | {
         "tokens_per_second": sum(output.new_tokens for output in timed) / sum(seconds),
         "prompt_tokens": float(np.mean([output.prompt_tokens for output in timed])),

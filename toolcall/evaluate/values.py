@@ -8,16 +8,17 @@ An expected and a predicted value go in; whether they are equal comes out. The c
 __all__ = ['values_equal', 'OneOf', 'Equality']
 
 # %% ../../nbs/08_evaluate/00_values.ipynb #730b7636
+import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from fractions import Fraction
+from functools import partial
 from types import NoneType
 
-from dateutil import parser as dates
-
 from ..errors import EvaluateError
+from .dates import same_date
+from .shapes import Shape
 from ..text import JSON
 
 # %% ../../nbs/08_evaluate/00_values.ipynb #511ddc25
@@ -75,35 +76,25 @@ class OneOf:
         return {"one_of": list(self.values), "optional": self.optional}
 
 # %% ../../nbs/08_evaluate/00_values.ipynb #47eb7c9a
-_DEFAULT_DAYS = (datetime(2001, 1, 2, 3, 4), datetime(2032, 11, 28, 19, 56))
-
-
-def _same_date(expected: JSON, predicted: JSON, mode: str) -> bool:
-    try:
-        return all(
-            _parse_date(expected, day) == _parse_date(predicted, day) for day in _DEFAULT_DAYS
-        )
-    except (ValueError, OverflowError, TypeError):
-        return values_equal(expected, predicted, mode)
-
-
-def _parse_date(text: str, default: datetime) -> datetime:
-    parsed = dates.parse(text, default=default)
-    return parsed.replace(tzinfo=None) - (parsed.utcoffset() or default - default)
-
-
-def _same_members(expected: JSON, predicted: JSON, mode: str) -> bool:
-    both_lists = isinstance(expected, list) and isinstance(predicted, list)
-    if not both_lists or len(expected) != len(predicted):
-        return values_equal(expected, predicted, mode)
+def _same_members(
+    expected: list, predicted: list, equal: Callable[[JSON, JSON], bool], *, passed_on: bool
+) -> bool:
+    "Whether two lists have the same members; `passed_on` where equality is transitive"
+    if len(expected) != len(predicted):
+        return False
     unused = list(predicted)
-    for value in expected:  # equality is transitive, so the first equal member will do
-        equal = (i for i, other in enumerate(unused) if values_equal(value, other, mode))
-        index = next(equal, None)
+    for value in expected:
+        index = next((i for i, other in enumerate(unused) if equal(value, other)), None)
         if index is None:
-            return False
+            break
         del unused[index]
-    return True
+    if not unused or passed_on:
+        return not unused
+    from scipy.optimize import linear_sum_assignment  # takes half a second to import
+
+    table = [[equal(value, other) for other in predicted] for value in expected]
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return all(table[row][column] for row, column in zip(rows, columns))
 
 
 def _is_number(value: JSON) -> bool:
@@ -121,23 +112,21 @@ Rule = (
     str | Mapping | Callable[[JSON, JSON], bool]
 )  # ignore, unordered, date, {"tolerance": number}, or a function of expected and predicted
 
-_NAMED_RULES: dict[str, Callable[[JSON, JSON, str], bool]] = {
-    "ignore": lambda expected, predicted, mode: True,
-    "unordered": _same_members,
-    "date": _same_date,
-}
-
 
 def _is_rule(rule: object) -> bool:
     if isinstance(rule, str):
-        return rule in _NAMED_RULES
+        return rule in ("ignore", "unordered", "date")
     if callable(rule):
         return True
     if not isinstance(rule, Mapping) or set(rule) != {"tolerance"}:
         return False
-    return isinstance(rule["tolerance"], (int, float)) and rule["tolerance"] >= 0
+    tolerance = rule["tolerance"]
+    return _is_number(tolerance) and math.isfinite(tolerance) and tolerance >= 0
 
 # %% ../../nbs/08_evaluate/00_values.ipynb #63807ffa
+_UNKNOWN = Shape()
+
+
 @dataclass(frozen=True)
 class Equality:
     "How arguments compare"
@@ -145,7 +134,7 @@ class Equality:
     mode: str = "normalized"  # strict, normalized or bfcl
     rules: Mapping[str, Rule] = field(
         default_factory=dict
-    )  # `tool.parameter`, or `parameter`, to its rule
+    )  # Path of a value, or `tool.path`, to its rule
 
     def __post_init__(self):
         if self.mode not in _MODES:
@@ -160,10 +149,10 @@ class Equality:
     def rule(
         self,
         tool: str,  # Name of the tool
-        parameter: str,  # Name of the parameter
+        path: str,  # Name of the parameter, or the path of a value in it
     ) -> Rule | None:  # None: as the mode says
-        "Find the rule of a parameter"
-        return self.rules.get(f"{tool}.{parameter}", self.rules.get(parameter))
+        "Find the rule of a value"
+        return self.rules.get(f"{tool}.{path}", self.rules.get(path))
 
     def right(
         self,
@@ -171,16 +160,49 @@ class Equality:
         parameter: str,  # Name of the parameter
         expected: JSON,  # A JSON value or `OneOf`
         predicted: JSON,  # A JSON value
+        shape: Shape = _UNKNOWN,  # What the tool's schema says of it
     ) -> bool:  # Whether the predicted value is right
         "Compare the values of one parameter"
         if isinstance(expected, OneOf):
-            return any(self.right(tool, parameter, value, predicted) for value in expected.values)
-        rule = self.rule(tool, parameter)
+            values = expected.values
+            return any(self.right(tool, parameter, value, predicted, shape) for value in values)
+        if self.mode != "normalized":
+            shape = _UNKNOWN
+        elif not callable(self.rule(tool, parameter)):
+            expected, predicted = shape.filled(expected), shape.filled(predicted)
+        return self._right(tool, parameter, expected, predicted, shape)
+
+    def _right(self, tool: str, path: str, expected: JSON, predicted: JSON, shape: Shape) -> bool:
+        "Compare two values and what they hold, defaults filled in"
+        rule = self.rule(tool, path)
         mode = "strict" if self.mode == "strict" else "normalized"
-        if rule is None:
-            return values_equal(expected, predicted, mode)
-        if isinstance(rule, str):
-            return _NAMED_RULES[rule](expected, predicted, mode)
+        if rule == "ignore":
+            return True
         if callable(rule):
             return bool(rule(expected, predicted))
-        return _close(expected, predicted, rule["tolerance"], mode)
+        if isinstance(rule, Mapping):
+            return _close(expected, predicted, rule["tolerance"], mode)
+        if (rule == "date" or shape.is_date) and same_date(expected, predicted):
+            return True
+        if isinstance(expected, list) and isinstance(predicted, list):
+            item = partial(self._right, tool, f"{path}[]", shape=shape.item())
+            if rule == "unordered":
+                return _same_members(expected, predicted, item, passed_on=not self._rules_in(path))
+            return len(expected) == len(predicted) and all(
+                self._right(tool, f"{path}[]", one, other, shape.item(number))
+                for number, (one, other) in enumerate(zip(expected, predicted))
+            )
+        if isinstance(expected, dict) and isinstance(predicted, dict):
+            return all(
+                self.rule(tool, f"{path}.{name}") == "ignore"
+                or name in expected
+                and name in predicted
+                and self._right(
+                    tool, f"{path}.{name}", expected[name], predicted[name], shape.member(name)
+                )
+                for name in expected | predicted
+            )
+        return values_equal(expected, predicted, mode)
+
+    def _rules_in(self, path: str) -> bool:
+        return any(f"{path}[]" in name for name in self.rules)

@@ -62,6 +62,7 @@ class Server:
                 'EndpointEngine needs httpx2: pip install "toolcall-tune[endpoint]"'
             ) from error
         shown = re.sub(r"//[^@/]*@", "//***@", str(self.base_url))
+        shown = re.sub(r"\?.*", "?***", shown)
         try:
             url = httpx2.URL(self.base_url)
         except (httpx2.InvalidURL, TypeError) as error:

@@ -12,106 +12,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel
-from transformers.cache_utils import CacheLayerMixin
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers import Cache, DynamicCache, PreTrainedModel
 
-from ..packing.attention import tree_attention
+from .prefix_sharing import DECODE_ATTENTION, PrefixSharingLayer, address
 from ..packing.tree import Tree, build_trie, common_prefix_len, shared_length
-
-# %% ../../nbs/07_generate/01_decoding.ipynb #1e856a74
-class _PrefixSharingLayer(CacheLayerMixin):
-    "Keys and values of one layer, for rows that share a prefix"
-
-    is_sliding = False
-    keys: torch.Tensor  # (B, K, L, D) of each row's own tokens, with room for more
-    values: torch.Tensor  # (B, K, L, D)
-
-    def __init__(
-        self,
-        keys: torch.Tensor,  # (K, T, D) of a tree's tokens
-        values: torch.Tensor,  # (K, T, D)
-        shared: torch.Tensor,  # (P,) places of the shared prefix in the tree
-        own: torch.Tensor,  # (B, L) places of the rest of each row, padded with anything
-    ):
-        super().__init__()
-        self.shared_kv = keys[:, shared], values[:, shared]
-        self.keys = keys[:, own].transpose(0, 1)
-        self.values = values[:, own].transpose(0, 1)
-        self.length = own.shape[1]
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_, **__
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        "Add one token to each row"
-        if self.length == self.keys.shape[2]:
-            zeros = self.keys.new_zeros((*self.keys.shape[:2], 64, self.keys.shape[3]))
-            self.keys = torch.cat([self.keys, zeros], 2)
-            self.values = torch.cat([self.values, zeros], 2)
-        self.keys[:, :, self.length] = key_states[:, :, 0]
-        self.values[:, :, self.length] = value_states[:, :, 0]
-        self.length += 1
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-    def keep(self, rows: torch.Tensor) -> None:
-        "Drop all other rows"
-        self.keys = self.keys[rows]
-        self.values = self.values[rows]
-
-    def lazy_initialization(self, key_states, value_states) -> None:
-        "Do nothing: the layer is filled when it is made"
-
-    def get_seq_length(self) -> int:
-        "Count the tokens of the longest row"
-        return self.shared_kv[0].shape[1] + self.length
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        "Count the own tokens after the next step"
-        return self.length + query_length, 0
-
-    def get_max_length(self) -> int:
-        "Return -1: there is no limit"
-        return -1
-
-# %% ../../nbs/07_generate/01_decoding.ipynb #1c454fd1
-_DECODE_ATTENTION = "toolcall_decode"  # the name of the attention function
-
-
-def _decode_attention(
-    module: torch.nn.Module,  # The attention layer
-    query: torch.Tensor,  # (B, H, 1, D)
-    key: torch.Tensor,  # (B, K, L, D), K divides H
-    value: torch.Tensor,  # (B, K, L, D)
-    attention_mask: torch.Tensor | None,  # (B, 1, 1, L) true where a row has a token
-    scaling: float,  # Factor of the scores
-    shared_kv: list[tuple[torch.Tensor, torch.Tensor]] | None = None,  # Of each layer, (K, P, D)
-    **options,  # What other attention functions take
-) -> tuple[torch.Tensor, None]:  # (B, 1, H, D), no weights
-    "Attend to a shared prefix and to each row's own tokens"
-    if shared_kv is None or attention_mask is None:
-        return tree_attention(module, query, key, value, attention_mask, scaling, **options)
-    shared_keys, shared_values = shared_kv[cast(int, module.layer_idx)]
-    rows, kv_heads = key.shape[:2]
-    query = query.reshape(rows, kv_heads, -1, query.shape[-1]).to(value.dtype)  # (B, K, H / K, D)
-    stacked = query.transpose(0, 1).flatten(1, 2)  # (K, B · H / K, D)
-    shared_scores = (stacked @ shared_keys.transpose(1, 2)).unflatten(1, (rows, -1))
-    own_scores = query @ key.to(value.dtype).transpose(2, 3)
-    own_scores = own_scores.masked_fill(~attention_mask, -torch.inf)
-    scores = torch.cat([shared_scores.transpose(0, 1), own_scores], -1)
-    weights = (scores.float() * scaling).softmax(-1).to(value.dtype)
-    to_shared, to_own = weights.split([shared_keys.shape[1], own_scores.shape[-1]], -1)
-    from_shared = to_shared.transpose(0, 1).flatten(1, 2) @ shared_values
-    output = from_shared.unflatten(1, (rows, -1)).transpose(0, 1) + to_own @ value
-    return output.reshape(rows, 1, -1, value.shape[-1]), None
-
-
-AttentionInterface.register(_DECODE_ATTENTION, _decode_attention)
-AttentionMaskInterface.register(_DECODE_ATTENTION, sdpa_mask)
 
 # %% ../../nbs/07_generate/01_decoding.ipynb #48c9a55c
 @contextmanager
@@ -148,10 +56,11 @@ def _prefill_chunks(
 # %% ../../nbs/07_generate/01_decoding.ipynb #db6da24e
 def _compute_tree(
     model: PreTrainedModel, prompts: Sequence[list[int]]
-) -> tuple[torch.Tensor, DynamicCache, Tree]:
-    "Compute prompts along their tree: (B, V) logits of the next tokens, the cache, the tree"
+) -> tuple[torch.Tensor, DynamicCache, Tree, bool]:
+    "Logits (B, V) of the next tokens, the cache, the tree, and whether the cache is attended to"
     tree = build_trie(prompts)
     cache = DynamicCache()
+    attended: dict[int, tuple] = {}
     last, row_of_prompt = np.unique([path[-1] for path in tree.paths], return_inverse=True)
     arrays = {
         "input_ids": tree.ids[None],
@@ -161,19 +70,24 @@ def _compute_tree(
         "logits_to_keep": last,
     }
     inputs = {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
-    logits = model(**inputs, past_key_values=cache, use_cache=True).logits[0]
-    return logits[torch.from_numpy(row_of_prompt).to(model.device)], cache, tree
+    output = model(**inputs, past_key_values=cache, use_cache=True, attended=attended)
+    logits = output.logits[0, torch.from_numpy(row_of_prompt).to(model.device)]
+    cached = {
+        number: (address(layer.keys), address(layer.values))
+        for number, layer in enumerate(cast(Any, cache).layers)
+    }
+    return logits, cache, tree, attended == cached
 
-
+# %% ../../nbs/07_generate/01_decoding.ipynb #1accb7a4
 def _join_caches(
     caches: list[DynamicCache], shared: torch.Tensor, own: torch.Tensor
-) -> list[_PrefixSharingLayer]:
+) -> list[PrefixSharingLayer]:
     "Join the caches of all chunks, and free them"
     joined = []
     for layers in zip(*(cache.layers for cache in caches)):
         keys = torch.cat([layer.keys[0] for layer in layers], 1)
         values = torch.cat([layer.values[0] for layer in layers], 1)
-        joined.append(_PrefixSharingLayer(keys, values, shared, own))
+        joined.append(PrefixSharingLayer(keys, values, shared, own))
         for layer in layers:
             layer.keys = layer.values = None
     return joined
@@ -183,7 +97,7 @@ def _prefill(
     model: PreTrainedModel,  # Attends by `_decode_attention`
     prompts: Sequence[list[int]],  # Token ids, sorted, none empty
     max_tokens: int,  # Most computed tokens at a time
-) -> tuple[torch.Tensor, list[_PrefixSharingLayer], torch.Tensor]:
+) -> tuple[torch.Tensor, list[PrefixSharingLayer], torch.Tensor]:
     "Compute each shared token once: (B, V) logits, the layers of the cache, (B, L) own mask"
     shared = shared_length(prompts)
     logits = []
@@ -191,7 +105,9 @@ def _prefill(
     paths: list[np.ndarray] = []
     computed = 0
     for chunk in _prefill_chunks(prompts, max_tokens):
-        chunk_logits, cache, tree = _compute_tree(model, [prompts[number] for number in chunk])
+        chunk_prompts = [prompts[number] for number in chunk]
+        chunk_logits, cache, tree, attends = _compute_tree(model, chunk_prompts)
+        shared = shared if attends else 0
         logits.append(chunk_logits)
         caches.append(cache)
         paths += [path + computed for path in tree.paths]
@@ -221,14 +137,15 @@ class _ActiveRows:
     "The rows of a batch that are still decoded"
 
     def __init__(
-        self, lengths: list[int], layers: list[_PrefixSharingLayer], own_mask: torch.Tensor
+        self, lengths: list[int], layers: list[PrefixSharingLayer], own_mask: torch.Tensor
     ):
         self.numbers = list(range(len(lengths)))
         self.positions = torch.tensor(lengths, device=own_mask.device)
         self.layers = layers
         self.cache = Cache(layers=list(layers))
         self.own_mask = own_mask
-        self.shared_kv = [layer.shared_kv for layer in layers]
+        # layers without a shared prefix attend to what the model makes of their cache
+        self.shared_kv = [layer.shared_kv for layer in layers] if layers[0].shares else None
 
     def keep(self, places: torch.Tensor) -> None:
         "Drop all other rows"
@@ -278,7 +195,7 @@ def decode(
     emitted: list[list[int]] = [[] for _ in prompts]
     seconds = [0.0] * len(prompts)  # 0 while the row is decoded
     first_seconds = 0.0
-    with _attention_implementation(model, _DECODE_ATTENTION):
+    with _attention_implementation(model, DECODE_ATTENTION):
         logits, layers, own_mask = _prefill(model, prompts, max_tokens)
         rows = _ActiveRows([len(prompt) for prompt in prompts], layers, own_mask)
         while True:

@@ -100,8 +100,9 @@ def tree_attention(
     **options,  # Of other attention functions
 ) -> tuple[torch.Tensor, None]:  # (1, T, H, D), no weights
     "Attend along the paths of a tree"
-    # the fused CPU kernel knows no dropout, and no values of another width
+    # the fused CPU kernel knows no dropout, no values of another width, and no other mask
     fused = query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
+    fused &= attention_mask is None or attention_mask.dtype is torch.bool
     if tree is None or not fused or options.get("dropout"):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **options
@@ -151,4 +152,6 @@ def refuses_trees(
         )
     if not model._supports_attention_backend:
         return "its attention can't be exchanged, so it is not known to follow a mask"
+    if any(vars(layer).get("is_causal") is False for layer in model.get_decoder().modules()):
+        return "it sees the tokens that follow"
     return ""

@@ -10,13 +10,15 @@ __all__ = ['TreeCollator', 'PaddedCollator', 'ExampleDataset', 'TreeSampler']
 # %% ../../nbs/05_packing/02_batches.ipynb #5f7f8c09
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from ..errors import PackingError
-from .plan import Row, plan_rows, sort_by_prefix
+from .padded_plan import Lengths, measure_lengths, plan_padded
+from .plan import Prefixes, Row, plan_rows, sort_by_prefix
 from .tree import build_trie
 from ..turn import Example
 
@@ -138,7 +140,7 @@ class ExampleDataset(Dataset):
 
 # %% ../../nbs/05_packing/02_batches.ipynb #9bf020d8
 class TreeSampler(Sampler):
-    "Batches of examples that share as much as possible; another plan each epoch"
+    "Batches of examples that share as much as possible, or that are padded; new ones each epoch"
 
     def __init__(
         self,
@@ -149,26 +151,26 @@ class TreeSampler(Sampler):
         seed: int = 0,  # Decides which examples share a row
         rank: int = 0,  # Number of this process
         world: int = 1,  # Number of processes; each gets the same number of rows
+        padded: bool = False,  # Rows are padded batches instead of trees
     ):
         self.dataset = dataset
-        self.max_tokens = max_tokens
-        self.max_examples = max_examples
         self.seed = seed
         self.rank = rank
         self.world = world
-        self.prefixes = sort_by_prefix(dataset.examples)
+        self.measured: Lengths | Prefixes
+        if padded:
+            self.measured = lengths = measure_lengths(dataset.examples)
+            self.plan = partial(plan_padded, lengths, max_tokens, max_examples=max_examples)
+        else:
+            self.measured = prefixes = sort_by_prefix(dataset.examples)
+            self.plan = partial(plan_rows, prefixes, max_tokens, max_examples=max_examples)
         planned = len(self._plan(0))
         self.count = -(-min(planned + planned // 50, len(dataset)) // world) * world
         if self.count > len(dataset):
             raise PackingError(f"{len(dataset)} examples can't be divided among {world} processes")
 
     def _plan(self, epoch: int) -> list[Row]:
-        return plan_rows(
-            self.prefixes,
-            self.max_tokens,
-            max_examples=self.max_examples,
-            seed=self.seed + epoch,
-        )
+        return self.plan(seed=self.seed + epoch)
 
     def rows(
         self,
@@ -184,7 +186,7 @@ class TreeSampler(Sampler):
             members = list(rows[fullest].examples)
             middle = len(members) // 2
             halves = (members[:middle], members[middle:])
-            rows[fullest : fullest + 1] = [self.prefixes.row(half) for half in halves]
+            rows[fullest : fullest + 1] = [self.measured.row(half) for half in halves]
         return rows
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -8,7 +8,11 @@ A batch goes in, padded or a tree; the mean negative log-likelihood of its super
 __all__ = []
 
 # %% ../../nbs/05_packing/04_loss.ipynb #fa1d606a
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from accelerate.utils import extract_model_from_parallel, is_compiled_module
 from transformers import PreTrainedModel
 
 # %% ../../nbs/05_packing/04_loss.ipynb #242d9bb1
@@ -50,6 +54,32 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         gradient = ctx.saved_tensors[0]
         return gradient * grad.to(gradient.dtype), None, None, None, None
 
+# %% ../../nbs/05_packing/04_loss.ipynb #a477b1fa
+@contextmanager
+def _supervised_rows(
+    model: PreTrainedModel,  # A causal language model, wrapped or not
+    predicts: torch.Tensor,  # (B, T) true where a token predicts a label
+) -> Iterator[None]:
+    "Give the head the tokens that predict a label, as one row"
+    head = None
+    if not is_compiled_module(model):  # a compiled model doesn't see a hook
+        head = extract_model_from_parallel(model).get_output_embeddings()
+    if head is None:
+        yield
+        return
+
+    def select(_, inputs: tuple) -> tuple:
+        hidden, *others = inputs
+        if hidden.shape[:2] == predicts.shape:
+            hidden = hidden[predicts][None]
+        return (hidden, *others)
+
+    hook = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
+
 # %% ../../nbs/05_packing/04_loss.ipynb #6c09ef6b
 def completion_loss(
     model: PreTrainedModel,  # A causal language model
@@ -60,15 +90,18 @@ def completion_loss(
     "Average the loss over supervised tokens"
     labels = batch["labels"][:, 1:]
     inputs = {name: value for name, value in batch.items() if not name.startswith("label")}
-    logits = model(**inputs, use_cache=False).logits
     supervised = labels != -100
+    targets = labels[supervised]
     if "label_rows" in batch:
-        logits = logits[0]
+        logits = model(**inputs, use_cache=False).logits[0]
         rows = batch["label_rows"]
     else:
-        logits = logits[:, :-1][supervised]
+        predicts = torch.nn.functional.pad(supervised, (0, 1))
+        with _supervised_rows(model, predicts):
+            logits = model(**inputs, use_cache=False).logits
+        # a model without such a head gives the logits of all tokens
+        logits = logits[predicts] if logits.shape[:2] == predicts.shape else logits[0]
         rows = torch.arange(len(logits), device=logits.device)
-    targets = labels[supervised]
     if "label_weights" in batch:
         weights = batch["label_weights"]
     else:

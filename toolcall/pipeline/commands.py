@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .command_table import COMMANDS, argument, command
 from .config import apply_overrides, load_config, make_config
 from .exits import CommandParser, run_command
+from .export_command import export_command  # noqa: F401
 from .options import Config
 from .outputs import check_paths
 from ..samples import SAMPLE_TOOLS, sample_functions, sample_log
@@ -27,6 +28,7 @@ from ..text import one_line
 if TYPE_CHECKING:
     from toolcall.evaluate.evaluation import Comparison
     from toolcall.generate.tools import ToolCaller
+    from toolcall.report.page import Report
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #2ad32d07
 def compare_runs(
@@ -91,8 +93,7 @@ _DEMO: dict[str, Any] = {
 def _demo(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import run
 
-    run(make_config(apply_overrides(_DEMO, options.overrides), source="demo"))
-    return 0
+    return _gate(run(make_config(apply_overrides(_DEMO, options.overrides), source="demo")))
 
 
 def _load(options: argparse.Namespace) -> Config:
@@ -102,12 +103,17 @@ def _load(options: argparse.Namespace) -> Config:
     return config
 
 
+def _gate(report: "Report | None") -> int:
+    "1 where the report has a latency budget that isn't shown to be held"
+    checks = report.latency_checks if report else []
+    return int(any(check.answer != "yes" for check in checks))
+
+
 @command("run", "the whole chain", _CONFIG, _OVERRIDES)
 def _run(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import run
 
-    run(_load(options))
-    return 0
+    return _gate(run(_load(options)))
 
 
 @command("data", "read, curate and split a log", _CONFIG, _OVERRIDES)
@@ -136,12 +142,47 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-@command("eval", "evaluate base and tuned model of a run", _CONFIG, _OVERRIDES)
+@command(
+    "eval",
+    "evaluate base and tuned model of a run, and models of servers beside them",
+    argument(
+        "--endpoint",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a server such as http://localhost:8000/v1 to ask the same turns; may be repeated",
+    ),
+    argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a model as that server names it; one for each --endpoint, or several for one",
+    ),
+    argument(
+        "--api-key-env",
+        action="append",
+        default=[],
+        metavar="VARIABLE",
+        help="the environment variable that holds the server's key",
+    ),
+    argument(
+        "--quantised",
+        default="",
+        metavar="KINDS",
+        help="also evaluate the tuned model as llama.cpp serves it, such as q8_0,q4_k_m",
+    ),
+    _CONFIG,
+    _OVERRIDES,
+)
 def _eval(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import evaluate_run
+    from toolcall.pipeline.columns import pair_endpoints
+    from toolcall.pipeline.quantised import quantised_kinds
 
-    evaluate_run(_load(options))
-    return 0
+    endpoints = pair_endpoints(options.endpoint, options.model, options.api_key_env)
+    kinds = quantised_kinds(options.quantised)
+    return _gate(evaluate_run(_load(options), endpoints=endpoints, quantised=kinds))
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #14ba1404
 def _difference(text: str) -> float:
@@ -233,6 +274,9 @@ def _chat(options: argparse.Namespace) -> int:
     if show(f"Tools: {', '.join(caller.functions)} - an empty end (Ctrl-D) leaves"):
         chat(caller, sys.stdin)
     return 0
+
+# %% ../../nbs/10_pipeline/09_commands.ipynb #3ea48dff
+import toolcall.pipeline.certify_command  # noqa: F401
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #d00f2376
 def _run_arguments(argv: Sequence[str] | None) -> int:

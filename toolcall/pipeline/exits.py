@@ -30,7 +30,7 @@ from ..text import one_line, printable
 # %% ../../nbs/10_pipeline/08_exits.ipynb #f3ae1547
 EXIT_CODES = {
     0: "everything that was asked for is done",
-    1: "a gate failed: compare --fail-below",
+    1: "a gate failed: compare --fail-below, or evaluation.latency_budget",
     2: "wrong input, settings or path",
     70: "a fault of toolcall, with a traceback",
     74: "no space on the disk, or standard output could not be written",

@@ -90,6 +90,21 @@ class GenerationOptions(Options):
     structured: bool = False  # Hold calls to the offered tools and their schemas
 
 
+_Seconds = Annotated[float, Field(gt=0)]
+
+
+class LatencyBudget(Options):
+    "The most seconds that the tuned model may take for a turn, see `check_latency`"
+
+    p50: _Seconds | None = None
+    p90: _Seconds | None = None
+    p95: _Seconds | None = None
+    p99: _Seconds | None = None
+    mean: _Seconds | None = None
+    first_token_p50: _Seconds | None = None
+    first_token_p95: _Seconds | None = None
+
+
 class EvaluationOptions(Options):
     "How answers are scored, see `evaluate`"
 
@@ -97,6 +112,7 @@ class EvaluationOptions(Options):
     rules: dict[str, JSON] = {}  # Comparisons of single parameters, see `Equality`
     max_turns: _Positive = 200  # Most held-out turns to score, whole conversations
     latency_turns: _NonNegative = 10  # Turns that are answered one at a time, for latency
+    latency_budget: LatencyBudget = LatencyBudget()  # Not held: exit code 1; may need more turns
     watch_turns: _NonNegative = 16  # Validation turns that are generated during training
 
 # %% ../../nbs/10_pipeline/00_options.ipynb #9baffe11

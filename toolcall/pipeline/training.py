@@ -206,6 +206,7 @@ def _how_to_go_on(config: Config) -> str:
 
 def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     from toolcall.pipeline.data import describe, prepare, save_data, write_train_data
+    from toolcall.serve.model_card import save_documents
     from toolcall.train.estimate import estimate
     from toolcall.train.finetuning import finetune
 
@@ -238,4 +239,6 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     run = finetune(model, tokenizer, examples["train"], args=args, **options)
     if is_first:
         save_data(config, data)
+        log = Path(config.log_path).name
+        save_documents(config.output_dir, base=config.model_name_or_path, log=log)
     return run

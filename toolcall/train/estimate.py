@@ -24,7 +24,8 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ..packing.plan import pack, packing_report
+from ..packing.batches import TreeCollator
+from ..packing.plan import packing_report
 from .finetuning import build_trainer
 from .throughput import peak_memory
 from ..turn import Example
@@ -57,6 +58,7 @@ def _settings_warnings(
     args: TrainingArguments,  # Of the run
     steps: int,  # Optimizer steps that it will take
     examples: Sequence[Example],  # What it trains on
+    trees: bool = True,  # Whether examples share a tree
 ) -> list[str]:  # One sentence each
     "List what is unusual in the settings of a run"
     batch_size = args.per_device_train_batch_size
@@ -70,7 +72,7 @@ def _settings_warnings(
             "1e-5 to 5e-4 is usual",
         ),
         (
-            batch_size == 1 and len(examples) > 1,
+            trees and batch_size == 1 and len(examples) > 1,
             f"per_device_train_batch_size is {batch_size}: examples alone share nothing; "
             "a tree of 8 or more computes a catalogue once for all",
         ),
@@ -129,6 +131,8 @@ def _dry_run_arguments(args: TrainingArguments) -> TrainingArguments:
     args.gradient_accumulation_steps = 1
     args.save_strategy = SaveStrategy.NO
     args.eval_strategy = IntervalStrategy.NO
+    args.load_best_model_at_end = False
+    args.metric_for_best_model = None
     args.logging_strategy = IntervalStrategy.NO
     args.output_dir = tempfile.gettempdir()
     args.report_to = []
@@ -145,10 +149,10 @@ def estimate(
 ) -> Estimate:  # Cost and warnings
     "Take three real steps, or raise `TrainError` or `PackingError`"
     trainer = build_trainer(model, tokenizer, train, args=_dry_run_arguments(args), **options)
-    max_examples = args.per_device_train_batch_size
-    planned = pack(train, trainer.max_tokens, max_examples=max_examples, seed=args.seed)
+    planned = trainer.sampler(trainer.train_dataset, args.per_device_train_batch_size).rows(0)
     rows = sorted(planned, key=lambda row: row.computed)
     middle = rows[len(rows) // 2]
+    trees = isinstance(trainer.data_collator, TreeCollator)
     trainer.batches = [list(row.examples) for row in (rows[-1], middle, middle)]
     clock = StepClock()
     trainer.add_callback(clock)
@@ -164,5 +168,5 @@ def estimate(
         seconds=computed / speed / args.world_size,
         tokens_per_second=speed,
         memory=peak_memory(),
-        settings_warnings=_settings_warnings(args, steps, train),
+        settings_warnings=_settings_warnings(args, steps, train, trees),
     )

@@ -25,6 +25,7 @@ from ..packing.attention import TREE, refuses_trees
 from ..packing.batches import ExampleDataset, PaddedCollator, TreeCollator
 from ..text import write_atomic
 from .adapters import add_adapters
+from .best_checkpoint import aligned
 from .checkpoints import last_checkpoint
 from .run import Run, check_same_run, identity_text, run_identity
 from .saving import add_stops, is_quantized, save_model, saved_dtype, stop_ids
@@ -68,7 +69,9 @@ def training_arguments(
     }
     if twice := sorted(ours.keys() & settings.keys()):
         raise TrainError(f"training.{twice[0]} is set by toolcall; leave it out")
-    return make_settings(TrainingArguments, ours | _DEFAULTS | machine | settings, "training")
+    return make_settings(
+        TrainingArguments, ours | aligned(_DEFAULTS | machine | settings), "training"
+    )
 
 # %% ../../nbs/06_train/04_finetuning.ipynb #c15ee629
 def _check_ids(
