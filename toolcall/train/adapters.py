@@ -13,6 +13,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -118,9 +119,13 @@ def _try_merging(model: "PeftModel") -> None:
         if isinstance(layer, BaseTunerLayer):
             base = layer.get_base_layer()
             kinds[type(layer), type(base), vars(base).get("bias") is None] = layer
+    copies = []
     for layer in kinds.values():
+        with suppress(RuntimeError):  # adapters that share a tensor can't be copied
+            copies.append(copy.deepcopy(layer))
+    for layer in copies:
         try:
-            copy.deepcopy(layer).merge()
+            layer.merge()
         except _REFUSALS as error:
             raise TrainError(
                 f"lora: these adapters can't be merged into the model at the end "
