@@ -23,6 +23,7 @@ from toolcall.chatml.rendering import (
     render_messages,
     split_reasoning,
 )
+from .response_templates import install_response_template
 from .sanitize import Sanitizer
 from .segments import SegmentCache
 from .syntaxes import Syntax
@@ -109,7 +110,7 @@ class Renderer:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,  # Its `chat_template` is set when the style has its own
+        tokenizer: PreTrainedTokenizerBase,  # Gets the style's `chat_template`, if it has one
         style: str | Style = "auto",  # auto, native, hermes, function_call, or a style of your own
         *,
         control: str = "neutralise",  # Control strings in content: neutralise or reject
@@ -129,6 +130,8 @@ class Renderer:
         except ChatMLError:
             tokenizer.chat_template = installed
             raise
+        own = self.style.template is not None
+        install_response_template(tokenizer, self.capabilities, own=own)
         self.template_kwargs = dict(template_kwargs or {})
         self.segments = SegmentCache(tokenizer)
         special = self.segments.special
