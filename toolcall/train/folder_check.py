@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
@@ -24,39 +24,11 @@ from ..chatml.templates import STYLES
 from ..conversation import ToolCall
 from ..errors import TrainError
 from ..models import stored_dtypes
-from ..packing.batches import ExampleDataset, PaddedCollator
-from ..packing.loss import completion_loss
+from ..packing.batches import PaddedCollator
 from ..pages import Table
 from ..text import dumps, write_atomic
+from .checked_loss import TrainedLosses, example_losses, pick_examples
 from ..turn import Example
-
-if TYPE_CHECKING:
-    from toolcall.train.trainer import ToolTrainer
-
-# %% ../../nbs/06_train/03c_folder_check.ipynb #87c60d9e
-def pick_examples(
-    examples: Iterable[Example],  # What was trained
-) -> dict[str, Example]:  # By shape; the longest is last
-    "Choose a few examples of different shapes"
-
-    def plain(example: Example) -> bool:
-        messages = example.conversation.messages[: example.turn]
-        thinks = ("reasoning_content" in m or "</think>" in m["content"] for m in messages)
-        return bool(messages) and "neutralised" not in example.notes and not any(thinks)
-
-    def before(example: Example) -> dict:
-        return example.conversation.messages[example.turn - 1]
-
-    shapes: dict[str, Callable[[Example], bool]] = {
-        "a first turn": lambda example: example.turn <= 2 and before(example)["role"] == "user",
-        "after a result": lambda example: before(example)["role"] == "tool",
-        "a call": lambda example: bool(example.calls),
-        "without tools": lambda example: not example.conversation.tools,
-    }
-    usable = sorted(filter(plain, examples), key=len)
-    firsts = {shape: next(filter(fits, usable), None) for shape, fits in shapes.items()}
-    picked = {shape: example for shape, example in firsts.items() if example is not None}
-    return picked | ({"the longest": usable[-1]} if usable else {})
 
 # %% ../../nbs/06_train/03c_folder_check.ipynb #33d7d045
 def _with_text(message: dict) -> dict:
@@ -166,52 +138,38 @@ def _turn_ends(examples: Iterable[Example]) -> set[int]:
     return ends - inside
 
 # %% ../../nbs/06_train/03c_folder_check.ipynb #671def4d
-_SHORT = 1024  # tokens of an example whose loss is compared
+_CAST = 3e9  # parameters up to which a model is run in float32, whatever it is saved in
 
 
-def _loss_examples(picked: dict[str, Example]) -> list[Example]:
-    distinct = {id(example): example for example in picked.values()}
-    by_length = sorted(distinct.values(), key=len)
-    return [example for example in by_length if len(example) <= _SHORT] or by_length[:1]
-
-
-def _loss(model: Any, batch: dict, device: torch.device) -> float:
-    placed = {name: value.to(device) for name, value in batch.items()}
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        loss = completion_loss(model, placed).item()
-    model.train(training)
-    return loss
-
-
-def _check_weights(check: "FolderCheck", folder: Path, picked: dict, loss: float | None) -> None:
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", output_loading_info=True
-    )
-    model, info = loaded
+def _check_files(check: "FolderCheck", folder: Path, model: Any, info: dict) -> None:
     for kind in ("missing_keys", "mismatched_keys"):
         if names := sorted(map(str, info[kind])):
             meaning = "a server gives them random values"
             check.fail("the weights", f"have {len(names)} {kind}, such as {names[0]}", meaning)
     stored = [str(dtype).removeprefix("torch.") for dtype in stored_dtypes(folder)]
-    named = str(model.config.dtype).removeprefix("torch.")
-    if stored and named != stored[0]:
+    check.dtype = str(model.config.dtype).removeprefix("torch.")
+    if stored and check.dtype != stored[0]:
         meaning = "a server that takes the named type runs another model"
-        check.fail("config.json", f"names {named}, the weights are {stored[0]}", meaning)
-    check.dtype = named
-    dataset = ExampleDataset(_loss_examples(picked))
-    batch = PaddedCollator(0)([dataset[number] for number in range(len(dataset))])
-    check.loss = _loss(model, batch, torch.device("cpu"))
-    check.trained_loss = loss
-    near = 1e-3 if named == "float32" else 2e-2
-    if loss is not None and not abs(check.loss - loss) <= near * (1 + abs(loss)):
-        check.fail(
-            "the loaded model",
-            f"has a loss of {check.loss:.4f} on {len(dataset)} examples, the trained one "
-            f"{loss:.4f}",
-            "a server runs another model than was trained",
-        )
+        check.fail("config.json", f"names {check.dtype}, the weights are {stored[0]}", meaning)
+
+
+def _check_loss(
+    check: "FolderCheck", model: Any, picked: dict[str, Example], trained: TrainedLosses | None
+) -> None:
+    if model.num_parameters() < _CAST:
+        model = model.float()
+    check.losses = example_losses(model, picked, PaddedCollator(0), torch.device("cpu"))
+    if trained is None:
+        return
+    check.trained_losses = trained.losses
+    exact = trained.exact and check.dtype == "float32"
+    for loss, wanted in zip(check.losses, trained.losses, strict=True):
+        if not abs(loss - wanted) <= (1e-4 * (1 + wanted) if exact else 0.05 + 0.01 * wanted):
+            check.fail(
+                "the loaded model",
+                f"has a loss of {loss:.4f} on an example, the trained one {wanted:.4f}",
+                "a server runs another model than was trained",
+            )
 
 # %% ../../nbs/06_train/03c_folder_check.ipynb #b532a6c3
 @dataclass
@@ -223,8 +181,8 @@ class FolderCheck:
     stops: list[int] = field(default_factory=list)  # Tokens that end turns
     calls: list[str] = field(default_factory=list)  # Read by the response template
     dtype: str = ""  # Of the weights
-    loss: float | None = None  # Of the loaded model
-    trained_loss: float | None = None  # Of the trained model, where it was given
+    losses: list[float] = field(default_factory=list)  # Of the loaded model, one an example
+    trained_losses: list[float] = field(default_factory=list)  # Of the trained model, if given
     warnings: list[str] = field(default_factory=list)  # What some servers do otherwise
     transformers: str = transformers.__version__
 
@@ -247,9 +205,10 @@ class FolderCheck:
 
     def _repr_markdown_(self) -> str:
         rows = [[shape, ", ".join(spellings)] for shape, spellings in self.prompts.items()]
-        losses = [f"{loss:.4f}" for loss in (self.loss, self.trained_loss) if loss is not None]
+        both = filter(None, (self.losses, self.trained_losses))
+        losses = [" ".join(f"{loss:.4f}" for loss in each) for each in both]
         rows += [["stop tokens", ", ".join(map(str, self.stops))], ["calls", "; ".join(self.calls)]]
-        rows += [[f"loss in {self.dtype}", ", trained ".join(losses)]]
+        rows += [[f"loss in {self.dtype}", "; trained ".join(losses)]]
         rows += [["warning", warning] for warning in self.warnings]
         title = f"The folder, read by transformers {self.transformers}"
         return Table(title, ["compared", "result"], rows).to_markdown()
@@ -259,7 +218,7 @@ def check_folder(
     folder: str | Path,  # A saved model with its tokenizer
     examples: Sequence[Example],  # What was trained, or some of it
     *,
-    loss: float | None = None,  # Of the trained model, from `trained_loss`
+    trained: TrainedLosses | None = None,  # Of the trained model, from `trained_losses`
     template_kwargs: dict | None = None,  # What else the template reads, as given to `ChatML`
 ) -> FolderCheck:  # What was compared, and warnings
     "Read a folder as a server would, or raise `TrainError` with what differs from the training"
@@ -273,7 +232,11 @@ def check_folder(
         if called := [example for example in picked.values() if example.calls]:
             _check_calls(check, tokenizer, called[0])
         if picked:
-            _check_weights(check, folder, picked, loss)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype="auto", output_loading_info=True
+            )
+            _check_files(check, folder, *loaded)
+            _check_loss(check, loaded[0], picked, trained)
     except (OSError, ValueError, LookupError, RuntimeError) as error:
         if isinstance(error, TrainError):
             raise
@@ -281,19 +244,3 @@ def check_folder(
         check.fail("it can't be loaded", reason, "a server can't start")
     check.save()
     return check
-
-# %% ../../nbs/06_train/03c_folder_check.ipynb #055d922b
-def trained_loss(
-    trainer: "ToolTrainer",  # After its last step; all processes call this
-    examples: Sequence[Example],  # What was trained
-) -> float | None:  # Of the examples that `check_folder` compares; None where there are none
-    "Compute the loss that a saved model must have"
-    picked = pick_examples(examples)
-    if not picked:
-        return None
-    dataset = ExampleDataset(_loss_examples(picked))
-    batch = trainer.data_collator([dataset[number] for number in range(len(dataset))])
-    model = trainer.model_wrapped
-    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return _loss(model, batch, trainer.args.device)
