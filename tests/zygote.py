@@ -150,6 +150,7 @@ def serve() -> None:
     import toolcall.diagnose  # noqa: F401
     import toolcall.pipeline.watching  # noqa: F401
     import toolcall.report.files  # noqa: F401
+    import toolcall.report.page  # noqa: F401
     import toolcall.train.finetuning  # noqa: F401
     from toolcall.pipeline.chain import evaluate_checkpoint  # noqa: F401
 

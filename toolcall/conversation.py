@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from .errors import ConversationError
 from .text import JSON, excerpt, fingerprint
+from .text import dumps as dumps
 
 # %% ../nbs/00_record/02_conversation.ipynb #9b4dd7cc
 @dataclass(frozen=True)

@@ -174,7 +174,8 @@ def _headers(name: str | Path) -> dict[str, tuple[str, int]]:
     headers = {}
     for file in _weight_files(name):
         with safe_open(file, "pt") as weights:
-            for key in weights.keys():
+            keys = weights.keys()
+            for key in keys:
                 part = weights.get_slice(key)
                 headers[key] = (part.get_dtype(), torch.Size(part.get_shape()).numel())
     return headers
@@ -236,7 +237,7 @@ def _ignored_towers(model: PreTrainedModel, name: str | Path) -> list[str]:
     ignored = [key for key in _headers(name) if any(re.search(one, key) for one in patterns)]
     return [key for key in ignored if _TOWER.search(key)]
 
-
+# %% ../nbs/00_record/10_models.ipynb #89300e59
 def load_tokenizer(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
 ) -> PreTrainedTokenizerBase:  # The model's tokenizer

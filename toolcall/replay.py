@@ -20,7 +20,9 @@ from .conversation import Conversation, ToolCall
 from .errors import EvaluateError, GenerateError
 from .evaluate.intervals import Metric, ratio
 from .evaluate.matching import match_calls
+from .evaluate.rules import warn_of_rules
 from .evaluate.values import Rule, values_equal
+from .evaluate.words import only_words
 from .generate.protocol import ChatEngine
 from .generate.tools import ToolCaller, run_tool_loop
 from .text import JSON, dumps
@@ -115,13 +117,27 @@ def replay_one(
         )
         messages = exchange.messages
         outputs += exchange.outputs
-        if exchange.ended != "answer" or not pending:
+        ended = exchange.ended
+        if ended == "answer" and not _is_answer(outputs[-1], conversation):
+            ended = "malformed"
+        if ended != "answer" or not pending:
             break
         messages = [*messages, pending.pop(0)]
     steps = _calls_by_step(messages[start:])
-    return Trajectory(
-        conversation, messages, steps, outputs, exchange.ended, _count_users(messages)
-    )
+    return Trajectory(conversation, messages, steps, outputs, ended, _count_users(messages))
+
+# %% ../nbs/08_evaluate/09_replay.ipynb #6a005abb
+def _is_answer(output: Output, conversation: Conversation) -> bool:
+    "Whether an output without a call is an answer in words, or what the log has for one"
+    answers = [
+        message.get("content") or ""
+        for message in conversation.messages
+        if message["role"] == "assistant" and not message.get("tool_calls")
+    ]
+    if output.parsed is None:
+        return False
+    parsed = only_words(output.parsed, conversation.tools, raw=output.text, logged=answers)
+    return parsed.outcome == "no_call"
 
 
 def _calls_by_step(messages: Sequence[dict]) -> list[list[ToolCall]]:
@@ -136,7 +152,7 @@ def _count_users(messages: Sequence[dict]) -> int:
 TRAJECTORY_METRICS = {
     "trajectory_strict": "conversations with the same calls in the same steps",
     "trajectory_unordered": "conversations with the same calls in any order",
-    "trajectory_subset": "conversations without a call that was not logged",
+    "trajectory_subset": "conversations without a call that was not logged or can't be read",
     "trajectory_superset": "conversations that make every logged call",
     "trajectory_tool_recall": "logged calls whose tool was called, over the whole conversation",
     "trajectory_call_recall": "logged calls that were made with all arguments right",
@@ -164,14 +180,15 @@ def _trajectory_counts(
         for logged, called in zip(logged_steps, run.steps)
     )
     answered = run.ended != "no_answer"  # a refused prompt is no decision not to call
+    readable = answered and run.ended != "malformed"  # nor is a call that can't be read
     all_sent = run.reached == _count_users(run.conversation.messages)
     return {
-        "trajectory_strict": (float(answered and same_steps), 1.0),
+        "trajectory_strict": (float(readable and same_steps), 1.0),
         "trajectory_unordered": (
-            float(answered and right == len(expected) == len(predicted)),
+            float(readable and right == len(expected) == len(predicted)),
             1.0,
         ),
-        "trajectory_subset": (float(answered and right == len(predicted)), 1.0),
+        "trajectory_subset": (float(readable and right == len(predicted)), 1.0),
         "trajectory_superset": (float(answered and right == len(expected)), 1.0),
         "trajectory_tool_recall": (names.total(), len(expected)),
         "trajectory_call_recall": (right, len(expected)),
@@ -205,6 +222,7 @@ def replay(
     "Replay logged conversations, or raise `EvaluateError` when there are none"
     if not conversations:
         raise EvaluateError("no conversations to replay")
+    warn_of_rules(rules or {}, conversations)
     runs: list[Trajectory] = []
     for conversation in tqdm(
         conversations, desc="replay", unit="conversation", disable=not progress

@@ -8,6 +8,7 @@ Rows `{"input", "expected_tool", "expected_args"}` and a model go in; counts and
 __all__ = ['evaluate_model']
 
 # %% ../../nbs/08_evaluate/08_chatml_rows.ipynb #f562fac3
+import re
 from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..conversation import ToolCall
 from ..errors import ConversationError, EvaluateError
 from .matching import match_calls
+from .words import only_words
 from ..formats.fields import parse_arguments
 from ..parsing import parse_calls
 from ..terminal import show
@@ -41,10 +43,30 @@ def _prompt(text: str, expects_call: bool) -> str:
         start = text.find(_ASSISTANT, max(text.rfind(_USER), 0))
     return text[:start] + _ASSISTANT
 
+
+def _logged_answer(text: str, prompt: str) -> str:
+    "The answer that was cut from the prompt; a word where the text held none"
+    if len(text) <= len(prompt) or not text.startswith(prompt):
+        return "?"
+    return text[len(prompt) :].strip().removesuffix("<|im_end|>")
+
 # %% ../../nbs/08_evaluate/08_chatml_rows.ipynb #a51e3a65
-def _verdict(expected: ToolCall | None, text: str) -> str:
+_NAMES = re.compile(r'"name"\s*:\s*"([^"]+)"')
+
+
+def _offered(rows: Sequence[dict]) -> list[dict]:
+    "The tools that rows expect or name, as far as their text tells"
+    named = {name for row in rows for name in _NAMES.findall(row["input"])}
+    expected = {row["expected_tool"] for row in rows if row["expected_tool"]}
+    return [{"function": {"name": name}} for name in sorted(named | expected)]
+
+
+def _verdict(
+    expected: ToolCall | None, text: str, tools: Sequence[dict] = (), logged: str = "?"
+) -> str:
     "Judge an output: correct, partial, or why it fails"
     parsed = parse_calls(text, opening="<function_call>", closing="</function_call>")
+    parsed = only_words(parsed, tools, raw=text, logged=[] if expected else [logged])
     if parsed.outcome == "malformed":
         return f"malformed: {parsed.reason}"
     if expected is None:
@@ -119,9 +141,11 @@ def evaluate_model(
     expected = [_expected_call(row, number) for number, row in enumerate(rows)]
     prompts = [_prompt(row["input"], bool(call)) for row, call in zip(rows, expected)]
     texts = _answers(model, tokenizer, prompts, max_length)
+    tools = _offered(rows)
+    answers = [_logged_answer(row["input"], prompt) for row, prompt in zip(rows, prompts)]
     verdicts = [
-        "the prompt fills max_length" if text is None else _verdict(call, text)
-        for call, text in zip(expected, texts)
+        "the prompt fills max_length" if text is None else _verdict(call, text, tools, answer)
+        for call, text, answer in zip(expected, texts, answers)
     ]
     failures = [
         {key: row[key] for key in ("input", "expected_tool", "expected_args")}

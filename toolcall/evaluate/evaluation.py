@@ -20,6 +20,7 @@ from .breakdowns import exact_by, tool_of
 from .intervals import Metric, difference, mcnemar, ratio
 from .matching import Pair
 from .metrics import DEFINITIONS, all_metrics, latency_summary
+from .rules import warn_of_rules
 from .scores import TurnScore, error_kind, score_turn
 from .values import Equality, Rule
 from ..text import JSON, fingerprint, one_line, write_atomic
@@ -176,6 +177,7 @@ def evaluate(
     if any(output.batch_size != 1 for output in timed):
         raise EvaluateError("latency is measured one prompt at a time: generate with batch_size=1")
     equality = Equality(mode, rules or {})
+    warn_of_rules(equality.rules, [example.conversation for example in examples])
     scores = [
         replace(
             score_turn(

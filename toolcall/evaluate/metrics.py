@@ -110,7 +110,9 @@ def _called(score: TurnScore) -> bool:
 
 _RATIOS |= {
     "parse_rate": _Ratio(
-        lambda s: s.is_readable, _one, "outputs that are answers or calls, not malformed"
+        lambda s: s.is_readable,
+        _one,
+        "outputs that are words or calls; not malformed, empty, or a call in another syntax",
     ),
     "cut_rate": _Ratio(lambda s: s.cut, _one, "outputs that ran into max_new_tokens"),
     "schema_valid_rate": _Ratio(
@@ -139,7 +141,7 @@ _RATIOS |= {
     "irrelevance_accuracy": _Ratio(
         lambda s: not s.expected and s.outcome == "no_call",
         lambda s: not s.expected,
-        "turns that need no call and get none",
+        "turns that need no call and get words, and no call in any syntax",
     ),
 }
 FEWER_IS_BETTER = ("cut_rate", "hallucinated_tool_rate")  # partial_match_rate is neither

@@ -45,7 +45,7 @@ _OPENINGS = {
     "bracket": r"\[Calling tool: ?\w",
     "marks": r"<\|(?:tool_call_start|tools_prefix|action_start)\|>",
 }
-_MARKUP = re.compile("|".join(f"(?P<{name}>{opening})" for name, opening in _OPENINGS.items()))
+MARKUP = re.compile("|".join(f"(?P<{name}>{opening})" for name, opening in _OPENINGS.items()))
 
 # %% ../../nbs/01_formats/01_text_calls.ipynb #1db93031
 _NAMING = ("name", "tool", "tool_name", "function", "function_name", "action", "recipient_name")
@@ -101,7 +101,7 @@ def find_markup(
         or ("```" in text or "✿" in text or "to=functions." in text)
     ):
         return ""
-    families = {match.lastgroup for match in _MARKUP.finditer(text)}
+    families = {match.lastgroup for match in MARKUP.finditer(text)}
     names = {tool["function"]["name"] for tool in tools} if not families else set()
     found = next((name for name in _OPENINGS if name in families), "")
     return "declared" if names and _calls_declared(text, names) else found

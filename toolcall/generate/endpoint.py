@@ -218,12 +218,14 @@ class EndpointEngine:
         timeout: float = 300.0,  # Seconds for a request, all its tries and pauses included
         retries: int | None = None,  # Most times that a request is tried again; None: until then
         parse: Parser = parse_any,  # How to read calls that a server leaves in the text
+        weights: str = "",  # Names the weights, where they are known: the same at every address
         **settings,  # Further fields of the request; max_tokens 256, temperature 0; None: no field
     ):
         self.base_url = base_url
         self.model = model
         self.concurrency = concurrency
         self.parse = parse
+        self.weights = weights
         given = {"max_tokens": 256, "temperature": 0.0} | settings
         self.settings: dict[str, Any] = {key: v for key, v in given.items() if v is not None}
         self.server = Server(base_url, api_key, timeout, retries)
@@ -285,5 +287,6 @@ class EndpointEngine:
         return replace(output, parsed=output.parsed or self.parse(output.text, tools))
 
     def identity(self) -> str:  # The same for the same server, model and settings
-        "Digest server, model and settings; a server can't be asked for its weights"
-        return fingerprint([self.base_url, self.model, self.settings])
+        "Digest server, model and settings, or the name of the weights in place of the first two"
+        model = [self.weights] if self.weights else [self.base_url, self.model]
+        return fingerprint([*model, self.settings])

@@ -20,6 +20,7 @@ from ..errors import ConfigError, EvaluateError
 from .columns import Endpoint, answer_turns, column_names, endpoint_column
 from .options import Config
 from .outputs import claim_output
+from .quantised import quantised_column, weights_digest
 from .training import make_chatml, train
 from ..saving import load_conversations
 from ..terminal import say
@@ -113,48 +114,65 @@ def evaluate_run(
     config: Config,  # The configuration of a finished run
     *,
     endpoints: Sequence[Endpoint] = (),  # Servers whose models answer the same turns
+    quantised: Sequence[str] = (),  # Kinds of weights of the tuned model, such as q8_0
 ) -> "Report":  # Also saved in `output_dir`
-    "Evaluate base and tuned model, and those of servers, on the held-out conversations of a run"
+    "Evaluate base, tuned and further models on the held-out conversations of a run"
     with claim_output(config, lambda config: "The same command goes on; given answers are kept"):
-        return _evaluate_run(config, endpoints)
+        return _evaluate_run(config, endpoints, quantised)
 
 
-def _evaluate_run(config: Config, endpoints: Sequence[Endpoint]) -> "Report":
+def _evaluate_run(
+    config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
+) -> "Report":
+    from toolcall.pipeline.data import check_saved
     from toolcall.report.files import save_report
     from toolcall.report.page import Report, last_messages
+    from toolcall.serve.model_card import save_documents
 
     held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
     _required(Path(config.output_dir, "config.json"))
+    check_saved(config)
     evaluations = {}
     for label, name in (("base", config.model_name_or_path), ("tuned", config.output_dir)):
         say(f"evaluating the {label} model")
         evaluations[label], examples = evaluate_checkpoint(
-            name, config, held_out, label=label, keep_times=bool(endpoints)
+            name, config, held_out, label=label, keep_times=bool(endpoints or quantised)
         )
     settings = _settings(config, held_out, examples)
     base, tuned = evaluations.values()
     report = Report(base, tuned, last_messages(examples), settings)
-    report = _with_columns(report, config, endpoints, examples)
+    report = _with_columns(report, config, examples, endpoints, quantised)
     save_report(report, config.output_dir)
+    save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
     say(f"held-out turns of {settings['log']}", report.to_text())
     return report
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #e13ff42a
-_DIGEST = "settings digest"  # the fact about a column that says whether it still holds
+_DIGEST = "settings digest"  # the facts about a column that say whether it still holds
+_WEIGHTS = "weights digest"
 
 
 def _with_columns(
-    report: "Report", config: Config, endpoints: Sequence[Endpoint], examples: Sequence["Example"]
+    report: "Report",
+    config: Config,
+    examples: Sequence["Example"],
+    endpoints: Sequence[Endpoint],
+    quantised: Sequence[str],
 ) -> "Report":
-    "Add the columns of servers, and those of earlier evaluations that still hold"
+    "Add the columns of variants and servers, and those of earlier evaluations that still hold"
     digest = fingerprint([config.evaluation.mode, config.evaluation.rules, dict(config.generation)])
     columns, sources = _earlier_columns(report, config, digest)
-    syntaxes = _syntaxes(config) if endpoints else []
-    for name, endpoint in zip(column_names([one.model for one in endpoints]), endpoints):
+    syntaxes = _syntaxes(config) if endpoints or quantised else []
+    names = column_names([*quantised, *(one.model for one in endpoints)])
+    for kind in quantised:
+        say(f"serving the tuned model as {kind}")
+        columns[kind], facts = quantised_column(kind, examples, config, syntaxes=syntaxes)
+        sources[kind] = facts | {_DIGEST: digest, _WEIGHTS: weights_digest(config)}
+    for name, endpoint in zip(names[len(quantised) :], endpoints):
         say(f"asking the model {name}")
         columns[name], facts = endpoint_column(endpoint, name, examples, config, syntaxes=syntaxes)
         sources[name] = facts | {_DIGEST: digest}
-    return replace(report, columns=columns, sources=_local_facts(config) | sources)
+    return replace(report, columns=columns, sources=_local_facts(config, digest) | sources)
 
 
 def _earlier_columns(
@@ -169,7 +187,9 @@ def _earlier_columns(
         for name, evaluation in earlier.columns.items():
             facts = earlier.sources.get(name, {})
             reason = "its settings were others"
-            if facts.get(_DIGEST) == digest:
+            if facts.get(_WEIGHTS, weights_digest(config)) != weights_digest(config):
+                reason = "the model was trained anew"
+            elif facts.get(_DIGEST) == digest:
                 try:
                     compare(report.tuned, evaluation)
                     columns[name], sources[name] = evaluation, facts
@@ -189,7 +209,7 @@ def _syntaxes(config: Config) -> list["Parser"]:
     return [chatml.style.syntax.parse, *(syntax.parse for syntax in SYNTAXES.values())]
 
 
-def _local_facts(config: Config) -> dict[str, dict[str, str]]:
+def _local_facts(config: Config, digest: str) -> dict[str, dict[str, str]]:
     from toolcall.models import best_device, fast_dtype
     from toolcall.report.page import environment
 
@@ -198,8 +218,9 @@ def _local_facts(config: Config) -> dict[str, dict[str, str]]:
     sampling = f"max_tokens {options.max_new_tokens}, temperature {options.temperature}"
     facts = {
         "host": f"this machine, {str(fast_dtype()).removeprefix('torch.')} on {best_device()}",
-        "server": f"none: transformers {versions['transformers']}",
+        "server": f"transformers {versions['transformers']}, no server",
         "sampling": sampling,
+        _DIGEST: digest,
     }
     models = {"base": config.model_name_or_path, "tuned": config.output_dir}
     return {label: {"model": model, **facts} for label, model in models.items()}

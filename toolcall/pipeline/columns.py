@@ -39,7 +39,9 @@ def pair_endpoints(
     models: Sequence[str],  # As the servers name them
     key_names: Sequence[str] = (),  # Environment variables with their keys: none, or one a server
 ) -> list[Endpoint]:  # One for each model
-    "Pair servers with models, or raise `ConfigError`"
+    "Pair servers with models, or raise `ConfigError`, and `GenerateError` for a wrong address"
+    from toolcall.generate.asking import Server
+
     if not urls and not models and not key_names:
         return []
     if not urls or not models or len(urls) not in (1, len(models)):
@@ -53,6 +55,8 @@ def pair_endpoints(
             f"{len(key_names)}"
         )
     keys = [_key(name) for name in key_names] or ["none"] * len(urls)
+    for url, key in zip(urls, keys):
+        Server(url, key)
     if len(urls) == 1:
         urls, keys = [*urls] * len(models), keys * len(models)
     return [Endpoint(*one) for one in zip(urls, models, keys)]
@@ -115,6 +119,7 @@ def endpoint_column(
     config: Config,  # Of the run
     *,
     syntaxes: Sequence[Parser] = (),  # Further ways to write a call in the text
+    weights: str = "",  # Names the weights of a server that runs here, one request at a time
 ) -> "tuple[Evaluation, dict[str, str]]":  # And facts about the column
     "Evaluate the model of a server"
     from functools import partial
@@ -123,16 +128,16 @@ def endpoint_column(
     from toolcall.generate.versions import public_address, server_version
     from toolcall.report.files import column_file
 
-    options = config.generation
-    settings: dict[str, Any] = {
-        "max_tokens": options.max_new_tokens,
-        "temperature": options.temperature,
-    }
-    if options.temperature:
-        settings |= {"top_p": options.top_p, "seed": options.seed}
+    settings = _request_settings(config)
     parse = partial(parse_any, others=syntaxes)
     engine = EndpointEngine(
-        endpoint.base_url, endpoint.model, api_key=endpoint.api_key, parse=parse, **settings
+        endpoint.base_url,
+        endpoint.model,
+        api_key=endpoint.api_key,
+        concurrency=1 if weights else 8,
+        parse=parse,
+        weights=weights,
+        **settings,
     )
     facts = {
         "model": one_line(endpoint.model),
@@ -141,8 +146,16 @@ def endpoint_column(
         "sampling": _words(settings),
     }
     # another server may have the same name for another model
-    file = column_file(f"{name} {fingerprint(endpoint.base_url)}")
+    file = column_file(f"{name} {weights or fingerprint(endpoint.base_url)}")
     return answer_turns(engine, examples, config, file=file, parse=parse), facts
+
+
+def _request_settings(config: Config) -> dict[str, Any]:
+    "The fields of a request that the configuration decides"
+    options = config.generation
+    settings = {"max_tokens": options.max_new_tokens, "temperature": options.temperature}
+    sampled = {"top_p": options.top_p, "seed": options.seed} if options.temperature else {}
+    return settings | sampled
 
 
 def _words(settings: Mapping[str, Any]) -> str:

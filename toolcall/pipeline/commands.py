@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .command_table import COMMANDS, argument, command
 from .config import apply_overrides, load_config, make_config
 from .exits import CommandParser, run_command
+from .export_command import export_command  # noqa: F401
 from .options import Config
 from .outputs import check_paths
 from ..samples import SAMPLE_TOOLS, sample_functions, sample_log
@@ -149,16 +150,14 @@ def _train(options: argparse.Namespace) -> int:
         action="append",
         default=[],
         metavar="URL",
-        help="an OpenAI-compatible server whose model answers the same turns, such as "
-        "http://localhost:8000/v1; repeat it for more",
+        help="a server such as http://localhost:8000/v1 to ask the same turns; may be repeated",
     ),
     argument(
         "--model",
         action="append",
         default=[],
         metavar="NAME",
-        help="the model as that server names it, an adapter too; one for each --endpoint, or "
-        "several for one",
+        help="a model as that server names it; one for each --endpoint, or several for one",
     ),
     argument(
         "--api-key-env",
@@ -167,15 +166,23 @@ def _train(options: argparse.Namespace) -> int:
         metavar="VARIABLE",
         help="the environment variable that holds the server's key",
     ),
+    argument(
+        "--quantised",
+        default="",
+        metavar="KINDS",
+        help="also evaluate the tuned model as llama.cpp serves it, such as q8_0,q4_k_m",
+    ),
     _CONFIG,
     _OVERRIDES,
 )
 def _eval(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import evaluate_run
     from toolcall.pipeline.columns import pair_endpoints
+    from toolcall.pipeline.quantised import quantised_kinds
 
     endpoints = pair_endpoints(options.endpoint, options.model, options.api_key_env)
-    return _gate(evaluate_run(_load(options), endpoints=endpoints))
+    kinds = quantised_kinds(options.quantised)
+    return _gate(evaluate_run(_load(options), endpoints=endpoints, quantised=kinds))
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #14ba1404
 def _difference(text: str) -> float:
@@ -267,6 +274,9 @@ def _chat(options: argparse.Namespace) -> int:
     if show(f"Tools: {', '.join(caller.functions)} - an empty end (Ctrl-D) leaves"):
         chat(caller, sys.stdin)
     return 0
+
+# %% ../../nbs/10_pipeline/09_commands.ipynb #3ea48dff
+import toolcall.pipeline.certify_command  # noqa: F401
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #d00f2376
 def _run_arguments(argv: Sequence[str] | None) -> int:

@@ -19,12 +19,13 @@ from ..curate.chain import Curated, curate
 from ..curate.splits import Splits, after, calls_any, split
 from ..curate.summary import dataset_card
 from ..errors import ConfigError, TemplateRefuses
+from ..evaluate.rules import check_rules
 from ..evaluate.values import Equality
 from ..logs.log import read_logs
 from ..logs.reports import Log
 from .options import Config
 from .outputs import claim_output, writing
-from ..saving import save_conversations
+from ..saving import load_conversations, save_conversations
 from ..terminal import show
 from ..text import dumps, write_atomic
 
@@ -44,13 +45,15 @@ class Data:
 def prepare(
     config: Config,  # Names the log
 ) -> Data:  # The log, its curated conversations, and the three sets
-    "Read, curate and split a log; wrong rules of the evaluation are an `EvaluateError` before that"
+    "Read, curate and split a log; a wrong rule of the evaluation is an `EvaluateError`"
     Equality(config.evaluation.mode, config.evaluation.rules)
     read_options = config.logs.model_dump() | {"tools": config.logs.tools or None}
     log = read_logs(config.log_path, **read_options)
     curated = curate(log.conversations, **config.curate.model_dump())
     shares = config.split.model_dump(exclude={"after", "test_tools"})
     splits = split(curated.conversations, **shares, hold_out=_hold_out(config))
+    if curated.conversations:
+        check_rules(config.evaluation.rules, curated.conversations)
     return Data(log, curated, splits)
 
 
@@ -73,6 +76,9 @@ def describe(
     return f"{data.log}\n\ncurated\n{data.curated}\n\n{data.splits}"
 
 # %% ../../nbs/10_pipeline/03_data.ipynb #99366db7
+_SETS = ("train", "validation", "test")
+
+
 def save_data(
     config: Config,  # Names the folder
     data: Data,  # From `prepare`
@@ -106,6 +112,16 @@ def _make_data(config: Config) -> Data:
     save_data(config, data)
     show(describe(data))
     return data
+
+# %% ../../nbs/10_pipeline/03_data.ipynb #9e5b4d2e
+def check_saved(
+    config: Config,  # Names the folder and the rules
+) -> None:
+    "Raise `EvaluateError` for a rule that can't apply to the saved data of a run"
+    if config.evaluation.rules:
+        files = [Path(config.output_dir, "data", f"{name}.jsonl") for name in _SETS]
+        saved = [load_conversations(file) for file in files if file.exists()]
+        check_rules(config.evaluation.rules, [one for part in saved for one in part])
 
 # %% ../../nbs/10_pipeline/03_data.ipynb #1f24f0a2
 def write_train_data(

@@ -21,7 +21,12 @@ from ..terminal import say
 from ..text import fingerprint
 
 if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase, TrainingArguments
+    from transformers import (
+        BitsAndBytesConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        TrainingArguments,
+    )
 
     from toolcall.chatml.examples import ChatML
     from toolcall.pipeline.data import Data
@@ -49,6 +54,7 @@ def make_chatml(
 # %% ../../nbs/10_pipeline/05_training.ipynb #95b32833
 def _training_arguments(config: Config) -> "TrainingArguments":
     from toolcall.train.finetuning import training_arguments
+    from toolcall.train.settings import check_optimizer
 
     brief = {
         "per_device_train_batch_size": config.batch_size,
@@ -56,7 +62,9 @@ def _training_arguments(config: Config) -> "TrainingArguments":
         "save_steps": config.save_steps,
         "logging_steps": config.logging_steps,
     }
-    return training_arguments(config.output_dir, **(brief | config.training))
+    args = training_arguments(config.output_dir, **(brief | config.training))
+    check_optimizer(args)
+    return args
 
 
 def _trainer_options(config: Config) -> dict[str, Any]:
@@ -69,14 +77,34 @@ def _trainer_options(config: Config) -> dict[str, Any]:
     if config.lora:
         from peft import LoraConfig
 
+        from toolcall.train.settings import make_settings
+
         fields: dict[str, Any] = {
             "task_type": "CAUSAL_LM",
             "target_modules": "all-linear",
         } | config.lora
-        options["lora"] = LoraConfig(**fields)
+        options["lora"] = make_settings(LoraConfig, fields, "lora")
     return options
 
 
+def _load(
+    config: Config, args: "TrainingArguments"
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    "Load in float32; a frozen base that is stored in bfloat16 and trained under its autocast: so"
+    import torch
+
+    from toolcall.models import load_model, stored_dtypes
+
+    dtype = torch.float32
+    if (
+        config.lora
+        and args.bf16
+        and [*stored_dtypes(config.model_name_or_path)] == [torch.bfloat16]
+    ):
+        dtype = torch.bfloat16
+    return load_model(config.model_name_or_path, dtype=dtype, quantization=_quantization(config))
+
+# %% ../../nbs/10_pipeline/05_training.ipynb #f1c62b46
 def _quantization(config: Config) -> "BitsAndBytesConfig | None":
     if not config.quantization:
         return None
@@ -125,23 +153,29 @@ def _check_grammars(
 
 def _watching(
     config: Config, chatml: "ChatML", validation: Sequence["Example"]
-) -> "Callable[[ToolTrainer], Any] | None":
-    "What `finetune` does with its trainer: log metrics of generated calls at each evaluation"
+) -> "Callable[[ToolTrainer], None]":
+    "What `finetune` does with its trainer: say where adapters are, and log metrics of calls"
     from toolcall.pipeline.watching import watch
+    from toolcall.train.adapters import adapted_modules
 
     def order(example: "Example") -> str:
         return fingerprint([example.conversation.id, example.turn])
 
     turns = sorted(validation, key=order)[: config.evaluation.watch_turns]
-    if not turns:
-        return None
     options = {
         "max_new_tokens": config.generation.max_new_tokens,
         "structured": config.generation.structured,
     }
-    return lambda trainer: watch(trainer, chatml, turns, **options)
 
+    def prepare(trainer: "ToolTrainer") -> None:
+        if trainer.is_world_process_zero() and (adapters := adapted_modules(trainer.model)):
+            say(adapters)
+        if turns:
+            watch(trainer, chatml, turns, **options)
 
+    return prepare
+
+# %% ../../nbs/10_pipeline/05_training.ipynb #5463d74a
 def _headline(config: Config, chatml: "ChatML", args: "TrainingArguments") -> str:
     style = chatml.style.name + (f" ({chatml.style.why})" if chatml.style.why else "")
     dtype = "bfloat16" if args.bf16 else "float32"
@@ -171,18 +205,19 @@ def _how_to_go_on(config: Config) -> str:
 
 
 def _train(config: Config, dry_run: bool) -> "Run | Estimate":
-    from toolcall.models import load_model
     from toolcall.pipeline.data import describe, prepare, save_data, write_train_data
+    from toolcall.serve.model_card import save_documents
     from toolcall.train.estimate import estimate
     from toolcall.train.finetuning import finetune
 
     args = _training_arguments(config)
+    options = _trainer_options(config)
     is_first = args.process_index == 0
     data = prepare(config)
     if is_first:
         say(f"log {Path(config.log_path).name}", describe(data))
     with args.main_process_first():
-        model, tokenizer = load_model(config.model_name_or_path, quantization=_quantization(config))
+        model, tokenizer = _load(config, args)
         if config.packing.attention == "flex_attention":
             model.set_attn_implementation("flex_attention")
         chatml = make_chatml(config, tokenizer)
@@ -190,7 +225,6 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
             vocabulary = model.config.get_text_config().vocab_size
             _check_grammars(chatml, vocabulary, [*data.splits.validation, *data.splits.test])
         examples = _encode(config, data, chatml, report=is_first)
-    options = _trainer_options(config)
     if is_first:
         say(_headline(config, chatml, args))
     if dry_run:
@@ -201,7 +235,10 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
         write_train_data(chatml, data.splits.train, config.train_data_path)
     options["validation"] = examples["validation"]
     options["prepare"] = _watching(config, chatml, examples["validation"])
+    options["save_dtype"] = config.save_dtype
     run = finetune(model, tokenizer, examples["train"], args=args, **options)
     if is_first:
         save_data(config, data)
+        log = Path(config.log_path).name
+        save_documents(config.output_dir, base=config.model_name_or_path, log=log)
     return run

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
 
-from ..errors import EvaluateError
+from ..errors import EvaluateError, ServeError
 from ..evaluate.breakdowns import error_counts
 from ..evaluate.evaluation import Evaluation, load_evaluation
 from ..evaluate.scores import TurnScore, error_kind
 from ..pages import Table
-from ..text import JSON, excerpt, fingerprint, loads, one_line, write_atomic
+from ..serve.certificate import Certificate
+from ..text import excerpt, fingerprint, loads, one_line, write_atomic
 
 if TYPE_CHECKING:
     from toolcall.report.page import Report
@@ -135,40 +136,20 @@ class _Notes:
         return _NOTES.render(title=self.title, blocks=[*self._blocks()])
 
 # %% ../../nbs/09_report/04_files.ipynb #f978bbbe
-def _certificate_table(text: str) -> Table:
-    "The values of one or several certificates side by side, or what is wrong with the file"
+def _certificate_table(folder: Path) -> Table:
+    "The certificates of a folder side by side, or what is wrong with their file"
     title = "Certificate"
     try:
-        data = loads(text)
-    except (ValueError, RecursionError) as error:
-        return Table(title, (), [], f"certificate.json is no JSON: {excerpt(str(error), 200)}")
-    held = data if isinstance(data, list) else [data]
-    if isinstance(data, dict) and data and all(isinstance(one, dict) for one in data.values()):
-        held = [{"server": name} | one for name, one in data.items()]
-    certificates = [one for one in held if isinstance(one, dict)]
-    if not certificates or len(certificates) < len(held):
-        return Table(title, (), [], "certificate.json holds no certificate")
-    keys = dict.fromkeys(key for one in certificates for key in one)
-    rows = [
-        (key.replace("_", " "), *(_cell(one[key]) if key in one else "–" for one in certificates))
-        for key in keys
-        if any(_is_short(one.get(key)) for one in certificates)
-    ]
-    names = [_cell(one.get("server", "value")) for one in certificates]
-    return Table(title, ("", *names), rows, "Asked of the real server, with the openai client.")
-
-
-def _cell(value: JSON) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_cell(part)}" for key, part in value.items())
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return one_line(value)[:300] if isinstance(value, str | int | float) else excerpt(value, 300)
-
-
-def _is_short(value: JSON) -> bool:
-    "Whether a value is a fact, not a list of turns"
-    return value not in (None, "", [], {}) and not isinstance(value, list)
+        certificates = Certificate.load(folder)
+        columns = [one.rows() for one in certificates.values()]
+    except (ServeError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return Table(title, (), [], f"certificate.json can't be read: {excerpt(str(error), 300)}")
+    verdicts = ["passed" if one.passed else "failed" for one in certificates.values()]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    rows = [("verdict", *verdicts)]
+    rows += [(label, *(column.get(label, "–") for column in columns)) for label in labels]
+    note = "Held-out turns, asked of the real server with the openai client, against the engine."
+    return Table(title, ("", *map(one_line, certificates)), rows, note)
 
 # %% ../../nbs/09_report/04_files.ipynb #3a29ddda
 def column_file(
@@ -203,8 +184,8 @@ def _write_page(report: "Report", folder: str | Path) -> None:
 
 def _sections(folder: Path) -> Iterator[Table | _Notes]:
     "The parts of the page that other commands have written into the folder"
-    if (file := folder / "certificate.json").is_file():
-        yield _certificate_table(file.read_text(encoding="utf-8", errors="replace"))
+    if (folder / "certificate.json").is_file():
+        yield _certificate_table(folder)
     if (file := folder / "serve.md").is_file():
         yield _Notes("Serve it", file.read_text(encoding="utf-8", errors="replace"))
 

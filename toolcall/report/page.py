@@ -143,7 +143,10 @@ def _numbers(report: "Report") -> list[Picture | Table]:
 
 
 def _seconds(evaluation: Evaluation, key: str) -> str:
-    return f"{evaluation.latency[key]:.3g}" if key in evaluation.latency else "–"
+    value = evaluation.latency.get(key)
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _origins(report: "Report") -> list[Table]:

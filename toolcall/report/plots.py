@@ -95,7 +95,7 @@ def plot_metrics(
     axes.set(ylim=(0, 1.05), ylabel="share (95 % interval)")
     labels = [name.replace("_", "\n") for name in _HEADLINES]
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8)
     figure.tight_layout()
     plt.close(figure)
     return figure

@@ -55,9 +55,9 @@ def _left_in_text(name: str, evaluation: Evaluation) -> str:
     return (
         f"Warning: the server of {one_line(name)} left {left} of {count(calls, 'call')} in the "
         "text, so a client of it sees fewer calls than are counted here: its parser of calls is "
-        "off or is the wrong one. With vLLM it is `--enable-auto-tool-choice --tool-call-parser "
-        "hermes` (or the model's own parser), with SGLang `--tool-call-parser`, with llama.cpp "
-        "`--jinja`."
+        "off or is the wrong one. With vLLM it is --enable-auto-tool-choice --tool-call-parser "
+        "hermes (or the model's own parser), with SGLang --tool-call-parser, with llama.cpp "
+        "--jinja."
     )
 
 

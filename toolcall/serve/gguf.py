@@ -199,9 +199,9 @@ def write_gguf(
     folder, file = Path(folder), Path(file)
     if kind not in TYPES:
         raise ServeError(f"no kind {kind!r} of weights; choose one of {', '.join(TYPES)}")
-    tokenizer = load_tokenizer(folder)
     config = AutoConfig.from_pretrained(folder)
     arch = architecture(config, converter_command(folder, file, kind))
+    tokenizer = load_tokenizer(folder)
     vocabulary = make_vocabulary(tokenizer, config.vocab_size)
     tensors = tensors_of(folder, config, arch)
     factors = rope_factors(config)

@@ -190,8 +190,8 @@ def _notes(recipe: Recipe) -> dict[str, str]:
         ),
         "Ollama": (
             "Ollama doesn't read chat templates in Jinja; `export/Modelfile` holds one of its own. "
-            "It renders the prompts of the training, except that Ollama drops what it doesn't know of "
-            "a tool (`default`, `format`, bounds) and puts the keys of a tool in one order. "
+            "It renders the prompts of the training, except that Ollama drops what it doesn't "
+            "know of a tool (`default`, `format`, bounds), and puts its keys in one order. "
             "llama.cpp's server renders the saved template itself, with tools as they are sent."
         ),
     }

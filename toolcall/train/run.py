@@ -116,21 +116,37 @@ _HARMLESS = (  # beginnings of the names of fields
 )
 
 
+def _chooses(args: "TrainingArguments") -> bool:
+    "Whether the evaluation changes the result"
+    return args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
+
+
 def _settings(args: "TrainingArguments") -> dict:
     "The fields that change the result"
-    chooses = args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
-    harmless = _HARMLESS if chooses else (*_HARMLESS, "eval_")
+    harmless = _HARMLESS if _chooses(args) else (*_HARMLESS, "eval_")
     fields = {
         name: value for name, value in args.to_dict().items() if not name.startswith(harmless)
     }
     return json.loads(json.dumps(fields, default=str))
 
 
+def _examples(dataset: "ExampleDataset | None") -> str:
+    examples = dataset.examples if dataset else []
+    return fingerprint([[example.prompt_ids, example.completion_ids] for example in examples])
+
+
+def _sample(model: Any) -> str:
+    "The first values of each frozen weight"
+    frozen = [weight for weight in model.parameters() if not weight.requires_grad]
+    return fingerprint([weight.detach().flatten()[:4].float().tolist() for weight in frozen])
+
+# %% ../../nbs/06_train/03_run.ipynb #645d0657
 def run_identity(
     args: "TrainingArguments",  # Of the run
     model: Any,  # A `PreTrainedModel`, or a `PeftModel` where it is adapted
     dataset: "ExampleDataset",  # What it trains on, with the loss weights
     *,
+    validation: "ExampleDataset | None" = None,  # What it is evaluated on
     max_tokens: int,  # Most computed tokens of a batch
     adapted: bool = False,  # Whether adapters are trained
 ) -> dict:  # JSON object
@@ -140,17 +156,22 @@ def run_identity(
     lora_items = sorted(
         (key, sorted(value) if isinstance(value, set) else value) for key, value in lora.items()
     )
-    examples = [[example.prompt_ids, example.completion_ids] for example in dataset.examples]
-    return _settings(args) | {
-        "processes": args.world_size,
-        "quantization": str(quantization.to_dict()) if quantization else None,
-        "training_data": fingerprint(examples),
-        "lora": str(lora_items) if adapted else None,
-        "base_model": Path(model.name_or_path).name,
-        "parameters": model.num_parameters(),
-        "max_tokens": max_tokens,
-        "weights": fingerprint(dataset.weights),
-    }
+    base = {"base_weights": _sample(model)} if adapted else {}
+    return (
+        _settings(args)
+        | base
+        | {
+            "processes": args.world_size,
+            "quantization": str(quantization.to_dict()) if quantization else None,
+            "training_data": _examples(dataset),
+            "validation_data": _examples(validation) if _chooses(args) else None,
+            "lora": str(lora_items) if adapted else None,
+            "base_model": Path(model.name_or_path).name,
+            "parameters": model.num_parameters(),
+            "max_tokens": max_tokens,
+            "weights": fingerprint(dataset.weights),
+        }
+    )
 
 # %% ../../nbs/06_train/03_run.ipynb #02961054
 def _recorded(file: Path) -> dict:
@@ -176,7 +197,7 @@ def check_same_run(
     identity: dict,  # From `run_identity`
 ) -> None:
     "Raise `TrainError` when a folder holds checkpoints of another run"
-    if not checkpoints_of(output_dir):
+    if not checkpoints_of(output_dir) and not (output_dir / "model.part").exists():
         return
     file = output_dir / "run.json"
     if not file.exists():

@@ -10,19 +10,21 @@ __all__ = ['ToolTrainer']
 # %% ../../nbs/06_train/02_trainer.ipynb #52f0a7da
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy
 
 from ..errors import TrainError
 from ..manifest import write_manifest
 from ..packing.attention import with_blocks
 from ..packing.batches import ExampleDataset, TreeCollator, TreeSampler
 from ..packing.loss import completion_loss
+from .best_checkpoint import check_best_metric, refusing_settings
 from toolcall.train.checkpoints import (
     check_room,
     checkpoint_fault,
@@ -84,6 +86,14 @@ def _check_room(trainer: "ToolTrainer", model: torch.nn.Module) -> None:
     check_room(str(trainer.args.output_dir), [*weights, *moments])
 
 
+class _Measure(Protocol):
+    "Metrics of an evaluation beside its loss"
+
+    names: list[str]  # Of the metrics, without `eval_`
+
+    def __call__(self) -> dict[str, float]: ...  # A value for each name
+
+
 def _start_throughput(trainer: "ToolTrainer") -> Throughput:
     args = trainer.args
     on_gpu = torch.cuda.is_available() and not args.use_cpu
@@ -105,7 +115,9 @@ class ToolTrainer(Trainer):
     eval_dataset: ExampleDataset | None
 
     def __init__(self, *args, max_tokens: int, **options):
-        super().__init__(*args, **options)
+        with refusing_settings():
+            super().__init__(*args, **options)
+        self.watch: _Measure | None = None  # what is measured beside the validation loss
         self.max_tokens = max_tokens
         self.batches: list[list[int]] | None = None  # when set, the batches of every epoch
         self.throughput: Throughput | None = None  # set at the first step of a planned run
@@ -142,6 +154,24 @@ class ToolTrainer(Trainer):
         self._validation_set = dataset = cast(ExampleDataset, held_out)
         rows = self.sampler(dataset, self.args.per_device_eval_batch_size)
         return _make_loader(self, dataset, rows)
+
+    def train(self, *args, **options):
+        "Train, or raise `TrainError` when the best checkpoint has no metric"
+        measured = ["loss", "runtime", "samples_per_second", "steps_per_second"]
+        measured += self.watch.names if self.watch else []
+        if self.compute_metrics is None:
+            check_best_metric(self.args, measured, self.callback_handler.callbacks)
+        return super().train(*args, **options)
+
+    def evaluation_loop(self, dataloader, description, *args, **options) -> EvalLoopOutput:
+        "Add what `watch` measures to the metrics of an evaluation, the same on all processes"
+        output = super().evaluation_loop(dataloader, description, *args, **options)
+        if self.watch and description == "Evaluation":
+            prefix = options.get("metric_key_prefix", "eval")
+            [values] = broadcast_object_list([self.watch()])
+            named = {f"{prefix}_{name}": value for name, value in values.items()}
+            output = output._replace(metrics=(output.metrics or {}) | named)
+        return output
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         "Give a model that attends by `flex_attention` a block mask"
