@@ -3853,6 +3853,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'toolcall/train/finetuning.py'),
                                            'toolcall.train.finetuning._identified': ( '06_train/finetuning.html#_identified',
                                                                                       'toolcall/train/finetuning.py'),
+                                           'toolcall.train.finetuning._save_compared': ( '06_train/finetuning.html#_save_compared',
+                                                                                         'toolcall/train/finetuning.py'),
                                            'toolcall.train.finetuning.build_trainer': ( '06_train/finetuning.html#build_trainer',
                                                                                         'toolcall/train/finetuning.py'),
                                            'toolcall.train.finetuning.finetune': ( '06_train/finetuning.html#finetune',
