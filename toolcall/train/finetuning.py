@@ -71,7 +71,9 @@ def training_arguments(
     }
     if twice := sorted(ours.keys() & settings.keys()):
         raise TrainError(f"training.{twice[0]} is set by toolcall; leave it out")
-    return make_settings(TrainingArguments, ours | aligned(_DEFAULTS | machine | settings), "training")
+    return make_settings(
+        TrainingArguments, ours | aligned(_DEFAULTS | machine | settings), "training"
+    )
 
 # %% ../../nbs/06_train/04_finetuning.ipynb #c15ee629
 def _check_ids(
