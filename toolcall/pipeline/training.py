@@ -235,6 +235,7 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
         write_train_data(chatml, data.splits.train, config.train_data_path)
     options["validation"] = examples["validation"]
     options["prepare"] = _watching(config, chatml, examples["validation"])
+    options["template_kwargs"] = config.chatml.template_kwargs
     options["save_dtype"] = config.save_dtype
     run = finetune(model, tokenizer, examples["train"], args=args, **options)
     if is_first:

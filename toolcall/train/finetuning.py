@@ -26,7 +26,9 @@ from ..packing.batches import ExampleDataset, PaddedCollator, TreeCollator
 from ..text import write_atomic
 from .adapters import add_adapters
 from .best_checkpoint import aligned
+from .checked_loss import TrainedLosses, trained_losses
 from .checkpoints import last_checkpoint
+from .folder_check import check_folder
 from .run import Run, check_same_run, identity_text, run_identity
 from .saving import add_stops, is_quantized, save_model, saved_dtype, stop_ids
 from .settings import check_optimizer, make_settings
@@ -167,6 +169,16 @@ def _agreed_checkpoint(trainer: ToolTrainer, output_dir: Path) -> str | None:
         found = [str(last) if last else None]
     return broadcast_object_list(found)[0]
 
+
+def _save_compared(
+    trainer: ToolTrainer, train: Sequence[Example], output_dir: Path, **options
+) -> TrainedLosses:
+    "Save the model, and return the losses that it must have"
+    packed = is_quantized(trainer.model)
+    trained = None if packed else trained_losses(trainer, train)
+    save_model(trainer, output_dir, **options)
+    return trained or trained_losses(trainer, train)
+
 # %% ../../nbs/06_train/04_finetuning.ipynb #ba738bad
 def _identified(trainer: ToolTrainer, output_dir: Path, adapted: bool) -> dict:
     "The identity of a run, or `TrainError` where the folder holds another one"
@@ -190,6 +202,7 @@ def finetune(
     args: TrainingArguments,  # From `training_arguments`
     validation: Sequence[Example] = (),  # Held out for the validation loss
     prepare: Callable[[ToolTrainer], object] | None = None,  # Gets the trainer before it starts
+    template_kwargs: dict | None = None,  # Of the `ChatML` that made the examples
     save_dtype: str = "auto",  # Of the saved model; auto: as its base is stored
     **options,  # `max_tokens`, `weights` and `lora` of `build_trainer`
 ) -> Run:  # The finished run
@@ -208,7 +221,8 @@ def finetune(
         write_atomic(output_dir / "run.json", identity_text(identity))
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=checkpoint)
-    save_model(trainer, output_dir, adapted=adapted, dtype=dtype, stops=stops)
+    options = {"adapted": adapted, "dtype": dtype, "stops": stops}
+    trained = _save_compared(trainer, train, output_dir, **options)
     run = Run(
         output_dir=str(output_dir),
         history=trainer.state.log_history,
@@ -218,4 +232,5 @@ def finetune(
     )
     if trainer.is_world_process_zero():
         run.save()
+        check_folder(output_dir, train, trained=trained, template_kwargs=template_kwargs)
     return run
