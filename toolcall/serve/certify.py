@@ -217,6 +217,30 @@ def _ask_all(asked: _Asked, server: RunningServer, key: str) -> dict[str, Any]:
     equal = len(turns.pop("equal"))
     return {"equal": equal, "checks": checks, "prompts": "ids" if all(told) else "counts", **turns}
 
+# %% ../../nbs/08_serve/06a_certify.ipynb #566b08a6
+def _certify(
+    asked: _Asked, run: str | Path, server: str, options: dict[str, Any], started: float
+) -> Certificate:
+    from toolcall.serve.ties import Scale
+
+    longest = max(len(example.prompt_ids) for example in asked.examples)
+    context = longest + asked.settings["max_tokens"]
+    options = {"context": context + 256 - context % 256} | options
+    with start_server(server, run, **options) as running:
+        scale = Scale(asked.scale.model, running.dtype or "bfloat16")
+        constrains = "llama.cpp" in (running.kind, *running.versions)
+        asked = replace(asked, scale=scale, constrains=constrains)
+        results = _ask_all(asked, running, options.get("key", ""))
+    return Certificate(
+        server=running.base_url if running.kind == "URL" else running.kind,
+        versions=running.versions,
+        dtype=running.dtype,
+        turns=len(asked.examples),
+        calls=sum(bool(asked.chatml.parse(output.text).calls) for output in asked.outputs),
+        seconds=time.perf_counter() - started,
+        **results,
+    )
+
 # %% ../../nbs/08_serve/06a_certify.ipynb #a1153879
 def each_certificate(
     run: str | Path,  # Folder of a finished run: a model, and `data/test.jsonl`
@@ -246,30 +270,6 @@ def each_certificate(
         certificate.save(run)
         yield certificate
         started = time.perf_counter()
-
-
-def _certify(
-    asked: _Asked, run: str | Path, server: str, options: dict[str, Any], started: float
-) -> Certificate:
-    from toolcall.serve.ties import Scale
-
-    longest = max(len(example.prompt_ids) for example in asked.examples)
-    context = longest + asked.settings["max_tokens"]
-    options = {"context": context + 256 - context % 256} | options
-    with start_server(server, run, **options) as running:
-        scale = Scale(asked.scale.model, running.dtype or "bfloat16")
-        constrains = "llama.cpp" in (running.kind, *running.versions)
-        asked = replace(asked, scale=scale, constrains=constrains)
-        results = _ask_all(asked, running, options.get("key", ""))
-    return Certificate(
-        server=running.base_url if running.kind == "URL" else running.kind,
-        versions=running.versions,
-        dtype=running.dtype,
-        turns=len(asked.examples),
-        calls=sum(bool(asked.chatml.parse(output.text).calls) for output in asked.outputs),
-        seconds=time.perf_counter() - started,
-        **results,
-    )
 
 # %% ../../nbs/08_serve/06a_certify.ipynb #23dba15c
 def certify(
