@@ -100,7 +100,7 @@ def make_run(folder, tokenizer, model, style="auto", dialogues=None):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if loss < 0.02:
+        if loss < 0.01:
             break
     assert loss < 0.1
     stop = examples[0].completion_ids[-1]
@@ -175,7 +175,7 @@ def test_real_servers_give_what_was_trained(run):
     for server in ("llama.cpp", "transformers"):
         certificate = certify(run, server=server, turns=4, max_new_tokens=64)
         assert certificate.passed, repr(certificate)
-        assert (certificate.turns, certificate.calls) == (4, 2)
+        assert certificate.turns == 4 and certificate.calls >= 1
         assert certificate.equal + len(certificate.ties) == 4 and certificate.equal >= 3
         assert certificate.checks["answer"] == certificate.checks["prompt"] == 8
         whole[server] = certificate

@@ -60,6 +60,13 @@ def choose_turns(
     mixed = [example for each in rounds for example in each if example is not None]
     return sorted(mixed[:turns], key=lambda example: example.prompt_ids)
 
+# %% ../../nbs/08_serve/06a_certify.ipynb #22c7dc11
+def _first_id(expected: list[int], served: list[int]) -> str:
+    pairs = enumerate(zip_longest(served, expected))
+    place, (theirs, mine) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+    sizes = f"{len(served)} prompt tokens, not {len(expected)}"
+    return f"token {place} is {theirs}, not {mine}; {sizes}"
+
 # %% ../../nbs/08_serve/06a_certify.ipynb #7a28b3c1
 def _written(chatml: "ChatML", example: Example, reply: Reply) -> str | None:
     "The text that a server's model must have written; None where that can't be told"
@@ -77,13 +84,6 @@ def _written(chatml: "ChatML", example: Example, reply: Reply) -> str | None:
     conversation = Conversation(logged.id, messages, logged.tools)
     [turn] = chatml.render_each(chatml.sanitized(conversation), [example.turn])
     return None if turn.code else turn.text
-
-
-def _first_id(expected: list[int], served: list[int]) -> str:
-    pairs = enumerate(zip_longest(served, expected))
-    place, (theirs, mine) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-    sizes = f"{len(served)} prompt tokens, not {len(expected)}"
-    return f"token {place} is {theirs}, not {mine}; {sizes}"
 
 
 def _gap(
