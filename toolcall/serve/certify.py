@@ -168,7 +168,7 @@ def _load(
         raise ServeError(f"{file} holds no turn that can be asked")
     return chatml, model, examples
 
-
+# %% ../../nbs/08_serve/06a_certify.ipynb #b687e6ac
 def _clients(server: RunningServer, key: str) -> tuple[Any, "httpx2.Client"]:
     "The plain client of OpenAI's API, and one for the server's own tokeniser"
     import httpx2
