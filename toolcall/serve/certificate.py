@@ -14,15 +14,15 @@ from pathlib import Path
 from ..errors import ServeError
 from ..text import dumps, escape_markdown, loads, write_atomic
 
-# %% ../../nbs/08_serve/06_certificate.ipynb #7c5c838b
-_FILE = "certificate.json"
-
-
+# %% ../../nbs/08_serve/06_certificate.ipynb #4ec4277f
 def _first(turns: list[dict]) -> str:
     if not turns:
         return ""
     one = turns[0]
     return f", first {one['conversation']}, turn {one['turn']}, {one['check']}: {one['words']}"
+
+# %% ../../nbs/08_serve/06_certificate.ipynb #7c5c838b
+_FILE = "certificate.json"
 
 
 @dataclass(frozen=True)

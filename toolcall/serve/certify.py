@@ -60,6 +60,13 @@ def choose_turns(
     mixed = [example for each in rounds for example in each if example is not None]
     return sorted(mixed[:turns], key=lambda example: example.prompt_ids)
 
+# %% ../../nbs/08_serve/06a_certify.ipynb #22c7dc11
+def _first_id(expected: list[int], served: list[int]) -> str:
+    pairs = enumerate(zip_longest(served, expected))
+    place, (theirs, mine) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+    sizes = f"{len(served)} prompt tokens, not {len(expected)}"
+    return f"token {place} is {theirs}, not {mine}; {sizes}"
+
 # %% ../../nbs/08_serve/06a_certify.ipynb #7a28b3c1
 def _written(chatml: "ChatML", example: Example, reply: Reply) -> str | None:
     "The text that a server's model must have written; None where that can't be told"
@@ -77,13 +84,6 @@ def _written(chatml: "ChatML", example: Example, reply: Reply) -> str | None:
     conversation = Conversation(logged.id, messages, logged.tools)
     [turn] = chatml.render_each(chatml.sanitized(conversation), [example.turn])
     return None if turn.code else turn.text
-
-
-def _first_id(expected: list[int], served: list[int]) -> str:
-    pairs = enumerate(zip_longest(served, expected))
-    place, (theirs, mine) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-    sizes = f"{len(served)} prompt tokens, not {len(expected)}"
-    return f"token {place} is {theirs}, not {mine}; {sizes}"
 
 
 def _gap(
@@ -168,7 +168,7 @@ def _load(
         raise ServeError(f"{file} holds no turn that can be asked")
     return chatml, model, examples
 
-
+# %% ../../nbs/08_serve/06a_certify.ipynb #b687e6ac
 def _clients(server: RunningServer, key: str) -> tuple[Any, "httpx2.Client"]:
     "The plain client of OpenAI's API, and one for the server's own tokeniser"
     import httpx2
@@ -217,6 +217,30 @@ def _ask_all(asked: _Asked, server: RunningServer, key: str) -> dict[str, Any]:
     equal = len(turns.pop("equal"))
     return {"equal": equal, "checks": checks, "prompts": "ids" if all(told) else "counts", **turns}
 
+# %% ../../nbs/08_serve/06a_certify.ipynb #566b08a6
+def _certify(
+    asked: _Asked, run: str | Path, server: str, options: dict[str, Any], started: float
+) -> Certificate:
+    from toolcall.serve.ties import Scale
+
+    longest = max(len(example.prompt_ids) for example in asked.examples)
+    context = longest + asked.settings["max_tokens"]
+    options = {"context": context + 256 - context % 256} | options
+    with start_server(server, run, **options) as running:
+        scale = Scale(asked.scale.model, running.dtype or "bfloat16")
+        constrains = "llama.cpp" in (running.kind, *running.versions)
+        asked = replace(asked, scale=scale, constrains=constrains)
+        results = _ask_all(asked, running, options.get("key", ""))
+    return Certificate(
+        server=running.base_url if running.kind == "URL" else running.kind,
+        versions=running.versions,
+        dtype=running.dtype,
+        turns=len(asked.examples),
+        calls=sum(bool(asked.chatml.parse(output.text).calls) for output in asked.outputs),
+        seconds=time.perf_counter() - started,
+        **results,
+    )
+
 # %% ../../nbs/08_serve/06a_certify.ipynb #a1153879
 def each_certificate(
     run: str | Path,  # Folder of a finished run: a model, and `data/test.jsonl`
@@ -246,30 +270,6 @@ def each_certificate(
         certificate.save(run)
         yield certificate
         started = time.perf_counter()
-
-
-def _certify(
-    asked: _Asked, run: str | Path, server: str, options: dict[str, Any], started: float
-) -> Certificate:
-    from toolcall.serve.ties import Scale
-
-    longest = max(len(example.prompt_ids) for example in asked.examples)
-    context = longest + asked.settings["max_tokens"]
-    options = {"context": context + 256 - context % 256} | options
-    with start_server(server, run, **options) as running:
-        scale = Scale(asked.scale.model, running.dtype or "bfloat16")
-        constrains = "llama.cpp" in (running.kind, *running.versions)
-        asked = replace(asked, scale=scale, constrains=constrains)
-        results = _ask_all(asked, running, options.get("key", ""))
-    return Certificate(
-        server=running.base_url if running.kind == "URL" else running.kind,
-        versions=running.versions,
-        dtype=running.dtype,
-        turns=len(asked.examples),
-        calls=sum(bool(asked.chatml.parse(output.text).calls) for output in asked.outputs),
-        seconds=time.perf_counter() - started,
-        **results,
-    )
 
 # %% ../../nbs/08_serve/06a_certify.ipynb #23dba15c
 def certify(
