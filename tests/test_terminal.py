@@ -188,7 +188,7 @@ def test_representations(log, tmp_path):
 @terminal
 def test_the_chat_shows_calls_and_results_safely(evil, capsys):
     from toolcall.generate.tools import Exchange
-    from toolcall.pipeline.commands import chat
+    from toolcall.pipeline.chat_command import chat
 
     class Caller:
         def ask(self, messages):

@@ -10,10 +10,15 @@ __all__ = []
 # %% ../../nbs/10_pipeline/08c_certify_command.ipynb #3e1d633d
 import argparse
 import os
+from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 from ..errors import ServeError
 from .command_table import argument, command
+from .options import Config
 from ..terminal import say
 from ..text import JSON, excerpt, loads
 
@@ -39,6 +44,24 @@ def _key(name: str) -> str:
             "is not set"
         )
     return os.environ.get(name, "").strip()
+
+# %% ../../nbs/10_pipeline/08c_certify_command.ipynb #62ab1889
+def certify_servers(
+    run: str | Path,  # The output_dir of a finished run
+    servers: Sequence[str],  # Each as `certify` takes it
+    **settings: Any,  # Of `certify`
+) -> bool:  # Whether all passed
+    "Certify a run with several servers, show each certificate, and renew the report's page"
+    from toolcall.report.files import refresh_report
+    from toolcall.serve.certify import each_certificate
+
+    passed = True
+    for certificate in each_certificate(run, servers, **settings):
+        say("certificate", certificate)
+        passed = passed and certificate.passed
+    if Path(run, "report.json").exists():
+        refresh_report(run)
+    return passed
 
 # %% ../../nbs/10_pipeline/08c_certify_command.ipynb #d59a800b
 @command(
@@ -79,9 +102,7 @@ def _key(name: str) -> str:
     ),
 )
 def _certify(options: argparse.Namespace) -> int:
-    from toolcall.serve.certify import each_certificate
-
-    certificates = each_certificate(
+    passed = certify_servers(
         options.run,
         options.servers or ["transformers"],
         turns=options.turns,
@@ -91,8 +112,27 @@ def _certify(options: argparse.Namespace) -> int:
         model=options.model,
         key=_key(options.api_key_env),
     )
-    passed = True
-    for certificate in certificates:
-        say("certificate", certificate)
-        passed = passed and certificate.passed
     return 0 if passed else 1
+
+# %% ../../nbs/10_pipeline/08c_certify_command.ipynb #a24b296e
+_DEMO_SERVERS = {"transformers": "uvicorn", "llama.cpp": "xllamacpp"}  # and what each needs
+
+
+def certify_demo(
+    config: Config,  # Of the demo
+) -> bool:  # Whether all passed; True where the servers aren't installed
+    "Certify the demo's model with two servers"
+    needed = ["openai", *_DEMO_SERVERS.values()]
+    if lacking := [name for name in needed if find_spec(name) is None]:
+        command = 'pip install "toolcall-tune[serve]"'
+        say("certificate", f"none, as {', '.join(lacking)} can't be imported: {command}")
+        return True
+    return certify_servers(
+        config.output_dir,
+        list(_DEMO_SERVERS),
+        turns=_DEMO_TURNS,
+        max_new_tokens=config.generation.max_new_tokens,
+    )
+
+
+_DEMO_TURNS = 24

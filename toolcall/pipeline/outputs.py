@@ -56,6 +56,7 @@ _WRITTEN = (  # below `output_dir`
     *("*.index.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*"),
     *("merges.txt", "chat_template*", "additional_chat_templates/*"),
     *("run.json", "history.json", "loss.svg", "report.*"),
+    *("README.md", "serve.md", "export/*", "certificate.json", "folder_check.json"),
 )
 
 
