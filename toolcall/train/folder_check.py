@@ -179,7 +179,9 @@ def _loss(model: Any, batch: dict, device: torch.device) -> float:
     placed = {name: value.to(device) for name, value in batch.items()}
     training = model.training
     model.eval()
-    with torch.no_grad():
+    # a frozen base that is held in bfloat16 beside float32 adapters computes under autocast
+    mixed = {torch.float32, torch.bfloat16} <= {weight.dtype for weight in model.parameters()}
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
         loss = completion_loss(model, placed).item()
     model.train(training)
     return loss
