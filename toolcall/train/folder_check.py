@@ -244,3 +244,44 @@ def check_folder(
         check.fail("it can't be loaded", reason, "a server can't start")
     check.save()
     return check
+
+# %% ../../nbs/06_train/03c_folder_check.ipynb #87c60d9e
+def pick_examples(
+    examples: Iterable[Example],  # What was trained
+) -> dict[str, Example]:  # By shape; the longest is last
+    "Choose a few examples of different shapes"
+
+    def plain(example: Example) -> bool:
+        messages = example.conversation.messages[: example.turn]
+        thinks = ("reasoning_content" in m or "</think>" in m["content"] for m in messages)
+        return bool(messages) and "neutralised" not in example.notes and not any(thinks)
+
+    def before(example: Example) -> dict:
+        return example.conversation.messages[example.turn - 1]
+
+    shapes: dict[str, Callable[[Example], bool]] = {
+        "a first turn": lambda example: example.turn <= 2 and before(example)["role"] == "user",
+        "after a result": lambda example: before(example)["role"] == "tool",
+        "a call": lambda example: bool(example.calls),
+        "without tools": lambda example: not example.conversation.tools,
+    }
+    usable = sorted(filter(plain, examples), key=len)
+    firsts = {shape: next(filter(fits, usable), None) for shape, fits in shapes.items()}
+    picked = {shape: example for shape, example in firsts.items() if example is not None}
+    return picked | ({"the longest": usable[-1]} if usable else {})
+
+# %% ../../nbs/06_train/03c_folder_check.ipynb #055d922b
+def trained_loss(
+    trainer: "ToolTrainer",  # After its last step; all processes call this
+    examples: Sequence[Example],  # What was trained
+) -> float | None:  # Of the examples that `check_folder` compares; None where there are none
+    "Compute the loss that a saved model must have"
+    picked = pick_examples(examples)
+    if not picked:
+        return None
+    dataset = ExampleDataset(_loss_examples(picked))
+    batch = trainer.data_collator([dataset[number] for number in range(len(dataset))])
+    model = trainer.model_wrapped
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return _loss(model, batch, trainer.args.device)
