@@ -33,7 +33,7 @@ from toolcall.models import load_tokenizer  # noqa: E402
 from toolcall.pipeline.commands import main  # noqa: E402
 from toolcall.saving import save_conversations  # noqa: E402
 from toolcall.serve.certificate import Certificate  # noqa: E402
-from toolcall.serve.certify import certify  # noqa: E402
+from toolcall.serve.certifying import certify  # noqa: E402
 from toolcall.serve.servers import start_server  # noqa: E402
 
 SIZES = {

@@ -20,7 +20,7 @@ from toolcall.errors import ServeError
 from toolcall.models import load_tokenizer
 from toolcall.pipeline.commands import main
 from toolcall.serve import gguf_tensors
-from toolcall.serve.export import export
+from toolcall.serve.exporting import export
 from toolcall.serve.gguf import write_gguf
 from toolcall.serve.gguf_vocabulary import make_vocabulary
 from toolcall.serve.recipes import read_recipe, serve_markdown

@@ -53,7 +53,7 @@ def certify_servers(
 ) -> bool:  # Whether all passed
     "Certify a run with several servers, show each certificate, and renew the report's page"
     from toolcall.report.files import refresh_report
-    from toolcall.serve.certify import each_certificate
+    from toolcall.serve.certifying import each_certificate
 
     passed = True
     for certificate in each_certificate(run, servers, **settings):

@@ -15,8 +15,8 @@ from ..faces import lazy_names
 if TYPE_CHECKING:
     from toolcall.errors import ServeError as ServeError
     from toolcall.serve.certificate import Certificate as Certificate
-    from toolcall.serve.certify import certify as certify
-    from toolcall.serve.export import export as export
+    from toolcall.serve.certifying import certify as certify
+    from toolcall.serve.exporting import export as export
     from toolcall.serve.gguf import write_gguf as write_gguf
     from toolcall.serve.recipes import serve_markdown as serve_markdown
 
@@ -26,8 +26,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "toolcall.errors": ["ServeError"],
         "toolcall.serve.certificate": ["Certificate"],
-        "toolcall.serve.certify": ["certify"],
-        "toolcall.serve.export": ["export"],
+        "toolcall.serve.certifying": ["certify"],
+        "toolcall.serve.exporting": ["export"],
         "toolcall.serve.gguf": ["write_gguf"],
         "toolcall.serve.recipes": ["serve_markdown"],
     },

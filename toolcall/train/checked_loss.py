@@ -63,7 +63,9 @@ def example_losses(
     training = model.training
     model.eval()
     losses = []
-    with torch.no_grad():
+    # a frozen base that is held in bfloat16 beside float32 adapters computes under autocast
+    mixed = {torch.float32, torch.bfloat16} <= {weight.dtype for weight in model.parameters()}
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
         for number in range(len(dataset)):
             batch = collator([dataset[number]])
             placed = {name: value.to(device) for name, value in batch.items()}
