@@ -196,6 +196,10 @@ def stored_dtypes(
 
 # %% ../nbs/00_record/10_models.ipynb #a7860358
 _TOWER = re.compile("vision|visual|image|video|audio|speech|multi_?modal")
+_LOADING_ERRORS = (  # of transformers, and of the packages that a tokenizer may need
+    *(OSError, RuntimeError, ValueError, LookupError, TypeError, ImportError),
+    SafetensorError,
+)
 
 
 def _load(auto_class: Any, name: str | Path, **options: object) -> Any:
@@ -203,7 +207,7 @@ def _load(auto_class: Any, name: str | Path, **options: object) -> Any:
     _check_files(auto_class, Path(path))
     try:
         return auto_class.from_pretrained(path, trust_remote_code=False, **options)
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
+    except _LOADING_ERRORS as error:
         [first_line, *_] = [*str(error).strip().splitlines(), type(error).__name__]
         hub = "offline" if os.environ.get("HF_HUB_OFFLINE") else "online"
         raise ModelError(

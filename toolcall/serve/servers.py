@@ -78,19 +78,6 @@ def _guarded(
 
 # %% ../../nbs/08_serve/04_servers.ipynb #4ae860cb
 _INSTALL = 'pip install "toolcall-tune[serve]"'
-_XLLAMACPP = """
-import sys, threading
-import xllamacpp
-
-parameters = xllamacpp.CommonParams()
-parameters.model.path = sys.argv[1]
-parameters.port, parameters.n_ctx, threads = map(int, sys.argv[2:5])
-parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
-parameters.n_parallel = 1
-parameters.use_jinja = True
-server = xllamacpp.Server(parameters)
-threading.Event().wait()
-"""
 
 
 def _transformers(folder: str, port: int, context: int, dtype: str) -> list[str]:
@@ -111,7 +98,8 @@ def _llama_cpp(file: str, port: int, context: int, dtype: str) -> list[str]:
         return [program, "--host", "127.0.0.1", "--jinja", *pairs]
     if not find_spec("xllamacpp"):
         raise ServeError(f"llama.cpp needs xllamacpp, or llama-server on the path: {_INSTALL}")
-    return [sys.executable, "-c", _XLLAMACPP, file, str(port), str(context), threads]
+    command = [sys.executable, "-m", "toolcall.serve.llama_server", file, "--port", str(port)]
+    return [*command, "--context", str(context), "--threads", threads]
 
 
 def _vllm(folder: str, port: int, context: int, dtype: str) -> list[str]:
