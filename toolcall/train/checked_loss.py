@@ -29,7 +29,8 @@ def pick_examples(
     def plain(example: Example) -> bool:
         messages = example.conversation.messages[: example.turn]
         thinks = ("reasoning_content" in m or "</think>" in m["content"] for m in messages)
-        return bool(messages) and "neutralised" not in example.notes and not any(thinks)
+        whole = 0 < example.turn < len(example.conversation.messages)
+        return whole and "neutralised" not in example.notes and not any(thinks)
 
     def before(example: Example) -> dict:
         return example.conversation.messages[example.turn - 1]
