@@ -414,9 +414,10 @@ def test_a_server_that_goes_away_is_told(smollm_run):
 
 
 HOLD = """
-import sys, time
+import signal, sys, time
 from toolcall.serve.servers import start_server
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 with start_server("llama.cpp", "unused", gguf=sys.argv[1], context=512) as server:
     print(server.root, flush=True)
     time.sleep(600)
