@@ -242,6 +242,10 @@ TRAINING = {
     "training.max_steps is of type int, not 'many'": {"max_steps": "many"},
     "Invalid beta": {"adam_beta2": 2.0},
     "optim_args=a=1 has no effect": {"optim_args": "a=1"},
+    "dataloader_drop_last=True has no effect": {"dataloader_drop_last": True},
+    "train_sampling_strategy=group_by_length has no": {
+        "train_sampling_strategy": "group_by_length"
+    },
     "no optimizer or schedule": {"lr_scheduler_kwargs": {"cycles": 1}},
     "has no effect on the schedule constant": {
         "lr_scheduler_type": "constant",

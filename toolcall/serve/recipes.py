@@ -29,9 +29,11 @@ _PARSERS = {  # call syntax: parsers of vLLM and SGLang
 def parsers_of(
     syntax: str,  # Name of a call syntax
     described: bool,  # Whether the tokenizer has a `response_template`
+    architecture: str = "",  # Such as llama
 ) -> tuple[str, str]:  # Of vLLM and of SGLang; '' where none reads the syntax
     "Name the parsers that read a syntax"
-    if syntax in _PARSERS:
+    # both read the channels of gpt-oss from its own architecture alone
+    if syntax in _PARSERS and (syntax != "harmony" or architecture == "gpt_oss"):
         return _PARSERS[syntax]
     return ("hf", "response_template") if described else ("", "")
 
@@ -93,7 +95,7 @@ def read_recipe(
     text_config = config.get_text_config()
     style = find_style(tokenizer)
     described = bool(vars(tokenizer).get("response_template"))
-    vllm, sglang = parsers_of(style.syntax.name, described)
+    vllm, sglang = parsers_of(style.syntax.name, described, config.model_type)
     has_file = (folder / "chat_template.jinja").exists()
     ids = stop_ids(folder, tokenizer)
     return Recipe(

@@ -101,16 +101,24 @@ def _check_ids(
         )
 
 
+_NEUTRAL = {  # fields of `TrainingArguments` that nothing here reads, and their defaults
+    "label_smoothing_factor": 0.0,
+    "auto_find_batch_size": False,
+    "dataloader_drop_last": False,
+    "train_sampling_strategy": "random",
+}
+
+
 def _check_inputs(
     model: PreTrainedModel, train: Sequence[Example], args: TrainingArguments, adapted: bool
 ) -> None:
     if not train:
         raise TrainError("no training examples: the log is empty, or every row was rejected")
-    for name in ("label_smoothing_factor", "auto_find_batch_size"):
-        if value := getattr(args, name):
+    for name, neutral in _NEUTRAL.items():
+        if (value := getattr(args, name)) != neutral:
             raise TrainError(
                 f"{name}={value} has no effect here: the loss is toolcall's own, and batches are "
-                "bounded by max_tokens; leave it out"
+                "planned by length and max_tokens; leave it out"
             )
     if args.n_gpu > 1:
         raise TrainError(
