@@ -32,7 +32,7 @@ $(VENV)/.core: pyproject.toml settings.ini setup.py constraints.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --constraint constraints.txt --editable ".[dev]"
-	$(PIP) --no-deps bfcl-eval==2026.3.23
+	$(PIP) --no-deps bfcl-eval==2026.3.23 mistral-common==1.13.1
 	touch $@
 
 clean:
