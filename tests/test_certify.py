@@ -194,8 +194,10 @@ class Liar(ThreadingHTTPServer):
     def __init__(self, lie, run):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lie = lie
+        self.shift: int | None = None  # added to the last id of a prompt; None: no ids are told
         self.seen_keys: set[str] = set()
         examples = encode(ChatML(load_tokenizer(run)), DIALOGUES).examples
+        self.prompts = {self.key(e.conversation.messages[: e.turn]): e.prompt_ids for e in examples}
         self.answers = {
             self.key(e.conversation.messages[: e.turn]): (
                 e.conversation.messages[e.turn],
@@ -243,6 +245,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen_keys.add(self.headers.get("Authorization", ""))
+        if self.path == "/tokenize" and self.server.shift is not None:
+            *ids, last = self.server.prompts[self.server.key(body["messages"])]
+            return self.send(200, json.dumps({"tokens": [*ids, last + self.server.shift]}).encode())
         if self.path != "/v1/chat/completions":
             return self.send(404, b"{}")
         try:
@@ -344,8 +349,9 @@ LIES = {  # a lie, in how many of four turns, and what the certificate names fir
 }
 
 
-def ask_liar(lie, run, **options):
+def ask_liar(lie, run, shift=None, **options):
     server = Liar(lie, run)
+    server.shift = shift
     Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     try:
@@ -365,6 +371,14 @@ def test_a_server_that_lies_is_caught(lie, smollm_run):
     assert any(words in one["words"] for one in certificate.differs)
     streamed = 1 if lie is only_streamed else 2
     assert certificate.checks[check] == 8 - turns * streamed
+
+
+def test_prompts_are_compared_by_their_ids_where_a_server_tells_them(smollm_run):
+    same, _ = ask_liar(None, smollm_run, shift=0)
+    assert same.passed and same.prompts == "ids"
+    other, _ = ask_liar(None, smollm_run, shift=1)
+    assert other.equal == 0 and other.checks["prompt"] == 0 and other.checks["calls"] == 8
+    assert all(one["check"] == "prompt" for one in other.differs)
 
 
 def test_a_faithful_server_passes_and_its_key_is_kept(smollm_run):
