@@ -381,6 +381,22 @@ def test_prompts_are_compared_by_their_ids_where_a_server_tells_them(smollm_run)
     assert all(one["check"] == "prompt" for one in other.differs)
 
 
+def test_a_key_in_an_address_is_in_no_file(smollm_run):
+    server = Liar(None, smollm_run)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://me:s-0987654321@127.0.0.1:{server.server_address[1]}/v1"
+    try:
+        certificate = certify(smollm_run, server=url, turns=1, max_new_tokens=64)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert certificate.server == url.replace("me:s-0987654321@", "")
+    assert "s-0987654321" not in (smollm_run / "certificate.json").read_text("utf-8")
+    with pytest.raises(ServeError) as gone:
+        certify(smollm_run, server=url, turns=1)
+    assert "names no model" in str(gone.value) and "s-0987654321" not in str(gone.value)
+
+
 def test_a_faithful_server_passes_and_its_key_is_kept(smollm_run):
     certificate, server = ask_liar(None, smollm_run, key="k-1234567890")
     assert certificate.passed and certificate.equal == 4

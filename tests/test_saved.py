@@ -115,6 +115,8 @@ def test_adapters_of_tied_embeddings_are_merged_as_they_were_trained(tokenizer, 
     assert (logits(trained) - logits(load_model(base)[0])).abs().max() > 0.01
     assert (logits(saved) - logits(trained)).abs().max() < 1e-4
     weights = load_file(tmp_path / "run" / "model.safetensors")
+    # equal ends are stored once
+    assert saved.config.tie_word_embeddings is (name in ("tied adapters", "whole, tied", "tokens"))
     assert ("lm_head.weight" in weights) is not saved.config.tie_word_embeddings
 
 

@@ -121,6 +121,21 @@ _CALLS = r"""
 # %% ../../nbs/04_chatml/03_templates.ipynb #9c84c13d
 _WIRE = _WORDS.strip() + _ARGUMENTS.rstrip() + _CALLS.rstrip()
 
+_EACH_TURN = r"""
+{%- for message in messages %}
+{%- set role = message['role'] %}
+{%- set words = message['content'] if message['content'] is string
+  and 'refusal' not in message else words_of(message) %}
+""".lstrip()
+_OTHER_TURNS = r"""
+{%- elif role == 'user' %}{{- '<|im_start|>user\n' + words + '<|im_end|>\n' }}
+{%- elif role not in instructions %}
+{{- raise_exception('a role is system, developer, user, assistant or tool') }}
+{%- elif not loop.first %}{{- '<|im_start|>system\n' + words + '<|im_end|>\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}""".lstrip()
+
 _HERMES_TEMPLATE = (
     _WIRE
     + r"""
@@ -131,11 +146,9 @@ _HERMES_TEMPLATE = (
 {{- '\n</tools>\n\nCall a tool like this:\n<tool_call>\n{"name": "…", "arguments": {…}}' }}
 {{- '\n</tool_call>' }}{%- endif %}
 {{- '<|im_end|>\n' }}{%- endif %}
-{%- for message in messages %}
-{%- set role = message['role'] %}
-{%- set words = message['content'] if message['content'] is string
-  and 'refusal' not in message else words_of(message) %}
-{%- if role in results %}
+"""
+    + _EACH_TURN
+    + r"""{%- if role in results %}
 {%- if loop.first or messages[loop.index0 - 1]['role'] not in results %}
 {{- '<|im_start|>user' }}{%- endif %}
 {{- '\n<tool_response>\n' + words + '\n</tool_response>' }}
@@ -146,41 +159,31 @@ _HERMES_TEMPLATE = (
 {%- if 'tool_calls' in message or 'function_call' in message %}
 {{- calls_of(message, words, '<tool_call>\n', '\n</tool_call>') }}{%- endif %}
 {{- '<|im_end|>\n' }}
-{%- elif role == 'user' %}{{- '<|im_start|>user\n' + words + '<|im_end|>\n' }}
-{%- elif role not in instructions %}
-{{- raise_exception('a role is system, developer, user, assistant or tool') }}
-{%- elif not loop.first %}{{- '<|im_start|>system\n' + words + '<|im_end|>\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"""
+"""
+    + _OTHER_TURNS
 )
 
 # %% ../../nbs/04_chatml/03_templates.ipynb #83689aa3
 SYSTEM_TEXT = "你是一个可以调用工具的智能助手，帮助用户查询信息。"
 
-_FUNCTION_CALL_TEXT = r"""
+_FUNCTION_CALL_TEXT = (
+    r"""
 {%- set system = words_of(first) if first['role'] in instructions else 'SYSTEM_TEXT' %}
 {{- '<|im_start|>system\n' + system }}
 {%- for tool in tools or [] %}
 {{- '\n{"type": "function", "function": ' + function_of(tool) + '}' }}{%- endfor %}
 {{- '<|im_end|>\n' }}
-{%- for message in messages %}
-{%- set role = message['role'] %}
-{%- set words = message['content'] if message['content'] is string
-  and 'refusal' not in message else words_of(message) %}
-{%- if role == 'assistant' %}
+"""
+    + _EACH_TURN
+    + r"""{%- if role == 'assistant' %}
 {{- '<|im_start|>assistant\n' + words }}
 {%- if 'tool_calls' in message or 'function_call' in message %}
 {{- calls_of(message, words, '<function_call>', '</function_call>') }}{%- endif %}
 {{- '<|im_end|>\n' }}
 {%- elif role in results %}{{- '<|im_start|>tool\n' + words + '<|im_end|>\n' }}
-{%- elif role == 'user' %}{{- '<|im_start|>user\n' + words + '<|im_end|>\n' }}
-{%- elif role not in instructions %}
-{{- raise_exception('a role is system, developer, user, assistant or tool') }}
-{%- elif not loop.first %}{{- '<|im_start|>system\n' + words + '<|im_end|>\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"""
+"""
+    + _OTHER_TURNS
+)
 FUNCTION_CALL_TEMPLATE = _WIRE + _FUNCTION_CALL_TEXT.replace("SYSTEM_TEXT", SYSTEM_TEXT)
 
 # %% ../../nbs/04_chatml/03_templates.ipynb #90ca3456

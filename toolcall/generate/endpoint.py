@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _API_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
 
 
-def _wire_messages(
+def wire_messages(
     messages: Sequence[dict],  # As a `Conversation` holds them
 ) -> list[dict]:  # As the chat completions API wants them
     "Write arguments as JSON text, and leave out what the API doesn't know"
@@ -244,7 +244,7 @@ class EndpointEngine:
         tools: list[dict],  # Tools on offer
     ) -> bytes:  # JSON
         "Write the request for a conversation"
-        body = {"model": self.model, "messages": _wire_messages(messages)}
+        body = {"model": self.model, "messages": wire_messages(messages)}
         if tools:
             body["tools"] = tools
         try:

@@ -37,6 +37,8 @@ _MAX_BYTES = 1_000_000
 
 def server_version(
     server: Server,  # As it is asked
+    *,
+    trust_env: bool = True,  # Whether a proxy of the environment may come between
 ) -> str:  # Such as `llama.cpp b7000`; empty where the server doesn't say
     "Ask a server for its version, once and without a second try"
     import httpx2
@@ -46,7 +48,7 @@ def server_version(
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     name = ""
     try:
-        with httpx2.Client(headers=headers, timeout=_SECONDS) as client:
+        with httpx2.Client(headers=headers, timeout=_SECONDS, trust_env=trust_env) as client:
             for path, (field, kind) in _PLACES.items():
                 with client.stream("GET", server.url.copy_with(path=root + path)) as response:
                     name = response.headers.get("server", name)

@@ -9,14 +9,13 @@ __all__ = []
 
 # %% ../../nbs/10_pipeline/08c_certify_command.ipynb #3e1d633d
 import argparse
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import ServeError
+from .columns import api_key
 from .command_table import argument, command
 from .options import Config
 from ..terminal import say
@@ -35,15 +34,6 @@ def _object(text: str) -> dict[str, JSON]:
         if isinstance(value := loads(text), dict):
             return value
     raise argparse.ArgumentTypeError(f"{excerpt(text)} is no JSON object")
-
-
-def _key(name: str) -> str:
-    if name and not os.environ.get(name, "").strip():
-        raise ServeError(
-            f"--api-key-env names an environment variable that holds a key; {excerpt(name)} "
-            "is not set"
-        )
-    return os.environ.get(name, "").strip()
 
 # %% ../../nbs/10_pipeline/08c_certify_command.ipynb #62ab1889
 def certify_servers(
@@ -110,12 +100,13 @@ def _certify(options: argparse.Namespace) -> int:
         template_kwargs=options.template_kwargs,
         gguf=options.gguf,
         model=options.model,
-        key=_key(options.api_key_env),
+        key=api_key(options.api_key_env) if options.api_key_env else "",
     )
     return 0 if passed else 1
 
 # %% ../../nbs/10_pipeline/08c_certify_command.ipynb #a24b296e
 _DEMO_SERVERS = {"transformers": "uvicorn", "llama.cpp": "xllamacpp"}  # and what each needs
+_DEMO_TURNS = 24
 
 
 def certify_demo(
@@ -133,6 +124,3 @@ def certify_demo(
         turns=_DEMO_TURNS,
         max_new_tokens=config.generation.max_new_tokens,
     )
-
-
-_DEMO_TURNS = 24

@@ -54,7 +54,7 @@ def pair_endpoints(
             f"each --endpoint has an --api-key-env, or none has; there are {len(urls)} and "
             f"{len(key_names)}"
         )
-    keys = [_key(name) for name in key_names] or ["none"] * len(urls)
+    keys = [api_key(name) for name in key_names] or ["none"] * len(urls)
     for url, key in zip(urls, keys):
         Server(url, key)
     if len(urls) == 1:
@@ -62,7 +62,10 @@ def pair_endpoints(
     return [Endpoint(*one) for one in zip(urls, models, keys)]
 
 
-def _key(name: str) -> str:
+def api_key(
+    name: str,  # Of an environment variable
+) -> str:  # What it holds
+    "Read a key from the environment, or raise `ConfigError`"
     if key := os.environ.get(name, "").strip():
         return key
     raise ConfigError(

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation, ToolCall
 from ..errors import ServeError
+from ..generate.asking import Server
+from ..generate.versions import public_address
 from ..saving import load_conversations
 from .certificate import Certificate
 from .recipes import finished_run
@@ -228,11 +230,12 @@ def _certify(
     options = {"context": context + 256 - context % 256} | options
     with start_server(server, run, **options) as running:
         scale = Scale(asked.scale.model, running.dtype or "bfloat16")
-        constrains = "llama.cpp" in (running.kind, *running.versions)
+        told = running.versions.get("server", "")
+        constrains = running.kind == "llama.cpp" or told.startswith("llama.cpp")
         asked = replace(asked, scale=scale, constrains=constrains)
         results = _ask_all(asked, running, options.get("key", ""))
     return Certificate(
-        server=running.base_url if running.kind == "URL" else running.kind,
+        server=running.kind if running.log else public_address(Server(running.base_url)),
         versions=running.versions,
         dtype=running.dtype,
         turns=len(asked.examples),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import ToolCall
 from ..errors import ServeError
+from ..generate.endpoint import wire_messages
 from ..schemas import argument_errors
-from ..text import JSON, dumps, excerpt, fingerprint, loads, one_line
+from ..text import JSON, excerpt, fingerprint, loads, one_line
 from ..turn import Example, Output, Parsed, Parser
 
 if TYPE_CHECKING:
@@ -24,24 +25,17 @@ if TYPE_CHECKING:
     from toolcall.serve.servers import RunningServer
 
 # %% ../../nbs/08_serve/05_replies.ipynb #247e5641
-def wire_messages(
+def client_messages(
     messages: Sequence[dict],  # As a `Conversation` holds them
-) -> list[dict]:  # As a client sends them
-    "Write messages as OpenAI's API takes them"
-    wired = []
-    for message in messages:
-        sent = {"role": message["role"], "content": message["content"]}
-        if calls := message.get("tool_calls"):
-            sent |= {"content": message["content"] or None, "tool_calls": [*map(_wire_call, calls)]}
-        if "tool_call_id" in message:
-            sent["tool_call_id"] = message["tool_call_id"]
-        wired.append(sent)
-    return wired
-
-
-def _wire_call(call: dict) -> dict:
-    arguments = dumps(call["function"]["arguments"])
-    return call | {"function": call["function"] | {"arguments": arguments}}
+) -> list[dict]:  # As a client of OpenAI's own API sends them
+    "Write messages with null beside calls, and without the names of tools at their results"
+    sent = []
+    for message in wire_messages(messages):
+        message.pop("name", None)
+        if message.get("tool_calls"):
+            message["content"] = message["content"] or None
+        sent.append(message)
+    return sent
 
 # %% ../../nbs/08_serve/05_replies.ipynb #ce845412
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ def ask_turn(
     conversation = example.conversation
     request: dict[str, Any] = {
         "model": server.model,
-        "messages": wire_messages(conversation.messages[: example.turn]),
+        "messages": client_messages(conversation.messages[: example.turn]),
         "temperature": 0,
         "max_tokens": max_tokens,
     }
@@ -158,7 +152,7 @@ def served_prompt_ids(
     template_kwargs: dict[str, JSON] | None = None,  # What else the template reads
 ) -> list[int] | None:  # Token ids; None: this server doesn't tell them
     "Ask a server for the prompt that it makes of a turn"
-    body: JSON = {"messages": wire_messages(example.conversation.messages[: example.turn])}
+    body: JSON = {"messages": client_messages(example.conversation.messages[: example.turn])}
     if example.conversation.tools:
         body["tools"] = example.conversation.tools
     if template_kwargs:

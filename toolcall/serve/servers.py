@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +27,8 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from ..errors import ServeError
+from ..generate.asking import Server
+from ..generate.versions import public_address, server_version
 from ..text import excerpt
 
 # %% ../../nbs/08_serve/04_servers.ipynb #7fb1fa82
@@ -150,7 +152,7 @@ class RunningServer:
 
 # %% ../../nbs/08_serve/04_servers.ipynb #604cb2b2
 def _wait_until_healthy(
-    server: RunningServer, process: "subprocess.Popen[bytes]", seconds: float
+    server: RunningServer, process: "subprocess.Popen[bytes]", seconds: float = 600
 ) -> None:
     import httpx2
 
@@ -182,23 +184,18 @@ def _environment() -> dict[str, str]:
     return kept | offline | {"VLLM_NO_USAGE_STATS": "1"}
 
 # %% ../../nbs/08_serve/04_servers.ipynb #db83fa85
-def _versions(server: RunningServer) -> dict[str, str]:
+def _versions(server: RunningServer, key: str = "") -> dict[str, str]:
     "What a server and the packages on this machine say about themselves"
-    import httpx2
-
     packages = {"transformers": ("transformers", "torch"), "llama.cpp": ("xllamacpp",)}
     found = {}
     for name in packages.get(server.kind, ()):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
-    places = {"llama.cpp": ("/props", "build_info"), "vllm": ("/version", "version")}
-    for name, (place, key) in places.items():
-        if server.kind in (name, "URL"):
-            with suppress(httpx2.HTTPError, ValueError, AttributeError):
-                client = httpx2.Client(trust_env=server.proxies, timeout=5)
-                told = str(client.get(server.root + place).json().get(key) or "")
-                if told and "unknown" not in told:
-                    found[name] = told
+    if server.kind != "transformers":  # which doesn't say
+        asked = Server(server.base_url, key)
+        told = server_version(asked, trust_env=server.proxies)
+        if told and "unknown" not in told:
+            found["server"] = told
     return found
 
 # %% ../../nbs/08_serve/04_servers.ipynb #143efa84
@@ -233,12 +230,13 @@ def _connect(url: str, model: str, key: str) -> RunningServer:
             answer = client.get(f"{base_url}/models")
             model = str(answer.json()["data"][0]["id"])
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
+            shown = public_address(Server(base_url, key))
             raise ServeError(
-                f"{base_url}/models names no model ({type(error).__name__}: {error}); is the "
+                f"{shown}/models names no model ({type(error).__name__}: {error}); is the "
                 "address right, such as http://127.0.0.1:8000/v1, and the key?"
             ) from None
         server = replace(server, model=model)
-    return replace(server, versions=_versions(server))
+    return replace(server, versions=_versions(server, key))
 
 # %% ../../nbs/08_serve/04_servers.ipynb #6bf42708
 @contextmanager
@@ -249,10 +247,8 @@ def start_server(
     gguf: str = "f16",  # For llama.cpp: f32, f16, q8_0, or the path of a .gguf file
     dtype: str = "auto",  # For the others: auto is as saved, or float32
     context: int = 0,  # Tokens of prompt and answer together; 0: the model's own
-    options: Sequence[str] = (),  # Further arguments of `transformers serve` or `vllm serve`
     model: str = "",  # Its name at an address; empty: the first that the server lists
     key: str = "",  # For an address
-    seconds: float = 600,  # Until it must be ready
 ) -> Iterator[RunningServer]:  # Ends with the block, whatever happens
     "Run a server on loopback, or raise `ServeError` with the end of its log"
     if kind.startswith(("http://", "https://")):
@@ -264,10 +260,10 @@ def start_server(
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.NamedTemporaryFile(prefix="toolcall-", suffix=".log"))
         served = _gguf_file(stack, folder, gguf) if kind == "llama.cpp" else str(folder)
-        command = [*_COMMANDS[kind](served, port, context, dtype), *options]
+        command = _COMMANDS[kind](served, port, context, dtype)
         process = stack.enter_context(_guarded(command, log.file, _environment()))
         server = RunningServer(kind, f"http://127.0.0.1:{port}/v1", served, log=Path(log.name))
-        _wait_until_healthy(server, process, seconds)
+        _wait_until_healthy(server, process)
         if kind != "transformers":  # which names the models of the Hub's cache
             server = replace(server, model=_connect(server.base_url, "", "").model)
         yield replace(

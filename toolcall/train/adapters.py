@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import TrainError
 from .saving import is_quantized
+from .settings import REFUSALS
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -93,17 +94,7 @@ def _unmatched(lora: "LoraConfig", adapted: Iterable[str]) -> Iterable[str]:
                 yield f"{field} names {pattern!r}, which matches no adapted module"
 
 # %% ../../nbs/06_train/03b_adapters.ipynb #351cce9f
-_REFUSALS = (  # what peft raises on settings and models that it can't use
-    ValueError,
-    TypeError,
-    RuntimeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    ImportError,
-    re.error,
-)
+_REFUSALS = (*REFUSALS, ArithmeticError, AssertionError, re.error)  # of peft, on settings or models
 
 
 def _refused(error: BaseException) -> TrainError:

@@ -8,8 +8,7 @@ Settings go in; `TrainingArguments` come out that evaluate and save at the same 
 __all__ = []
 
 # %% ../../nbs/06_train/01a_best_checkpoint.ipynb #e79206bb
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from difflib import get_close_matches
 
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
@@ -59,15 +58,3 @@ def aligned(
     if strategy == "steps" and "save_steps" in settings:
         filled.setdefault("eval_steps", settings["save_steps"])
     return filled
-
-# %% ../../nbs/06_train/01a_best_checkpoint.ipynb #1ee58758
-@contextmanager
-def refusing_settings() -> Iterator[None]:
-    "Raise `TrainError` where `transformers` refuses settings"
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        if isinstance(error, TrainError):
-            raise
-        sentence = " ".join(str(error).split()).removeprefix("TrainingArguments.__init__() ")
-        raise TrainError(f"the training settings are refused: {sentence}") from error

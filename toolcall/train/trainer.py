@@ -24,13 +24,14 @@ from ..manifest import write_manifest
 from ..packing.attention import with_blocks
 from ..packing.batches import ExampleDataset, TreeCollator, TreeSampler
 from ..packing.loss import completion_loss
-from .best_checkpoint import check_best_metric, refusing_settings
+from .best_checkpoint import check_best_metric
 from toolcall.train.checkpoints import (
     check_room,
     checkpoint_fault,
     delete_old_checkpoints,
     reading_checkpoint,
 )
+from .settings import refusing_settings
 from .throughput import Throughput, chip_peak
 
 # %% ../../nbs/06_train/02_trainer.ipynb #26d3543b
