@@ -38,6 +38,7 @@ def test_notebook_is_tidy(notebook):
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output["output_type"] == "error"]
+    assert "site-packages" not in json.dumps(outputs), "a path of the machine that ran the page"
     shown = [cell for cell in cells if cell["cell_type"] == "code" and cell["outputs"]]
     enough = 2 if notebook.stem == "index" else 3
     assert len(shown) >= enough, "outputs are committed, so that a page reads without running it"
