@@ -109,44 +109,6 @@ def _settings(
         **environment(),
     }
 
-# %% ../../nbs/10_pipeline/06_chain.ipynb #09720230
-def evaluate_run(
-    config: Config,  # The configuration of a finished run
-    *,
-    endpoints: Sequence[Endpoint] = (),  # Servers whose models answer the same turns
-    quantised: Sequence[str] = (),  # Kinds of weights of the tuned model, such as q8_0
-) -> "Report":  # Also saved in `output_dir`
-    "Evaluate base, tuned and further models on the held-out conversations of a run"
-    with claim_output(config, lambda config: "The same command goes on; given answers are kept"):
-        return _evaluate_run(config, endpoints, quantised)
-
-
-def _evaluate_run(
-    config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
-) -> "Report":
-    from toolcall.pipeline.data import check_saved
-    from toolcall.report.files import save_report
-    from toolcall.report.page import Report, last_messages
-    from toolcall.serve.model_card import save_documents
-
-    held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
-    _required(Path(config.output_dir, "config.json"))
-    check_saved(config)
-    evaluations = {}
-    for label, name in (("base", config.model_name_or_path), ("tuned", config.output_dir)):
-        say(f"evaluating the {label} model")
-        evaluations[label], examples = evaluate_checkpoint(
-            name, config, held_out, label=label, keep_times=bool(endpoints or quantised)
-        )
-    settings = _settings(config, held_out, examples)
-    base, tuned = evaluations.values()
-    report = Report(base, tuned, last_messages(examples), settings)
-    report = _with_columns(report, config, examples, endpoints, quantised)
-    save_report(report, config.output_dir)
-    save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
-    say(f"held-out turns of {settings['log']}", report.to_text())
-    return report
-
 # %% ../../nbs/10_pipeline/06_chain.ipynb #e13ff42a
 _DIGEST = "settings digest"  # the facts about a column that say whether it still holds
 _WEIGHTS = "weights digest"
@@ -224,6 +186,44 @@ def _local_facts(config: Config, digest: str) -> dict[str, dict[str, str]]:
     }
     models = {"base": config.model_name_or_path, "tuned": config.output_dir}
     return {label: {"model": model, **facts} for label, model in models.items()}
+
+# %% ../../nbs/10_pipeline/06_chain.ipynb #09720230
+def evaluate_run(
+    config: Config,  # The configuration of a finished run
+    *,
+    endpoints: Sequence[Endpoint] = (),  # Servers whose models answer the same turns
+    quantised: Sequence[str] = (),  # Kinds of weights of the tuned model, such as q8_0
+) -> "Report":  # Also saved in `output_dir`
+    "Evaluate base, tuned and further models on the held-out conversations of a run"
+    with claim_output(config, lambda config: "The same command goes on; given answers are kept"):
+        return _evaluate_run(config, endpoints, quantised)
+
+
+def _evaluate_run(
+    config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
+) -> "Report":
+    from toolcall.pipeline.data import check_saved
+    from toolcall.report.files import save_report
+    from toolcall.report.page import Report, last_messages
+    from toolcall.serve.model_card import save_documents
+
+    held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
+    _required(Path(config.output_dir, "config.json"))
+    check_saved(config)
+    evaluations = {}
+    for label, name in (("base", config.model_name_or_path), ("tuned", config.output_dir)):
+        say(f"evaluating the {label} model")
+        evaluations[label], examples = evaluate_checkpoint(
+            name, config, held_out, label=label, keep_times=bool(endpoints or quantised)
+        )
+    settings = _settings(config, held_out, examples)
+    base, tuned = evaluations.values()
+    report = Report(base, tuned, last_messages(examples), settings)
+    report = _with_columns(report, config, examples, endpoints, quantised)
+    save_report(report, config.output_dir)
+    save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
+    say(f"held-out turns of {settings['log']}", report.to_text())
+    return report
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #6459b58c
 def run(

@@ -116,7 +116,7 @@ class Vocabulary:
     space_prefix: bool  # Whether a text begins with a blank
     adds: tuple[bool, bool]  # Whether the tokenizer adds bos at the start and eos at the end
 
-
+# %% ../../nbs/08_serve/00_gguf_vocabulary.ipynb #430deedc
 def _is_sentencepiece(described: dict) -> bool:
     "Whether a BPE works on characters with bytes to fall back on; raise `ServeError` for others"
     model = described["model"]
