@@ -13,12 +13,14 @@ from ..errors import ConversationError
 from .ai_sdk import is_ai_sdk
 from .anthropic import is_anthropic
 from .bodies import RESPONSE_KEYS, holds_request, other_tools
+from .content import REASONING_KEYS
 from .exchange import WHOLE_RECORD, read_request, read_response, read_tools
 from .fields import decode_field
+from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .openai_responses import is_items
-from ..text import JSON
+from ..text import JSON, dumps
 
 # %% ../../nbs/01_formats/09_providers.ipynb #c2886548
 _PAIRS = (
@@ -36,7 +38,8 @@ _PAIRS = (
     ("params", "result"),
     ("modelInput", "modelOutput"),
     ("body", "response"),
-    # rows of data sets, whose parts are messages or JSON text of them
+)
+_ROWS = (  # of data sets, whose parts are messages or JSON text of them
     ("context", "response"),
     ("context", "answer"),
     ("context", "output"),
@@ -50,13 +53,15 @@ _PAIRS = (
 )
 
 # %% ../../nbs/01_formats/09_providers.ipynb #1dd92ff8
-_PAIR_KEYS = frozenset(key for pair in _PAIRS for key in pair)
+_PAIR_KEYS = frozenset(key for pair in (*_PAIRS, *_ROWS) for key in pair)
 
 
 def _find_pair(record: dict) -> tuple[str, str] | None:
     "The keys under which a request and its response stand"
-    for request, response in _PAIRS:
+    for request, response in (*_PAIRS, *_ROWS):
         if request in record and response in record and _is_request(record[request]):
+            if record[response] is None and (request, response) in _ROWS:
+                continue  # a column that is empty in this row
             return None if _is_langchain(record[request]) else (request, response)
     return None
 
@@ -98,6 +103,7 @@ def _from_exchange(record: dict) -> Conversation:
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)
+    _read_thoughts(record, draft)
     others = {key: record[key] for key in record if key in _PAIR_KEYS and key not in pair}
     if others:
         draft.note_unread(others, frozenset(), "")
@@ -107,9 +113,24 @@ def _from_exchange(record: dict) -> Conversation:
         draft.messages[start:] = [answer | {"weight": 0} for answer in draft.messages[start:]]
     return draft.build("requests")
 
+
+def _read_thoughts(record: dict, draft: Draft) -> None:
+    "Give the answer the reasoning that stands beside it"
+    beside = {key: record[key] for key in REASONING_KEYS if record.get(key)}
+    for key, value in left_over(beside, frozenset()).items():
+        answer = draft.messages[-1]
+        is_free = isinstance(answer, dict) and answer.keys().isdisjoint(REASONING_KEYS)
+        if isinstance(value, str) and is_free and answer.get("role") == "assistant":
+            draft.messages[-1] = answer | {key: value}
+        else:
+            draft.note_unread({key: value}, frozenset(), "")
+
 # %% ../../nbs/01_formats/09_providers.ipynb #e54f740f
-def _from_conversation(record: dict, *, format: str = "messages") -> Conversation:
+def _from_conversation(
+    record: dict, *, format: str = "messages", unread: dict | None = None
+) -> Conversation:
     draft = Draft(read_facts(record, record.get("metadata")))
+    draft.note_unread(unread or {}, frozenset(), "")
     read_request(record, draft, "")
     keys = ("response", "output", "completion")
     answer = next((key for key in keys if record.get(key) is not None), None)
@@ -138,22 +159,41 @@ def _is_responses(record: dict) -> bool:
         or (is_items(record.get("output")) and "input" in record)
     )
 
+# %% ../../nbs/01_formats/09_providers.ipynb #6d5e8055
+_HISTORY = ("automaticFunctionCallingHistory", "automatic_function_calling_history")
+_RECORD = RESPONSE_KEYS | {"response", "output", "completion"}
+_RECORD -= {"tool_calls", "thinking", *_HISTORY}
+
 # %% ../../nbs/01_formats/09_providers.ipynb #ccd69736
 _LISTS = ("conversation", "context", "dialogue", "dialog", "chat", "chat_completions")
 _QUESTIONS = ("user", "query", "prompt", "question", "instruction", "tool_name")
 
 
 def _list_key(record: dict) -> str:
-    "The key of messages that stand elsewhere; empty when there are none"
-    if not record.keys().isdisjoint(_QUESTIONS):
+    "The key under which messages stand; empty when there are none"
+    messages = record.get("messages")
+    if isinstance(messages, (list, str)) or _is_request(messages):
+        return "messages"
+    if any(record.get(key) is not None for key in _QUESTIONS):
         return ""
     return next((key for key in _LISTS if key in record and _is_request(record[key])), "")
 
 
-def _from_list(record: dict) -> Conversation:
+def _from_messages(record: dict) -> Conversation:
+    "Read messages, an object that holds them, or JSON text of either"
     key = _list_key(record)
+    inner = decode_field(record[key], key)
+    body = inner if isinstance(inner, dict) else {"messages": inner}
     rest = {name: value for name, value in record.items() if name != key}
-    return _from_conversation(rest | {"messages": decode_field(record[key], key)})
+    unread = left_over(body, _RECORD, key) if body is inner else {}
+    try:
+        return _from_conversation(rest | body, unread=unread)
+    except ConversationError as error:
+        if body is inner:
+            error.path = f"{key}.{error.path}".rstrip(".")
+        elif error.path.startswith("messages"):
+            error.path = error.path.replace("messages", key, 1)
+        raise
 
 # %% ../../nbs/01_formats/09_providers.ipynb #33d304df
 def _refuse_answer(record: dict) -> Conversation:
@@ -162,11 +202,6 @@ def _refuse_answer(record: dict) -> Conversation:
         "missing_field",
         "choices",
     )
-
-# %% ../../nbs/01_formats/09_providers.ipynb #6d5e8055
-_HISTORY = ("automaticFunctionCallingHistory", "automatic_function_calling_history")
-_RECORD = RESPONSE_KEYS | {"response", "output", "completion"}
-_RECORD -= {"tool_calls", "thinking", *_HISTORY}
 
 # %% ../../nbs/01_formats/09_providers.ipynb #80bec6ef
 FORMATS = (
@@ -183,8 +218,8 @@ FORMATS = (
         _is_exchange,
         _from_exchange,
         "request and response, or input and output",
-        starts=tuple(request for request, _ in _PAIRS),
-        reads=_PAIR_KEYS | {"tools", "label"},
+        starts=tuple(request for request, _ in (*_PAIRS, *_ROWS)),
+        reads=_PAIR_KEYS | {"tools", "label", *REASONING_KEYS},
     ),
     Format(
         "gemini",
@@ -212,8 +247,8 @@ FORMATS = (
     ),
     Format(
         "messages",
-        lambda record: isinstance(record.get("messages"), (list, str)) or bool(_list_key(record)),
-        lambda record: _from_conversation(record) if "messages" in record else _from_list(record),
+        lambda record: bool(_list_key(record)),
+        _from_messages,
         "messages (and tools)",
         starts=("messages", *_LISTS),
         reads=_RECORD | frozenset(_LISTS),
