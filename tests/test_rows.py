@@ -6,7 +6,6 @@ import pytest
 
 from toolcall.curate.steps import check_structure
 from toolcall.errors import LogError
-from toolcall.formats.rows import COLUMNS
 from toolcall.logs import read_logs
 
 USER = {"role": "user", "content": "Weather in Paris?"}
@@ -17,6 +16,10 @@ SAID = {"role": "assistant", "content": "It is 12 °C."}
 MESSAGES = [USER, CALLED, RESULT, SAID]
 TOOL = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {}}}}
 
+COLUMNS = (
+    *("messages", "conversation", "conversations", "context", "dialogue", "dialog", "chat"),
+    *("chat_completions", "history", "chat_history", "message_history", "transcript", "trace"),
+)
 SPELLINGS = {
     "a list": MESSAGES,
     "text of a list": json.dumps(MESSAGES),
@@ -51,10 +54,10 @@ def kinds(conversation) -> list[str]:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("column", ["messages", *COLUMNS])
+@pytest.mark.parametrize("column", COLUMNS)
 def test_messages_are_read_in_every_column_and_spelling(read, column, spelling):
     [plain] = read({"messages": MESSAGES})
-    row = {column: SPELLINGS[spelling], "question": None, "metadata": None}
+    row = {column: SPELLINGS[spelling], "question": None, "answer": None, "metadata": None}
     [conversation] = read(row)
     assert conversation.messages == plain.messages and conversation.turns == [1, 3]
     assert "unread" not in conversation.meta
@@ -90,6 +93,14 @@ def test_an_error_names_its_place_in_the_column(read, cell, path):
     assert (reject.code, reject.path) == ("bad_type", path)
 
 
+def test_an_error_beside_a_column_keeps_its_place(read):
+    cell = json.dumps({"messages": MESSAGES})
+    assert reject_of(read, {"context": cell, "tools": 7}).path == "tools"
+    assert reject_of(read, {"context": json.dumps({"messages": MESSAGES, "tools": 7})}).path == (
+        "context.tools"
+    )
+
+
 OF_FAMILIES = {
     "sharegpt": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}],
     "langchain": [{"type": "human", "content": "Hi"}, {"type": "ai", "content": "Yo"}],
@@ -111,6 +122,9 @@ def test_a_column_may_hold_messages_of_another_family(read, family, encode):
 def test_a_history_beside_a_question_is_not_the_conversation(read):
     row = {"user": "And Rome?", "tool_name": "get_weather", "history": OF_FAMILIES["sharegpt"]}
     assert reject_of(read, row).code == "missing_history"
+    for history in OF_FAMILIES["sharegpt"], MESSAGES:
+        unanswered = {"question": "And Rome?", "history": history}
+        assert reject_of(read, unanswered).code == "unknown_format"
 
 
 CALL = {"name": "get_weather", "parameters": {"city": "Rome"}}

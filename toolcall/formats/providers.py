@@ -195,10 +195,10 @@ def _from_messages(record: dict) -> Conversation:
     try:
         return _from_conversation(rest | body, unread=unread)
     except ConversationError as error:
-        if body is inner:
-            error.path = f"{key}.{error.path}".rstrip(".")
-        elif error.path.startswith("messages"):
-            error.path = error.path.replace("messages", key, 1)
+        name = error.path.partition(".")[0].partition("[")[0]
+        if name in body:
+            place = key if body is not inner else f"{key}.{name}"
+            error.path = place + error.path.removeprefix(name)
         raise
 
 # %% ../../nbs/01_formats/09_providers.ipynb #33d304df
