@@ -84,6 +84,7 @@ ODD = [USER, {"role": "wizard"}]
     [
         (json.dumps(MESSAGES)[:-3], "context"),
         (json.dumps({"messages": MESSAGES})[:-3], "context"),
+        (str(MESSAGES), "context"),
         (ODD, "context[1].role"),
         (json.dumps({"messages": ODD}), "context.messages[1].role"),
     ],
@@ -172,6 +173,8 @@ def test_reasoning_beside_an_answer_belongs_to_it(read):
     assert reject_of(read, row | {"reasoning": {"steps": ["a"]}}).code == "unread_field"
     own = {"role": "assistant", "content": "12 °C", "reasoning": "Cold."}
     assert reject_of(read, row | {"answer": own, "reasoning": "Warm."}).code == "unread_field"
+    [same] = read(row | {"answer": own, "reasoning": "Cold."})
+    assert same.messages[1]["reasoning_content"] == "Cold."
     [setting] = read(row | {"reasoning": "high"})
     assert "reasoning_content" not in setting.messages[1]
 

@@ -128,11 +128,11 @@ def _read_thoughts(record: dict, draft: Draft) -> None:
     "Give the answer the reasoning that stands beside it"
     beside = {key: record[key] for key in REASONING_KEYS if record.get(key)}
     for key, value in left_over(beside, frozenset()).items():
-        answer = draft.messages[-1]
-        is_free = isinstance(answer, dict) and answer.keys().isdisjoint(REASONING_KEYS)
-        if isinstance(value, str) and is_free and answer.get("role") == "assistant":
+        answer = draft.messages[-1] if isinstance(draft.messages[-1], dict) else {}
+        own = [answer[name] for name in REASONING_KEYS if answer.get(name)]
+        if isinstance(value, str) and not own and answer.get("role") == "assistant":
             draft.messages[-1] = answer | {key: value}
-        else:
+        elif value not in own:
             draft.note_unread({key: value}, frozenset(), "")
 
 # %% ../../nbs/01_formats/09_providers.ipynb #e54f740f
