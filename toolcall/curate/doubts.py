@@ -34,11 +34,14 @@ class Line:
     role: str  # Of the message, with the name of the tool whose result it is
     text: str  # Its words and calls, cut
 
-    def to_html(self) -> str:
-        "The message as a bubble; everything from the log is escaped"
+    def to_html(
+        self,
+        colour: str,  # Of the line beside the turn itself
+    ) -> str:  # A bubble
+        "The message; everything from the log is escaped"
         message = {"role": self.role.split(" ")[0], "content": self.text}
         bubble = Conversation.trusted("", [message], [], {})._repr_html_()
-        border = "border-left:3px solid #ef4444;" if self.label == "turn" else ""
+        border = f"border-left:3px solid {colour};" if self.label == "turn" else ""
         return f'<div style="{border}padding-left:4px" title="{self.label}">{bubble}</div>'
 
 
@@ -98,10 +101,10 @@ class Doubt:
     def to_html(self) -> str:
         "Two columns, everything from the log escaped"
         columns = "display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24em),1fr))"
-        why = "".join(f"<p>{_escape(one.evidence)}</p>" for one in self.findings)
-        left = "".join(line.to_html() for line in self.place)
-        alike = "".join(line.to_html() for line in self.alike)
-        right = f"<p>In the most alike place:</p>{alike}" if alike else ""
+        why = "".join(f'<p class="odd">{_escape(one.evidence)}</p>' for one in self.findings)
+        left = "".join(line.to_html("#ef4444") for line in self.place)
+        alike = "".join(line.to_html("#22c55e") for line in self.alike)
+        right = f"<p>In the most alike place of the log:</p>{alike}" if alike else ""
         return (
             f'<div class="case"><p><b>{_escape(self.title)}</b> '
             f"<small>{_escape(self._where)}</small></p>"

@@ -71,10 +71,10 @@ class CleanReport:
     def table(self) -> Table:
         "A row a reason, with the notes"
         rows = [
-            (REASONS[code], code, f"{n:,}", _share(n, self.turns), f"{self.masked.get(code, 0):,}")
+            (code, f"{n:,}", _share(n, self.turns), f"{self.masked.get(code, 0):,}", REASONS[code])
             for code, n in self.doubtful.items()
         ]
-        header = ("why", "code", "turns", "of all", "masked")
+        header = ("code", "turns", "of all", "masked", "why")
         return Table("Doubtful turns", header, rows, " ".join(self.notes))
 
     @property
