@@ -551,6 +551,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'toolcall/curate/doubts_page.py'),
                                              'toolcall.curate.doubts_page._tool_row': ( '03_curate/doubts_page.html#_tool_row',
                                                                                         'toolcall/curate/doubts_page.py'),
+                                             'toolcall.curate.doubts_page._why': ( '03_curate/doubts_page.html#_why',
+                                                                                   'toolcall/curate/doubts_page.py'),
                                              'toolcall.curate.doubts_page.mask_doubtful': ( '03_curate/doubts_page.html#mask_doubtful',
                                                                                             'toolcall/curate/doubts_page.py')},
             'toolcall.curate.findings': { 'toolcall.curate.findings.Finding': ( '03_curate/findings.html#finding',

@@ -17,7 +17,7 @@ from typing import Any
 from ..conversation import Conversation
 from .doubts import Doubt, Examples, choose_doubts
 from .findings import REASONS, Finding, leading_findings
-from .steps import Step, make_step, mask_turns
+from .steps import Step, mask_turns
 from ..errors import CurateError
 from ..pages import Page, Table
 from ..text import count, dumps, write_atomic
@@ -71,11 +71,11 @@ class CleanReport:
     def table(self) -> Table:
         "A row a reason, with the notes"
         rows = [
-            (code, f"{n:,}", _share(n, self.turns), f"{self.masked.get(code, 0):,}", REASONS[code])
+            (_why(code), f"{n:,}", _share(n, self.turns), f"{self.masked.get(code, 0):,}")
             for code, n in self.doubtful.items()
         ]
-        header = ("code", "turns", "of all", "masked", "why")
-        return Table("Doubtful turns", header, rows, " ".join(self.notes))
+        header = ("why", "turns", "of all", "masked")
+        return Table("Doubtful turns", header, rows, " ".join([self.lead, *self.notes]))
 
     @property
     def tool_table(self) -> Table:
@@ -94,7 +94,8 @@ class CleanReport:
     @property
     def page(self) -> Page:
         "The account as a page"
-        return Page("What is doubtful in this log", self.lead, self.parts)
+        lead = "Turns that are probably wrong, by what follows them or by the rest of the log."
+        return Page("What is doubtful in this log", f"{lead} {_ADVICE}", self.parts)
 
     def to_dict(self) -> dict:  # A JSON object
         "Counts and notes, without the findings"
@@ -110,14 +111,18 @@ class CleanReport:
         write_atomic(path, (dumps(asdict(finding)) for finding in self.findings))
 
     def __repr__(self) -> str:
-        return "\n\n".join([self.lead, self.table.to_text(80), self.tool_table.to_text(80)])
+        return "\n\n".join([self.table.to_text(100), self.tool_table.to_text(100)])
 
     def _repr_markdown_(self) -> str:
-        tables = self.table.to_markdown(), self.tool_table.to_markdown()
-        return "\n\n".join([self.lead, *tables])
+        return "\n\n".join([self.table.to_markdown(), self.tool_table.to_markdown()])
 
 # %% ../../nbs/03_curate/21b_doubts_page.ipynb #2fa63ae5
 _MOST_TOOLS = 40
+_ADVICE = "Look at the examples before you train: they say whether the findings can be trusted."
+
+
+def _why(code: str) -> str:
+    return f"{REASONS[code]} ({code})"
 
 
 def _share(n: int, total: int) -> str:
@@ -148,7 +153,7 @@ def mask_doubtful(
     leading = leading_findings(findings)
     masked: Counter[str] = Counter()
     tools: dict[str, Counter[str]] = {}
-    after: list[tuple[Conversation | None, str]] = []
+    remaining: list[Conversation] = []
     for conversation in conversations:
         place = conversation.id, str(conversation.meta.get("source", ""))
         reasons = {}
@@ -163,10 +168,10 @@ def mask_doubtful(
                     counts["masked"] += 1
                     reasons[turn] = finding.reason
         masked.update(reasons.values())
-        after.append((mask_turns(conversation, reasons), ""))
-    step = make_step("clean", conversations, after)
+        remaining.append(mask_turns(conversation, reasons))
     by_tool = {tool: dict(counts) for tool, counts in tools.items()}
     examples = choose_doubts(conversations, findings, seed=seed)
-    by_reason, turns = dict(masked.most_common()), step.before[1]
+    by_reason, turns = dict(masked.most_common()), sum(len(c.turns) for c in conversations)
+    step = Step("clean", (len(conversations), turns), remaining, masked=by_reason)
     told = list(notes)
     return step, CleanReport(list(findings), turns, by_reason, by_tool, bound, told, examples)
