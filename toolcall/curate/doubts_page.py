@@ -87,6 +87,16 @@ class CleanReport:
         return Table("Doubtful turns by tool", header, rows[:_MOST_TOOLS], note)
 
     @property
+    def first_table(self) -> Table:
+        "A few findings in sentences, for a terminal"
+        rows = []
+        for doubt in self.examples[:_FIRST]:
+            one = doubt.findings[0]
+            place = f"{one.source or one.conversation}, message {one.turn}"
+            rows.append((place, f"{one.confidence:.2f}", f"{REASONS[one.reason]}. {one.evidence}"))
+        return Table("Some of the doubts", ("place", "confidence", "why"), rows)
+
+    @property
     def parts(self) -> list[Any]:
         "Both tables and the examples, for a page"
         return [self.table, self.tool_table, Examples(self.examples)]
@@ -106,18 +116,26 @@ class CleanReport:
     def save(
         self,
         path: str | Path,  # JSON Lines, a finding a line
+        *,
+        evidence: bool = True,  # Whether to write the sentences that quote the log
     ) -> None:
         "Write the findings, one after the other"
-        write_atomic(path, (dumps(asdict(finding)) for finding in self.findings))
+        hidden = {} if evidence else {"evidence": ""}
+        write_atomic(path, (dumps(asdict(finding) | hidden) for finding in self.findings))
 
     def __repr__(self) -> str:
         return "\n\n".join([self.table.to_text(100), self.tool_table.to_text(100)])
 
-    def _repr_markdown_(self) -> str:
+    def to_markdown(self) -> str:
+        "Both tables"
         return "\n\n".join([self.table.to_markdown(), self.tool_table.to_markdown()])
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
 
 # %% ../../nbs/03_curate/21b_doubts_page.ipynb #2fa63ae5
 _MOST_TOOLS = 40
+_FIRST = 5  # findings that a terminal shows
 _ADVICE = "Look at the examples before you train: they say whether the findings can be trusted."
 
 
