@@ -18,7 +18,7 @@ from ..conversation import Conversation
 from .findings import REASONS, Finding, leading_findings
 from .similar import shingles
 from ..pages import Table
-from ..text import escape_markdown, printable
+from ..text import escape_markdown, one_line, printable
 
 # %% ../../nbs/03_curate/21a_doubts.ipynb #6e59f665
 _LONGEST_TEXT = 500  # characters of a message
@@ -96,7 +96,7 @@ class Doubt:
             rows.append((line.label, line.role, line.text, beside.text if beside else ""))
         why = " ".join(one.evidence for one in self.findings)
         header = ("", "role", "the doubtful turn", "in the most alike place")
-        return Table(self.title, header, rows, f"{self._where}. {why}")
+        return Table(self.title, header, rows, one_line(f"{self._where}. {why}"))
 
     def to_html(self) -> str:
         "Two columns, everything from the log escaped"

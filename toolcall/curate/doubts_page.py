@@ -20,7 +20,7 @@ from .findings import REASONS, Finding, leading_findings
 from .steps import Step, mask_turns
 from ..errors import CurateError
 from ..pages import Page, Table
-from ..text import count, dumps, write_atomic
+from ..text import count, dumps, one_line, write_atomic
 
 # %% ../../nbs/03_curate/21b_doubts_page.ipynb #bb8b88f6
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class CleanReport:
             for code, n in self.doubtful.items()
         ]
         header = ("why", "turns", "of all", "masked")
-        return Table("Doubtful turns", header, rows, " ".join([self.lead, *self.notes]))
+        return Table("Doubtful turns", header, rows, one_line(" ".join([self.lead, *self.notes])))
 
     @property
     def tool_table(self) -> Table:
-        "A row a tool, those with the most doubtful turns first"
+        "A row a tool, those with the most doubtful turns, and then turns, first"
         rows = [_tool_row(tool, counts) for tool, counts in self.tools.items()]
-        rows.sort(key=lambda row: -int(row[2].replace(",", "")))
+        rows.sort(key=lambda row: [-int(n.replace(",", "")) for n in (row[2], row[1])])
         note = f"The first {_MOST_TOOLS} of {len(rows):,}." if len(rows) > _MOST_TOOLS else ""
         header = ("tool", "turns", "doubtful", "of its turns", "masked", "why")
         return Table("Doubtful turns by tool", header, rows[:_MOST_TOOLS], note)
