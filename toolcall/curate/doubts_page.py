@@ -34,6 +34,7 @@ class CleanReport:
     at_least: float = 0.5  # The confidence that masks a turn; above 1 none does
     notes: list[str] = field(default_factory=list)  # Such as: the log is too small for a check
     examples: list[Doubt] = field(default_factory=list)  # A few of the findings in their places
+    tables: list[Table] = field(default_factory=list)  # More for the page, such as proposed names
 
     def __post_init__(self):
         masked = sum(self.masked.values())
@@ -98,8 +99,8 @@ class CleanReport:
 
     @property
     def parts(self) -> list[Any]:
-        "Both tables and the examples, for a page"
-        return [self.table, self.tool_table, Examples(self.examples)]
+        "All tables and the examples, for a page"
+        return [self.table, self.tool_table, *self.tables, Examples(self.examples)]
 
     @property
     def page(self) -> Page:
@@ -124,10 +125,11 @@ class CleanReport:
         write_atomic(path, (dumps(asdict(finding) | hidden) for finding in self.findings))
 
     def __repr__(self) -> str:
-        return "\n\n".join([self.table.to_text(100), self.tool_table.to_text(100)])
+        tables = [self.table, self.tool_table, *self.tables]
+        return "\n\n".join(table.to_text(100) for table in tables)
 
     def to_markdown(self) -> str:
-        "Both tables"
+        "The tables of doubtful turns"
         return "\n\n".join([self.table.to_markdown(), self.tool_table.to_markdown()])
 
     def _repr_markdown_(self) -> str:
