@@ -36,6 +36,7 @@ class Dirtied:
     conversations: list[Conversation]
     truth: dict[Place, str] = field(default_factory=dict)  # wrong turn to its kind
     neutral: frozenset[Place] = frozenset()
+    was: dict[Place, Act] = field(default_factory=dict)  # what a replaced turn did before
 
     @property
     def clean(self) -> set[Place]:
@@ -297,6 +298,7 @@ def dirty(
     share = rate / 2 if names == ["turn"] else rate  # two turns are wrong at a time
     after: list[Conversation] = []
     truth: dict[Place, str] = {}
+    was: dict[Place, Act] = {}
     for c in conversations:
         acts: dict[int, Act] = {}
         kind_of: dict[int, str] = {}
@@ -312,7 +314,8 @@ def dirty(
         new, places = rewrite(c, acts, results) if acts else (c, {})
         after.append(new)
         truth |= {(c.id, places[turn]): kind for turn, kind in kind_of.items()}
-    return Dirtied(after, truth)
+        was |= {(c.id, places[turn]): act_of(c, turn) for turn in acts}
+    return Dirtied(after, truth, was=was)
 
 
 def _give_back(c: Conversation, turn: int, acts: dict[int, Act], kind_of: dict[int, str]) -> None:
@@ -487,6 +490,23 @@ def through_tool(
         tools = [*c.tools, {"type": "function", "function": function}] if c.tools else []
         after.append(Conversation(c.id, messages, tools, c.meta))
     return after
+
+
+def compared(clean: Sequence[Conversation], noisy: Sequence[Conversation]) -> Dirtied:
+    "The truth of a log whose clean twin is known, message by message"
+    truth: dict[Place, str] = {}
+    was: dict[Place, Act] = {}
+    for old, new in zip(clean, noisy, strict=True):
+        for turn in new.turns:
+            one, two = act_of(old, turn), act_of(new, turn)
+            if not _same_act(one, two):
+                names = [
+                    [call.name for call in act] if isinstance(act, list) else []
+                    for act in (one, two)
+                ]
+                truth[new.id, turn] = "tool" if names[0] != names[1] else "arguments"
+                was[new.id, turn] = one
+    return Dirtied(list(noisy), truth, was=was)
 
 
 def spoken_plainly(
