@@ -11,7 +11,7 @@ training set for each way. The declared tools and the system prompt stand in all
     clean           the clean log
     noisy, drift    a dirty log as it is, no turn masked
     …-checked       a dirty log after `curate` with the declared tools, which knows no `clean`
-    …-cleaned       a dirty log after `clean`; proposed names are applied unread
+    …-cleaned       a dirty log after `clean`, with its proposed names applied unread, and `curate`
     …-known         what perfect cleaning would leave: exactly the corrupted turns masked, names
                     mapped by `KNOWN_NAMES`, written by hand
     part            the clean log without every tenth conversation, to choose settings; scored on
@@ -35,11 +35,14 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+import numpy as np
+
 from toolcall.conversation import Conversation, ToolCall
 from toolcall.evaluate.scores import TurnScore
 from toolcall.saving import load_conversations, save_conversations
 
 RULES = {"respond_to_user.message": "ignore"}
+WAYS = ("", "-checked", "-cleaned", "-known")
 METRICS = (
     "exact_match",
     "tool_selection_accuracy",
@@ -183,12 +186,12 @@ def known(call: ToolCall) -> ToolCall:
 
 
 def cleaned(conversations: Sequence[Conversation]) -> list[Conversation]:
-    "What `clean` leaves"
-    from toolcall.curate import clean
+    "What `clean` and then `curate` leave, with the names that `clean` proposes"
+    from toolcall.curate import clean, curate
 
     tools = conversations[0].tools
-    first = clean(conversations, tools=tools)
-    return clean(conversations, tools=tools, drift=first.proposals.mapping).conversations
+    names = clean(conversations, tools=tools).proposals.names
+    return curate(clean(conversations, tools=tools, drift=names).conversations).conversations
 
 
 def train(way: str, seed: int, options: argparse.Namespace) -> None:
@@ -276,7 +279,53 @@ def by_conversation(scores: Sequence[TurnScore], of: Callable[[TurnScore], bool]
 
 
 def table_of(folder: Path) -> str:
-    return ""
+    "Every way beside the clean log; a dirty log's other ways beside it"
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    tried = [result for result in results if result["scored on"] == "validation"]
+    lines = [
+        f"{one['learning rate']:g}, {one['steps']} steps: {one['metrics']['exact_match']:.1%} of "
+        "the validation turns"
+        for one in tried
+    ]
+    right: dict[str, list[np.ndarray]] = {}
+    for result in results:
+        if result not in tried:
+            hits = np.array([text.count("1") for text in result["exact"]], dtype=float)
+            right.setdefault(result["way"], []).append(hits)
+            turns = np.array([len(text) for text in result["exact"]], dtype=float)
+    mean = {way: np.mean(hits, 0) for way, hits in right.items()}
+    lines.append(f"{'log':<14} {'each seed':<16} {'right turns':<22} {'cost':<24} {'got back'}")
+    order = ["clean", *(f"{dirty}{way}" for dirty in ("noisy", "drift") for way in WAYS)]
+    for way in filter(right.__contains__, order):
+        hits = right[way]
+        seeds = " ".join(f"{one.sum() / turns.sum():.1%}" for one in hits)
+        cells = [interval(lambda x: x[:, 0] / x[:, 1], mean[way], turns)]
+        if way != "clean" and "clean" in mean:
+            cells.append(
+                interval(lambda x: (x[:, 0] - x[:, 1]) / x[:, 2], mean["clean"], mean[way], turns)
+            )
+        dirty = way.split("-")[0]
+        if dirty != way and {"clean", dirty} <= mean.keys():
+            cells.append(
+                interval(
+                    lambda x: (x[:, 0] - x[:, 1]) / (x[:, 2] - x[:, 1]),
+                    mean[way],
+                    mean[dirty],
+                    mean["clean"],
+                )
+            )
+        lines.append(f"{way:<14} {seeds:<16} " + " ".join(f"{cell:<23}" for cell in cells))
+    return "\n".join(lines)
+
+
+def interval(statistic: Callable[[np.ndarray], np.ndarray], *columns: np.ndarray) -> str:
+    "A ratio of sums with its 95 % interval, which draws whole conversations"
+    from toolcall.evaluate.intervals import bootstrap
+
+    sums = np.stack(columns, 1)
+    [value] = statistic(sums.sum(0)[None])
+    low, high = bootstrap(sums, statistic)
+    return f"{value:.1%} [{low:.1%}, {high:.1%}]"
 
 
 if __name__ == "__main__":
