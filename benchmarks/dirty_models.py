@@ -1,7 +1,7 @@
 """What dirt in a log costs a model, and how much of it cleaning gets back.
 
     python benchmarks/dirty_models.py data LOGS FOLDER [--conversations 150]
-    python benchmarks/dirty_models.py train FOLDER WAY [WAY …] [--seeds 0 1] [--steps 96]
+    python benchmarks/dirty_models.py train FOLDER WAY [WAY …] [--seeds 0 1] [--steps 300]
     python benchmarks/dirty_models.py table FOLDER [FOLDER …]
 
 `data` reads the folder LOGS, which holds a clean log, the same log with half of its turns
@@ -96,10 +96,10 @@ def main() -> None:
     one.add_argument("folder", type=Path)
     one.add_argument("ways", nargs="+")
     one.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    one.add_argument("--steps", type=int, default=96, help="of the optimizer")
-    one.add_argument("--turns", type=int, default=32, help="of a step")
+    one.add_argument("--steps", type=int, default=300, help="of the optimizer")
+    one.add_argument("--turns", type=int, default=16, help="of a step")
     one.add_argument("--learning-rate", type=float, default=3e-4)
-    one.add_argument("--max-tokens", type=int, default=8192, help="computed tokens of a step")
+    one.add_argument("--max-tokens", type=int, default=6144, help="computed tokens of a step")
     one.add_argument("--model", default="SmolLM2-135M-Instruct", help="a folder, or that name")
     one.add_argument("--label", default="", help="added to the names of files")
     table = commands.add_parser("table", help="compare the models of folders")
