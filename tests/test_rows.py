@@ -179,6 +179,24 @@ def test_reasoning_beside_an_answer_belongs_to_it(read):
     assert "reasoning_content" not in setting.messages[1]
 
 
+def test_a_row_with_a_plain_question_is_read_alike(read):
+    row = {"question": "Weather in Rome?", "context": None, "reasoning": None, "metadata": None}
+    for answer in ANSWERS["parameters"], json.dumps(ANSWERS["a list"]):
+        [conversation] = read(row | {"answer": answer, "reasoning": "The user wants it."})
+        assert str(conversation.calls()[0]) == 'get_weather(city="Rome")'
+        assert conversation.messages[1]["reasoning_content"] == "The user wants it."
+        assert kinds(conversation) == ["user", "assistant calls"] and conversation.turns == [1]
+    words = '{"name": "Ann", "input": "Hi"}'
+    [conversation] = read(row | {"answer": words})
+    assert conversation.messages[1]["content"] == words
+    both = {"tool_name": "get_weather", "arguments": {}, "answer": "12 °C", "reasoning": "Hm."}
+    assert reject_of(read, row | both).code == "unread_field"
+    turns = [{"user": "Rome?", "answer": "19 °C", "reasoning": "Warm there."}, row | both]
+    assert reject_of(read, {"turns": turns}).path == "turns[].reasoning"
+    [conversation] = read({"turns": turns[:1] * 2})
+    assert [m.get("reasoning_content") for m in conversation.messages[1::2]] == ["Warm there."] * 2
+
+
 def test_words_of_a_question_come_after_its_context(read):
     row = {"context": json.dumps(MESSAGES), "question": "And in Rome?", "answer": "19 °C"}
     [conversation] = read(row)

@@ -149,11 +149,28 @@ def is_bare_call(
     function = value.get("function", value)
     if isinstance(function, str):
         function = value | {"name": function}
-    return (
-        isinstance(function, dict)
-        and any(isinstance(function.get(key), str) for key in CALL_NAMES)
-        and any(key in function for key in CALL_ARGUMENTS)
-    )
+    if not isinstance(function, dict):
+        return False
+    given = [function[key] for key in CALL_ARGUMENTS if key in function]
+    is_object = [
+        value is None or isinstance(value, dict) or str(value).lstrip()[:1] in ("", "{")
+        for value in given
+    ]
+    has_name = any(isinstance(function.get(key), str) for key in CALL_NAMES)
+    return has_name and bool(given) and all(is_object)
+
+
+def bare_calls(
+    answer: JSON,  # An answer, or JSON text of it
+) -> list[dict]:  # Its calls; empty where it is anything else
+    "Find the calls of an answer that is nothing but a call or a list of calls; never raises"
+    if isinstance(answer, str):
+        try:
+            answer = loads(answer) if answer.lstrip()[:1] in ("{", "[") else None
+        except (ValueError, RecursionError):
+            return []
+    calls = answer if isinstance(answer, list) else [answer]
+    return calls if all(map(is_bare_call, calls)) else []
 
 # %% ../../nbs/01_formats/02_calls.ipynb #08287ece
 def _parse_call(call: JSON, own_id: str, pairing: CallPairing) -> dict:

@@ -11,7 +11,7 @@ __all__ = []
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
-from .calls import is_bare_call
+from .calls import bare_calls
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ _OF_MESSAGES = frozenset(["role", "tool_calls", "function_call"])
 
 def _with_key(response: JSON) -> JSON:
     "Give choices or calls that stand alone the key under which they belong"
-    parts = response if isinstance(response, list) else [response]
-    if parts and all(map(is_bare_call, parts)):
-        return {"tool_calls": parts}
-    is_list = parts is response and parts and isinstance(parts[0], dict)
-    return {"choices": response} if is_list and "message" in parts[0] else response  # Braintrust
+    if calls := bare_calls(response):
+        return {"tool_calls": calls}
+    first = response[0] if isinstance(response, list) and response else None
+    is_choice = isinstance(first, dict) and "message" in first  # Braintrust logs them alone
+    return {"choices": response} if is_choice else response
 
 
 def read_completion(

@@ -10,8 +10,8 @@ __all__ = ['ALIASES', 'from_simple']
 # %% ../../nbs/01_formats/80_simple.ipynb #f464d954
 from ..conversation import Conversation
 from ..errors import ConversationError
-from .calls import OUTCOME_KEYS, call_failed
-from .content import check_attachments, parse_content
+from .calls import OUTCOME_KEYS, bare_calls, call_failed
+from .content import REASONING_KEYS, check_attachments, parse_content
 from .fields import parse_arguments
 from .guard import HARMLESS, left_over
 from .normalise import Format, build
@@ -107,6 +107,10 @@ def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
             f"{path}user",
         )
     answer = parts["final_answer"]
+    calls = bare_calls(answer) if parts["tool_name"] is None else []
+    if calls:
+        asked: dict[str, JSON] = {"role": "user", "content": user}
+        return [asked, {"role": "assistant", "content": "", "tool_calls": calls}]
     if answer is not None and not isinstance(answer, str):
         raise ConversationError(
             f"final_answer is text, not {excerpt(answer)}", "bad_type", f"{path}final_answer"
@@ -165,13 +169,27 @@ def from_simple(
     unread: dict[str, JSON] = {}
     for i, turn in enumerate(turns):
         path = f"turns[{i}]." if "turns" in record else ""
-        messages += _read_exchange(turn, path, f"call_{i}")
+        exchange = _read_exchange(turn, path, f"call_{i}")
+        unread |= _take_reasoning(turn, exchange, path and "turns[]")
+        messages += exchange
         if path:
             unread |= left_over(turn, _READ | HARMLESS, "turns[]")
     facts = {key: value for key, value in record.items() if key not in ALIASES["user"]}
     return build(
         "simple", messages, record.get("tools"), meta=read_facts(facts) | {"unread": unread}
     )
+
+
+def _take_reasoning(turn: dict, messages: list[dict], path: str) -> dict[str, JSON]:
+    "Give the answer of an exchange the reasoning beside it; return what is not read, by path"
+    beside = {key: turn[key] for key in REASONING_KEYS if turn.get(key)}
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if len(beside) == len(answers) == 1 and (thoughts := left_over(beside, frozenset())):
+        [text] = thoughts.values()
+        if isinstance(text, str):
+            answers[0]["reasoning_content"] = text
+            return {}
+    return left_over(beside, frozenset(), path)
 
 # %% ../../nbs/01_formats/80_simple.ipynb #16d5654b
 _SECOND_PART = (*ALIASES["tool_name"], *ALIASES["arguments"], *ALIASES["final_answer"])
@@ -187,7 +205,7 @@ def _is_simple(record: dict) -> bool:
 
 
 _READ = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
-_READ |= _SIGNALS | {"system", "tools", "turns"}
+_READ |= _SIGNALS | {"system", "tools", "turns", *REASONING_KEYS}
 
 
 FORMATS = (
