@@ -91,6 +91,31 @@ def _exchange_failed(exchange: dict, response: JSON) -> bool | None:
     failed = call_failed(exchange)
     return call_failed(response) if failed is None and is_mcp else failed
 
+# %% ../../nbs/01_formats/80_simple.ipynb #4758f336
+def _read_call(parts: dict[str, JSON], exchange: dict, path: str, id: str) -> list[dict]:
+    "Read the call of an exchange, and its result where there is one"
+    tool = parts["tool_name"]
+    if not isinstance(tool, str) or not tool:
+        raise ConversationError(
+            f"tool_name is text, not {excerpt(tool)}", "bad_type", f"{path}tool_name"
+        )
+    arguments: dict | None = parse_arguments(parts["arguments"], f"{path}arguments")
+    if parts["arguments"] in (None, ""):
+        arguments = None  # read as no arguments, and noted, by `build`
+    call = {"id": id, "function": {"name": tool, "arguments": arguments}}
+    messages: list[dict] = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    response = parts["tool_response"]
+    failed = _exchange_failed(exchange, response)
+    if response is None and failed:
+        response = exchange.get("error") or exchange.get("exception") or exchange.get("status", "")
+    if response is not None:
+        content = parse_content(response, structured=True)
+        result: dict[str, JSON] = {"role": "tool", "tool_call_id": id, "content": content}
+        if failed is not None:
+            result["is_error"] = failed
+        messages.append(result)
+    return messages
+
 # %% ../../nbs/01_formats/80_simple.ipynb #9dde80e3
 def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
     if not isinstance(exchange, dict):
@@ -127,31 +152,6 @@ def _read_exchange(exchange: JSON, path: str, id: str) -> list[dict]:
         )
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
-    return messages
-
-
-def _read_call(parts: dict[str, JSON], exchange: dict, path: str, id: str) -> list[dict]:
-    "Read the call of an exchange, and its result where there is one"
-    tool = parts["tool_name"]
-    if not isinstance(tool, str) or not tool:
-        raise ConversationError(
-            f"tool_name is text, not {excerpt(tool)}", "bad_type", f"{path}tool_name"
-        )
-    arguments: dict | None = parse_arguments(parts["arguments"], f"{path}arguments")
-    if parts["arguments"] in (None, ""):
-        arguments = None  # read as no arguments, and noted, by `build`
-    call = {"id": id, "function": {"name": tool, "arguments": arguments}}
-    messages: list[dict] = [{"role": "assistant", "content": "", "tool_calls": [call]}]
-    response = parts["tool_response"]
-    failed = _exchange_failed(exchange, response)
-    if response is None and failed:
-        response = exchange.get("error") or exchange.get("exception") or exchange.get("status", "")
-    if response is not None:
-        content = parse_content(response, structured=True)
-        result: dict[str, JSON] = {"role": "tool", "tool_call_id": id, "content": content}
-        if failed is not None:
-            result["is_error"] = failed
-        messages.append(result)
     return messages
 
 # %% ../../nbs/01_formats/80_simple.ipynb #f4d851d2
