@@ -1,11 +1,14 @@
 "Rows of data sets: messages in a column, as a list, an object or JSON text of either"
 
+import contextlib
 import json
+import time
 
 import pytest
 
 from toolcall.curate.steps import check_structure
-from toolcall.errors import LogError
+from toolcall.errors import ConversationError, LogError
+from toolcall.formats.rows import decode_cell, holds_messages
 from toolcall.logs import read_logs
 
 USER = {"role": "user", "content": "Weather in Paris?"}
@@ -257,6 +260,17 @@ def test_the_restaurants_are_read_whole(real_logs, part, records, turns, odd):
     assert sum(len(c.turns) for c in log) == turns == len([call for c in log for call in c.calls()])
     assert log.report.warnings.get("unknown_tool", 0) == odd
     assert check_structure(log.conversations).masked == {}
+
+
+@pytest.mark.parametrize("filler", ["\\", " ", "[", '"role', '"role\\"', '{"role', '"'])
+@pytest.mark.parametrize("opening", ["[", '"[', "", '{"role": "'])
+def test_a_cell_is_looked_through_in_linear_time(filler, opening):
+    cell = opening + filler * (400_000 // len(filler))
+    started = time.process_time()
+    holds_messages(cell)
+    with contextlib.suppress(ConversationError):
+        decode_cell(cell, "context")
+    assert time.process_time() - started < 1
 
 
 def test_a_log_of_broken_rows_is_refused_with_the_place(tmp_path):

@@ -23,7 +23,7 @@ COLUMNS = (
 )
 _QUESTIONS = ("user", "query", "prompt", "question", "instruction", "tool_name")
 _TWICE = re.compile(r'\s*"\s*[\[{][\[{\s]*\\"')
-_ROLE = re.compile(r"""\\*["']role\\*["']""")  # Python's quotes are named in the error
+_ROLE = re.compile(r"""["']role\\*["']""")  # Python's quotes are named in the error
 
 
 def holds_messages(
