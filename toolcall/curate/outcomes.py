@@ -7,7 +7,7 @@ Exchanges go in. What follows each tool, and what follows words, is counted: a r
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #4652e39e
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #acbb236b
 import math
 import re
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from toolcall.curate.exchanges import Exchange
 from toolcall.curate.results import result_value
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #de57fd34
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #e12b36fb
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -34,7 +34,7 @@ def result_shape(
         return "{" + ", ".join(sorted(map(str, value))[:30]) + "}"
     return " ".join(_WORD.findall(text[:60])[:3]) or "no words"
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #73d216f6
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #653c4c29
 WORDS = ""  # the label of a turn that says words
 _KINDS = ("user", "turn")
 
@@ -54,7 +54,7 @@ def turn_outcomes(
         return list(zip(labels, shapes))
     return [] if exchange.is_last else [(label, "turn") for label in labels]
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #f2527afc
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #3c3e91c0
 _TRUST = 10  # expected times that a label needs to depart from the share of its group
 _FEW = 3  # rare outcomes of a log that may be odd by themselves
 
@@ -66,11 +66,13 @@ class Contrast:
         self.pairs = Counter(pairs)
         self.labels: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
-        self.owners: dict[str, tuple[int, str]] = {}  # most times, and the label, by outcome
         for (label, outcome), n in self.pairs.items():
             self.labels[label] += n
             self.outcomes[outcome] += n
-            self.owners[outcome] = max(self.owners.get(outcome, (0, "")), (n, label))
+        self.owners: dict[str, tuple[float, str]] = {}  # who has an outcome oftenest, and how often
+        for (label, outcome), n in self.pairs.items():
+            share = (n / (self.labels[label] + 2), label)
+            self.owners[outcome] = max(self.owners.get(outcome, share), share)
         self.total = self.labels.total()
         self.groups = Counter(label == WORDS for label in self.labels)
         self.trust: dict[bool, float] = {}  # in the noise of words, and of calls
@@ -124,7 +126,7 @@ class Contrast:
         share = (self.pairs[label, outcome] - 1 + 2 * base) / (self.labels[label] + 1)
         return math.log(share / base) if share > 0 < base else 0.0
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #8e065219
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #6e8df63b
 def _kind(outcome: str) -> str:
     return outcome if outcome in _KINDS else "result"
 
@@ -168,7 +170,8 @@ class Outcomes:
             usual = self.kinds.pairs[label, "user" if label == WORDS else "result"]
             who, what = (label, "a result") if label else ("words", "a user's answer")
             return f"{what} follows {usual:,} of {total:,} turns with {who}; here: {outcome}."
-        times, owner = self.shapes.owners[outcome]
+        owner = self.shapes.owners[outcome][1]
+        times = self.shapes.pairs[owner, outcome]
         own, total = self.shapes.pairs[label, outcome], self.shapes.labels[label]
         return (
             f"{own:,} of {total:,} results of {label} have the shape {outcome}; "
