@@ -91,7 +91,7 @@ class Echo:
     chance: float  # Share of other conversations' results that repeat it
     is_identity: bool  # Whether it is the result's own key, and its values are rarely equal
 
-
+# %% ../../nbs/03_curate/22c_echoes.ipynb #29a0b53c
 def _find_echoes(answers: Sequence[_Answer]) -> dict[str, Echo]:
     "The echoed arguments of one tool"
     own: Counter[tuple[str, str, bool | None]] = Counter()
@@ -131,7 +131,7 @@ def _is_same(parameter: str, key: str) -> bool:
     one, two = (re.sub(r"[\W_]", "", name).lower() for name in (parameter, key))
     return bool(two) and (one.endswith(two) or two.endswith(one))
 
-
+# %% ../../nbs/03_curate/22c_echoes.ipynb #bc7604bb
 def _read_answers(exchanges: Sequence[Exchange]) -> dict[str, list[_Answer]]:
     "Calls with their results, by tool"
     answers: defaultdict[str, list[_Answer]] = defaultdict(list)

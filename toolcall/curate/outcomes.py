@@ -58,7 +58,7 @@ def turn_outcomes(
 _TRUST = 10  # expected times that a label needs to depart from the share of its group
 _FEW = 3  # rare outcomes of a log that may be odd by themselves
 
-
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #2e6d85ed
 class Contrast:
     "How often each outcome follows each label, and how much of it random labels explain"
 
