@@ -10,11 +10,12 @@ __all__ = ['Diagnosis', 'describe_log']
 # %% ../../nbs/03_curate/32_diagnosis.ipynb #93bb6121
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
 from .chain import Curated, curate
+from .doubts_page import CleanReport
 from .history import prefix_keys
 from .notes import explain
 from .pii import find_private
@@ -83,6 +84,7 @@ class Diagnosis:
     stats: Stats
     uses: dict[str, ToolUse]
     tables: list[Table]  # What to know stands first
+    doubts: CleanReport | None = None  # Where doubtful turns were looked for
 
     @property
     def lead(self) -> str:
@@ -112,12 +114,16 @@ class Diagnosis:
         "The diagnosis as a page"
         title = f"What is in {self.log.report.source}"
         figures = [_plot_tools(self.uses), _plot_sizes(self.log.conversations)]
-        return Page(title, self.lead, self.tables, figures)
+        known, *others = self.tables
+        doubts = self.doubts.parts if self.doubts else []
+        return Page(title, self.lead, [known, *doubts, *others], figures)
 
     def __repr__(self) -> str:
         known, *others = self.tables  # sentences are not cut
-        tables = [known.to_text(_LONGEST_SENTENCE), *(table.to_text() for table in others)]
-        return "\n\n".join([self.lead, *tables])
+        tables = [known.to_text(_LONGEST_SENTENCE)]
+        if self.doubts:
+            tables += [repr(self.doubts), self.doubts.first_table.to_text(_LONGEST_SENTENCE)]
+        return "\n\n".join([self.lead, *tables, *(table.to_text() for table in others)])
 
     def _repr_html_(self) -> str:
         return self.page._repr_html_()
@@ -213,14 +219,18 @@ def _private_table(conversations: Sequence[Conversation]) -> Table:
 # %% ../../nbs/03_curate/32_diagnosis.ipynb #8da57be8
 def describe_log(
     log: Log,  # From `read_logs`
+    doubts: CleanReport | str = "",  # Of its turns, or a sentence on why there is none
 ) -> Diagnosis:  # To be shown, or written with `page.to_html()`
     "Describe a log that was read"
     curated = curate(log.conversations)
     with_tools = complete_tools(log.conversations).conversations
     uses = tool_uses(with_tools)
     stats = measure(log.conversations)
+    known = explain(log, curated)
+    if doubts and isinstance(doubts, str):
+        known = replace(known, rows=[*known.rows, ("all turns", doubts)])
     tables = [
-        explain(log, curated),
+        known,
         _record_table(log),
         _reject_table(log),
         Table("Conversations", ("what", "n"), stats.rows(), "As logged, before curation."),
@@ -230,4 +240,5 @@ def describe_log(
         _private_table(curated.conversations),
         curated.table,
     ]
-    return Diagnosis(log, curated, stats, uses, tables)
+    found = None if isinstance(doubts, str) else doubts
+    return Diagnosis(log, curated, stats, uses, tables, found)
