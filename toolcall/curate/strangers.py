@@ -7,7 +7,7 @@ Conversations and their exchanges go in. Findings come out for all turns of a co
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/03_curate/26_strangers.ipynb #705a5a35
+# %% ../../nbs/03_curate/26_strangers.ipynb #aa26d489
 import math
 import re
 from collections import Counter, defaultdict
@@ -18,10 +18,11 @@ from toolcall.conversation import Conversation
 from toolcall.curate.exchanges import Exchange
 from toolcall.curate.findings import Finding
 
-# %% ../../nbs/03_curate/26_strangers.ipynb #ad1bf929
+# %% ../../nbs/03_curate/26_strangers.ipynb #0b79c9c3
 _MOST = 0.6  # share of the conversations with calls that is the rest of the log
 _SMALL = 0.1  # share that may be foreign without a catalogue
-_STRANGE = 2.0  # times the usual share of new words, at least, in a foreign conversation
+_SILENT = -3.0  # odds of a conversation without calls, before its words are read
+_STRANGE = 3.0  # times the usual share of new words, at least, in a foreign conversation
 
 
 def home_tools(
@@ -44,7 +45,7 @@ def home_tools(
     largest = sizes.most_common(1)[0][0]
     return {name for name in group if root(name) == largest}
 
-# %% ../../nbs/03_curate/26_strangers.ipynb #e02a5d4d
+# %% ../../nbs/03_curate/26_strangers.ipynb #681d6101
 _WORD = re.compile(r"\w+")
 
 
@@ -88,7 +89,7 @@ class Vocabulary:
         odds = new * math.log(foreign / self.usual)
         return 0.5 * (odds + (len(words) - new) * math.log((1 - foreign) / (1 - self.usual)))
 
-# %% ../../nbs/03_curate/26_strangers.ipynb #866d5d2f
+# %% ../../nbs/03_curate/26_strangers.ipynb #fcf98d6b
 def _declared(tools: Sequence[Mapping]) -> dict[str, set[str]]:
     "Parameters of each tool"
     functions = [tool["function"] for tool in tools]
@@ -141,15 +142,17 @@ def foreign_conversations(
     abroad = [(vocabulary.new_words(words[n]), len(words[n])) for n in parts.abroad]
     foreign = (sum(new for new, _ in abroad) + 1) / (sum(total for _, total in abroad) + 2)
     foreign = min(0.9, max(foreign, _STRANGE * vocabulary.usual))
-    by_tool: Counter[str] = Counter()  # odds
+    by_tool: defaultdict[str, float] = defaultdict(float)  # odds
     for n in parts.abroad:
         for name in _names(talks[n]):
             by_tool[name] += vocabulary.odds(words[n], foreign)
     found = {}
     for n in sorted(parts.abroad | parts.silent):
         names = _names(talks[n])
-        odds = vocabulary.odds(words[n], foreign)
-        odds += _bounded(max((by_tool[name] for name in names), default=-3.0))
+        of_tools = max((by_tool[name] for name in names), default=_SILENT)
+        if names and of_tools <= 0:  # a new name of a tool at home
+            continue
+        odds = vocabulary.odds(words[n], foreign) + _bounded(of_tools)
         confidence = 1 / (1 + math.exp(-_bounded(odds)))
         if confidence >= 0.5:
             evidence = _evidence(names, vocabulary.new_words(words[n]), words[n])
@@ -171,7 +174,7 @@ def _evidence(names: Sequence[str], new: int, words: Collection[str]) -> str:
     called = f"It calls {', '.join(names[:3])}" if names else "It calls nothing"
     return f"{called}, and {new} of the {len(words)} words of its user stand nowhere else."
 
-# %% ../../nbs/03_curate/26_strangers.ipynb #b537e4b1
+# %% ../../nbs/03_curate/26_strangers.ipynb #1acf916b
 _FEWEST = 5  # steps from the beginning to the end
 _LOW = 0.45  # part of the usual score
 
@@ -212,7 +215,7 @@ def shuffled_conversations(
             found[number] = confidence, f"{two} follows {one}, as in {share:.1%} of the log."
     return found
 
-# %% ../../nbs/03_curate/26_strangers.ipynb #080cea06
+# %% ../../nbs/03_curate/26_strangers.ipynb #0f33330a
 def stranger_findings(
     conversations: Sequence[Conversation],  # Of one log
     exchanges: Sequence[Exchange],  # All of them, from `read_exchanges`
