@@ -39,6 +39,10 @@ WORDS = ""  # the label of a turn that says words
 _KINDS = ("user", "turn")
 
 
+def _kind(outcome: str) -> str:
+    return outcome if outcome in _KINDS else "result"
+
+
 def turn_outcomes(
     exchange: Exchange,  # From `read_exchanges`
 ) -> list[tuple[str, str]]:  # Label and outcome; a label is the name of a tool or `WORDS`
@@ -127,10 +131,6 @@ class Contrast:
         return math.log(share / base) if share > 0 < base else 0.0
 
 # %% ../../nbs/03_curate/22b_outcomes.ipynb #6e8df63b
-def _kind(outcome: str) -> str:
-    return outcome if outcome in _KINDS else "result"
-
-
 class Outcomes:
     "What follows the labels of a log"
 

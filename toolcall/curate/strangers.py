@@ -90,6 +90,19 @@ class Vocabulary:
         return 0.5 * (odds + (len(words) - new) * math.log((1 - foreign) / (1 - self.usual)))
 
 # %% ../../nbs/03_curate/26_strangers.ipynb #fcf98d6b
+def _names(exchanges: Iterable[Exchange]) -> list[str]:
+    return sorted({call.name for e in exchanges for call in e.calls})
+
+
+def _bounded(odds: float) -> float:
+    return max(-4.0, min(4.0, odds))
+
+
+def _evidence(names: Sequence[str], new: int, words: Collection[str]) -> str:
+    called = f"It calls {', '.join(names[:3])}" if names else "It calls nothing"
+    return f"{called}, and {new} of the {len(words)} words of its user stand nowhere else."
+
+
 def _declared(tools: Sequence[Mapping]) -> dict[str, set[str]]:
     "Parameters of each tool"
     functions = [tool["function"] for tool in tools]
@@ -125,7 +138,7 @@ def _take_apart(talks: Mapping[int, Sequence[Exchange]], tools: Sequence[Mapping
     at_home = {n for n in talks if n not in silent and _is_at_home(talks[n], home)}
     return _Parts(at_home, talks.keys() - silent - at_home if home else set(), silent)
 
-
+# %% ../../nbs/03_curate/26_strangers.ipynb #c7b96ef0
 def foreign_conversations(
     exchanges: Sequence[Exchange],  # All of a log
     tools: Sequence[Mapping] | None = None,  # The declared catalogue, where there is one
@@ -160,19 +173,6 @@ def foreign_conversations(
     if not tools and len(found) > _SMALL * len(talks):
         return {}
     return found
-
-
-def _names(exchanges: Iterable[Exchange]) -> list[str]:
-    return sorted({call.name for e in exchanges for call in e.calls})
-
-
-def _bounded(odds: float) -> float:
-    return max(-4.0, min(4.0, odds))
-
-
-def _evidence(names: Sequence[str], new: int, words: Collection[str]) -> str:
-    called = f"It calls {', '.join(names[:3])}" if names else "It calls nothing"
-    return f"{called}, and {new} of the {len(words)} words of its user stand nowhere else."
 
 # %% ../../nbs/03_curate/26_strangers.ipynb #1acf916b
 _FEWEST = 5  # steps from the beginning to the end
