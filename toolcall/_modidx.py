@@ -636,6 +636,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'toolcall/curate/exchanges.py'),
                                            'toolcall.curate.exchanges._add_use': ( '03_curate/exchanges.html#_add_use',
                                                                                    'toolcall/curate/exchanges.py'),
+                                           'toolcall.curate.exchanges._declared': ( '03_curate/exchanges.html#_declared',
+                                                                                    'toolcall/curate/exchanges.py'),
                                            'toolcall.curate.exchanges._exchange': ( '03_curate/exchanges.html#_exchange',
                                                                                     'toolcall/curate/exchanges.py'),
                                            'toolcall.curate.exchanges._first_words': ( '03_curate/exchanges.html#_first_words',
