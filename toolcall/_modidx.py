@@ -783,6 +783,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'toolcall/curate/outcomes.py'),
                                           'toolcall.curate.outcomes._kind': ( '03_curate/outcomes.html#_kind',
                                                                               'toolcall/curate/outcomes.py'),
+                                          'toolcall.curate.outcomes._labels': ( '03_curate/outcomes.html#_labels',
+                                                                                'toolcall/curate/outcomes.py'),
                                           'toolcall.curate.outcomes.result_shape': ( '03_curate/outcomes.html#result_shape',
                                                                                      'toolcall/curate/outcomes.py'),
                                           'toolcall.curate.outcomes.turn_outcomes': ( '03_curate/outcomes.html#turn_outcomes',

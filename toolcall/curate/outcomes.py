@@ -43,11 +43,15 @@ def _kind(outcome: str) -> str:
     return outcome if outcome in _KINDS else "result"
 
 
+def _labels(exchange: Exchange) -> list[str]:
+    return [call.name for call in exchange.calls] or [WORDS]
+
+
 def turn_outcomes(
     exchange: Exchange,  # From `read_exchanges`
 ) -> list[tuple[str, str]]:  # Label and outcome; a label is the name of a tool or `WORDS`
     "Tell what follows the calls or the words of a turn"
-    labels = [call.name for call in exchange.calls] or [WORDS]
+    labels = _labels(exchange)
     if exchange.after_role == "user":
         return [(label, "user") for label in labels]
     if exchange.after_role == "result" and not exchange.calls:
@@ -140,6 +144,11 @@ class Outcomes:
     ) -> None:
         pairs = [pair for exchange in exchanges for pair in turn_outcomes(exchange)]
         self.kinds = Contrast((label, _kind(outcome)) for label, outcome in pairs)
+        self.ends = Contrast(
+            (label, "end" if exchange.is_last else "more")
+            for exchange in exchanges
+            for label in _labels(exchange)
+        )
         self.shapes = Contrast(
             (label, outcome) for label, outcome in pairs if outcome not in _KINDS
         )
@@ -186,8 +195,11 @@ class Outcomes:
         pairs = turn_outcomes(exchange)
         kinds = [self.kinds.lift(label, _kind(outcome)) for label, outcome in pairs]
         shapes = [self.shapes.lift(*pair) for pair in pairs if pair[0] and pair[1] not in _KINDS]
+        end = "end" if exchange.is_last else "more"
+        ends = [self.ends.lift(label, end) for label in _labels(exchange)]
         return {
-            "kind_lift": max(-4.0, min(4.0, *kinds, 4.0)) if kinds else 0.0,
-            "shape_lift": max(-4.0, min(4.0, *shapes, 4.0)) if shapes else 0.0,
+            "end_lift": max(-4.0, min(4.0, *ends)),
+            "kind_lift": max(-4.0, min(4.0, *kinds)) if kinds else 0.0,
+            "shape_lift": max(-4.0, min(4.0, *shapes)) if shapes else 0.0,
             "outcome_doubt": max((found[3] for found in self.judge(exchange)), default=0.0),
         }
