@@ -126,7 +126,9 @@ def test_a_search_is_no_speaking_tool():
     for i in range(20):
         text = f"Find me the cheapest hotel number {i}, please!"
         log.append(
-            Conversation(f"x{i}", [user(text), calls(("search", {"query": text})), user("Ok")])
+            Conversation(
+                f"x{i}", [user(text), calls(("search", {"query": text})), user(f"Ok {text}")]
+            )
         )
     assert speaking_tools(log) == {}
 
@@ -164,8 +166,7 @@ def test_what_follows_is_taken_from_the_longest_record():
         return Conversation(time, [{"role": "system", "content": time}, *messages], meta=meta)
 
     said = [user("A room in Rome"), says("For how long?"), user("I said Rome!"), says("Sorry")]
-    records = [record("9:00", said[:2]), record("9:01", said)]
-    first, last = read(records)
+    first, last = read([record("9:00", said[:2]), record("9:01", said)])
     assert (first.conversation, first.turn, first.after, first.is_last) == (
         0,
         2,
@@ -219,6 +220,29 @@ def test_a_user_who_says_it_again():
     ]
     [finding] = consequence_findings(log, read(log))
     assert (finding.conversation, finding.turn, finding.reason) == ("again", 1, "repeated_request")
+
+
+def test_an_odd_result_of_a_clean_log_is_no_doubt():
+    full = json.dumps([{"flight": "F1", "to": "Rome", "day": "1 May", "seats": 3}])
+    call = calls(("book_flight", {"flight": "F1", "people": 1}))
+    odd = [
+        Conversation(f"odd-{i}", [user("And so?"), call, result(full), says("It is full.")])
+        for i in range(6)
+    ]
+    log = [*trips(), *odd]
+    doubts = [f.confidence for f in consequence_findings(log, read(log))]
+    assert doubts and max(doubts) < 0.9  # six of 126 may be a habit of the tool
+
+
+def test_a_result_of_another_id_is_another_result():
+    def order(i, wrong):
+        call = calls(("show_order", {"order_id": f"A{i + 500 if wrong else i}"}))
+        text = json.dumps({"order_id": f"A{i}", "items": i % 3})
+        return Conversation(f"order-{i}", [user("My order?"), call, result(text), says("Here.")])
+
+    log = [order(i, wrong=i % 4 == 0) for i in range(80)]
+    places = found(consequence_findings(log, read(log)))
+    assert places == {(f"order-{i}", 1) for i in range(0, 80, 4)}
 
 
 # Strangers
