@@ -12,6 +12,7 @@ from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate.consequences import consequence_findings, consequences
 from toolcall.curate.exchanges import read_exchanges, speaking_tools
 from toolcall.curate.history import collapse_prefixes
+from toolcall.curate.outcomes import Contrast
 from toolcall.curate.results import logged_results, result_value
 from toolcall.curate.strangers import (
     foreign_conversations,
@@ -223,15 +224,11 @@ def test_a_user_who_says_it_again():
 
 
 def test_an_odd_result_of_a_clean_log_is_no_doubt():
-    full = json.dumps([{"flight": "F1", "to": "Rome", "day": "1 May", "seats": 3}])
-    call = calls(("book_flight", {"flight": "F1", "people": 1}))
-    odd = [
-        Conversation(f"odd-{i}", [user("And so?"), call, result(full), says("It is full.")])
-        for i in range(6)
-    ]
-    log = [*trips(), *odd]
-    doubts = [f.confidence for f in consequence_findings(log, read(log))]
-    assert doubts and max(doubts) < 0.9  # six of 126 may be a habit of the tool
+    usual = [(f"tool {i}", f"{{key {i}}}") for i in range(10) for _ in range(100)]
+    contrast = Contrast(usual + [("tool 0", "{key 1}")] * 3)
+    assert 0 < contrast.doubt("tool 0", "{key 1}") < 0.1
+    dirty_log = usual + [(f"tool {i}", f"{{key {j}}}") for i in range(10) for j in range(10)] * 4
+    assert Contrast(dirty_log).doubt("tool 0", "{key 1}") > 0.8
 
 
 def test_a_result_of_another_id_is_another_result():
