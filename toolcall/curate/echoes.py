@@ -7,7 +7,7 @@ Exchanges go in. For each tool the arguments are found that its results repeat, 
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/03_curate/22c_echoes.ipynb #bdd33b1e
+# %% ../../nbs/03_curate/22c_echoes.ipynb #a3c669a6
 import math
 import re
 from collections import Counter, defaultdict
@@ -17,10 +17,11 @@ from itertools import islice
 from typing import NamedTuple
 
 from toolcall.curate.exchanges import Exchange
+from toolcall.curate.outcomes import result_shape
 from toolcall.curate.results import result_value
 from toolcall.text import JSON
 
-# %% ../../nbs/03_curate/22c_echoes.ipynb #74bc7249
+# %% ../../nbs/03_curate/22c_echoes.ipynb #bb3f7a30
 _MOST_VALUES = 300
 _LONGEST = 20_000  # characters of a result that are searched
 
@@ -58,8 +59,8 @@ def _asked(call_arguments: Mapping[str, JSON]) -> dict[str, set[str]]:
             asked[name] = {comparable(item) for item in values}
     return asked
 
-# %% ../../nbs/03_curate/22c_echoes.ipynb #98c8faa1
-_ANYWHERE = ""  # stands for the whole text instead of a key
+# %% ../../nbs/03_curate/22c_echoes.ipynb #32639bdb
+_TEXT = "text of "  # before the shape of a result whose text repeats an argument
 _ENOUGH = 10  # calls that show that an argument is echoed
 
 
@@ -71,37 +72,41 @@ class _Answer(NamedTuple):
     asked: dict[str, set[str]]
     given: dict[str, set[str]]
     text: str
+    anywhere: str  # stands for the text, instead of a key
 
     def agrees(self, parameter: str, key: str, other: "_Answer") -> bool | None:
         "Whether the argument stands in a result; None where the result lacks the key"
         wanted = self.asked[parameter]
-        if key == _ANYWHERE:
-            return all(value in other.text for value in wanted)
-        return wanted <= other.given[key] if key in other.given else None
+        if key == other.anywhere:
+            return any(value in other.text for value in wanted)
+        return not wanted.isdisjoint(other.given[key]) if key in other.given else None
 
 
 @dataclass(frozen=True)
 class Echo:
     "An argument that results repeat"
 
-    key: str  # Of the result; empty for its text
+    key: str  # Of the result, or a name for its text
     share: float  # Of the calls whose result repeats it
     chance: float  # Share of other conversations' results that repeat it
     is_identity: bool  # Whether it is the result's own key, and its values are rarely equal
 
-
+# %% ../../nbs/03_curate/22c_echoes.ipynb #29a0b53c
 def _find_echoes(answers: Sequence[_Answer]) -> dict[str, Echo]:
     "The echoed arguments of one tool"
     own: Counter[tuple[str, str, bool | None]] = Counter()
     strange: Counter[tuple[str, str, bool | None]] = Counter()
     for i, answer in enumerate(answers):
         steps = (
-            j for j in range(i - 1, i - 9, -1) if answers[j].conversation != answer.conversation
+            j
+            for j in range(i - 1, i - 9, -1)
+            if answers[j].conversation != answer.conversation
+            and answers[j].anywhere == answer.anywhere
         )
         other = answers[next(steps, i - 1)]
         for parameter, wanted in answer.asked.items():
-            for key in (*answer.given, _ANYWHERE):
-                if key != _ANYWHERE or min(map(len, wanted)) >= 3:
+            for key in (*answer.given, answer.anywhere):
+                if key != answer.anywhere or min(map(len, wanted)) >= 3:
                     own[parameter, key, answer.agrees(parameter, key, answer)] += 1
                     strange[parameter, key, answer.agrees(parameter, key, other)] += 1
     echoes: dict[str, tuple[float, Echo]] = {}
@@ -112,11 +117,13 @@ def _find_echoes(answers: Sequence[_Answer]) -> dict[str, Echo]:
         chance = strange[(*pair, True)] + 0.5
         chance /= strange[(*pair, True)] + strange[(*pair, False)] + 1
         if agrees and times >= _ENOUGH and share > max(0.3, 2 * chance):
-            echo = Echo(key, share, min(chance, 0.9), chance < 0.12 and _is_same(parameter, key))
-            gain = (share - chance) * times * (0.9 if key == _ANYWHERE else 1)
-            echoes[parameter] = max(
-                echoes.get(parameter, (0.0, echo)), (gain, echo), key=lambda e: e[0]
-            )
+            is_text = key.startswith(_TEXT)
+            is_identity = chance < 0.12 and not is_text and _is_same(parameter, key)
+            echo = Echo(key, share, min(chance, 0.9), is_identity)
+            gain = (share - chance) * times - is_text * len(answers)  # a key goes before the text
+            known = echoes.get(parameter)
+            if known is None or known[0] < gain:
+                echoes[parameter] = (gain, echo)
     return {parameter: echo for parameter, (_, echo) in echoes.items()}
 
 
@@ -124,7 +131,7 @@ def _is_same(parameter: str, key: str) -> bool:
     one, two = (re.sub(r"[\W_]", "", name).lower() for name in (parameter, key))
     return bool(two) and (one.endswith(two) or two.endswith(one))
 
-
+# %% ../../nbs/03_curate/22c_echoes.ipynb #bc7604bb
 def _read_answers(exchanges: Sequence[Exchange]) -> dict[str, list[_Answer]]:
     "Calls with their results, by tool"
     answers: defaultdict[str, list[_Answer]] = defaultdict(list)
@@ -133,12 +140,13 @@ def _read_answers(exchanges: Sequence[Exchange]) -> dict[str, list[_Answer]]:
             given: defaultdict[str, set[str]] = defaultdict(set)
             for key, value in islice(_values(result_value(text)), _MOST_VALUES):
                 given[key].add(value)
-            text = text[:_LONGEST].lower()
-            answer = _Answer(place, exchange.conversation, _asked(call.arguments), given, text)
+            lower, anywhere = text[:_LONGEST].lower(), _TEXT + result_shape(text)
+            asked = _asked(call.arguments)
+            answer = _Answer(place, exchange.conversation, asked, given, lower, anywhere)
             answers[call.name].append(answer)
     return answers
 
-# %% ../../nbs/03_curate/22c_echoes.ipynb #9625fddb
+# %% ../../nbs/03_curate/22c_echoes.ipynb #bf1a82c9
 _FEW_WRONG = (1.0, 20.0)  # before looking: wrong calls, of calls
 _OFTEN = (9.0, 10.0)  # before looking: agreements, of results of right calls
 _ALWAYS = (199.0, 200.0)  # the same for an identity
@@ -172,7 +180,7 @@ def _fit(patterns: Mapping[Pattern, int], echoes: Mapping[str, Echo]) -> dict[Pa
             right[p] = agreements / results
     return odds
 
-# %% ../../nbs/03_curate/22c_echoes.ipynb #f79d4d1e
+# %% ../../nbs/03_curate/22c_echoes.ipynb #d1fbbb3a
 class Echoes:
     "Which calls of a log don't belong to their results"
 
@@ -216,8 +224,8 @@ class Echoes:
 
 def _sentence(answer: _Answer, parameter: str, echo: Echo) -> str:
     asked = ", ".join(sorted(answer.asked[parameter]))[:80]
-    given = ", ".join(sorted(answer.given[echo.key])[:3])[:80] if echo.key else "no such text"
-    return (
-        f"{parameter} is {asked!r}, and the result has {given!r}; "
-        f"{echo.share:.0%} of the results repeat {parameter}."
-    )
+    has = "lacks it"
+    if values := answer.given.get(echo.key):
+        has = f"has {', '.join(sorted(values)[:3])[:80]!r}"
+    usual = f"{echo.share:.0%} of such results repeat {parameter}"
+    return f"{parameter} is {asked!r}, and the result {has}; {usual}."

@@ -20,6 +20,7 @@ from ..text import JSON
 
 # %% ../../nbs/03_curate/20_exchanges.ipynb #c0230569
 _STOPS = ".?!…。？！"
+_LETTER = re.compile(r"[^\W\d_]")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 
 
@@ -48,24 +49,36 @@ class _Use:
     words: int = 0  # Calls that a user's words follow
     results: int = 0  # Calls that a result follows
     parameters: Counter[str] = field(default_factory=Counter)  # Of the text
+    answers: Counter[str] = field(default_factory=Counter)  # What users say next
 
     @property
     def speaks(self) -> bool:
         "Whether the tool carries words to the user"
         return (
             self.words >= 3
-            and self.words >= 0.6 * (self.words + self.results)
+            and self.words >= 0.35 * (self.words + self.results)  # in a dirty log
+            and max(self.answers.values()) <= 0.5 * max(self.words, 6)
             and self.sentences >= 0.6 * self.calls
             and self.echoes <= 0.3 * self.calls
             and self.beside <= 0.2 * self.calls
         )
 
 
-def _add_use(use: _Use, call: ToolCall, before: dict, turn: dict) -> None:
+def _declared(tools: Sequence[Mapping]) -> dict[str, Collection[str]]:
+    "Parameters of the tools that declare any"
+    functions = [tool["function"] for tool in tools]
+    schemas = {f["name"]: f.get("parameters", {}).get("properties") for f in functions}
+    return {name: properties for name, properties in schemas.items() if properties}
+
+
+def _add_use(
+    use: _Use, call: ToolCall, before: dict, turn: dict, declared: Collection[str]
+) -> None:
     "Count a call and what it says"
     use.calls += 1
     use.beside += bool(turn["content"].strip()) or len(turn["tool_calls"]) > 1
-    if parameter := _free_text(call.arguments):
+    parameter = _free_text(call.arguments)
+    if parameter and parameter in declared:
         text = call.arguments[parameter]
         use.parameters[parameter] += 1
         use.sentences += _is_sentence(text)
@@ -80,6 +93,7 @@ def speaking_tools(
     uses: defaultdict[str, _Use] = defaultdict(_Use)
     spoken = turns = 0  # turns with words beside no call, and all turns
     for c in conversations:
+        declared = _declared(c.tools)
         messages = [{"role": "", "content": ""}, *c.messages, {"role": "", "content": ""}]
         for before, turn, after in zip(messages, messages[1:], messages[2:]):
             if turn["role"] != "assistant":
@@ -89,9 +103,12 @@ def speaking_tools(
             is_result = after["role"] == "tool" or after["content"] in logged
             for entry in turn.get("tool_calls", ()):
                 use = uses[entry["function"]["name"]]
-                _add_use(use, ToolCall.from_message(entry), before, turn)
+                call = ToolCall.from_message(entry)
+                _add_use(use, call, before, turn, declared.get(call.name, call.arguments))
                 use.results += is_result
-                use.words += after["role"] == "user" and not is_result
+                if after["role"] == "user" and not is_result and _LETTER.search(after["content"]):
+                    use.words += 1
+                    use.answers[after["content"]] += 1
     have_results = any(use.results > 0.5 * use.words for use in uses.values() if use.results)
     if not have_results and spoken > 0.2 * turns:
         return {}  # the log holds no results at all, and its assistant speaks without tools

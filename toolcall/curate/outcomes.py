@@ -7,7 +7,7 @@ Exchanges go in. What follows each tool, and what follows words, is counted: a r
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #4652e39e
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #acbb236b
 import math
 import re
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from toolcall.curate.exchanges import Exchange
 from toolcall.curate.results import result_value
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #de57fd34
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #e12b36fb
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -34,16 +34,24 @@ def result_shape(
         return "{" + ", ".join(sorted(map(str, value))[:30]) + "}"
     return " ".join(_WORD.findall(text[:60])[:3]) or "no words"
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #73d216f6
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #653c4c29
 WORDS = ""  # the label of a turn that says words
 _KINDS = ("user", "turn")
+
+
+def _kind(outcome: str) -> str:
+    return outcome if outcome in _KINDS else "result"
+
+
+def _labels(exchange: Exchange) -> list[str]:
+    return [call.name for call in exchange.calls] or [WORDS]
 
 
 def turn_outcomes(
     exchange: Exchange,  # From `read_exchanges`
 ) -> list[tuple[str, str]]:  # Label and outcome; a label is the name of a tool or `WORDS`
     "Tell what follows the calls or the words of a turn"
-    labels = [call.name for call in exchange.calls] or [WORDS]
+    labels = _labels(exchange)
     if exchange.after_role == "user":
         return [(label, "user") for label in labels]
     if exchange.after_role == "result" and not exchange.calls:
@@ -54,11 +62,11 @@ def turn_outcomes(
         return list(zip(labels, shapes))
     return [] if exchange.is_last else [(label, "turn") for label in labels]
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #f2527afc
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #3c3e91c0
 _TRUST = 10  # expected times that a label needs to depart from the share of its group
 _FEW = 3  # rare outcomes of a log that may be odd by themselves
 
-
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #2e6d85ed
 class Contrast:
     "How often each outcome follows each label, and how much of it random labels explain"
 
@@ -66,11 +74,13 @@ class Contrast:
         self.pairs = Counter(pairs)
         self.labels: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
-        self.owners: dict[str, tuple[int, str]] = {}  # most times, and the label, by outcome
         for (label, outcome), n in self.pairs.items():
             self.labels[label] += n
             self.outcomes[outcome] += n
-            self.owners[outcome] = max(self.owners.get(outcome, (0, "")), (n, label))
+        self.owners: dict[str, tuple[float, str]] = {}  # who has an outcome oftenest, and how often
+        for (label, outcome), n in self.pairs.items():
+            share = (n / (self.labels[label] + 2), label)
+            self.owners[outcome] = max(self.owners.get(outcome, share), share)
         self.total = self.labels.total()
         self.groups = Counter(label == WORDS for label in self.labels)
         self.trust: dict[bool, float] = {}  # in the noise of words, and of calls
@@ -124,11 +134,7 @@ class Contrast:
         share = (self.pairs[label, outcome] - 1 + 2 * base) / (self.labels[label] + 1)
         return math.log(share / base) if share > 0 < base else 0.0
 
-# %% ../../nbs/03_curate/22b_outcomes.ipynb #8e065219
-def _kind(outcome: str) -> str:
-    return outcome if outcome in _KINDS else "result"
-
-
+# %% ../../nbs/03_curate/22b_outcomes.ipynb #6e8df63b
 class Outcomes:
     "What follows the labels of a log"
 
@@ -138,6 +144,11 @@ class Outcomes:
     ) -> None:
         pairs = [pair for exchange in exchanges for pair in turn_outcomes(exchange)]
         self.kinds = Contrast((label, _kind(outcome)) for label, outcome in pairs)
+        self.ends = Contrast(
+            (label, "end" if exchange.is_last else "more")
+            for exchange in exchanges
+            for label in _labels(exchange)
+        )
         self.shapes = Contrast(
             (label, outcome) for label, outcome in pairs if outcome not in _KINDS
         )
@@ -168,7 +179,8 @@ class Outcomes:
             usual = self.kinds.pairs[label, "user" if label == WORDS else "result"]
             who, what = (label, "a result") if label else ("words", "a user's answer")
             return f"{what} follows {usual:,} of {total:,} turns with {who}; here: {outcome}."
-        times, owner = self.shapes.owners[outcome]
+        owner = self.shapes.owners[outcome][1]
+        times = self.shapes.pairs[owner, outcome]
         own, total = self.shapes.pairs[label, outcome], self.shapes.labels[label]
         return (
             f"{own:,} of {total:,} results of {label} have the shape {outcome}; "
@@ -183,8 +195,11 @@ class Outcomes:
         pairs = turn_outcomes(exchange)
         kinds = [self.kinds.lift(label, _kind(outcome)) for label, outcome in pairs]
         shapes = [self.shapes.lift(*pair) for pair in pairs if pair[0] and pair[1] not in _KINDS]
+        end = "end" if exchange.is_last else "more"
+        ends = [self.ends.lift(label, end) for label in _labels(exchange)]
         return {
-            "kind_lift": max(-4.0, min(4.0, *kinds, 4.0)) if kinds else 0.0,
-            "shape_lift": max(-4.0, min(4.0, *shapes, 4.0)) if shapes else 0.0,
+            "end_lift": max(-4.0, min(4.0, *ends)),
+            "kind_lift": max(-4.0, min(4.0, *kinds)) if kinds else 0.0,
+            "shape_lift": max(-4.0, min(4.0, *shapes)) if shapes else 0.0,
             "outcome_doubt": max((found[3] for found in self.judge(exchange)), default=0.0),
         }
