@@ -158,7 +158,7 @@ def _group_renames(
         renames += _value_renames(name, own, targets, declared.properties.get(target, {}))
     return renames
 
-
+# %% ../../nbs/03_curate/25f_drift.ipynb #98a0fb98
 def find_names(
     conversations: Sequence[Conversation],  # From `read_logs`
     tools: Sequence[dict] | None = None,  # The catalogue that holds now, where one is known

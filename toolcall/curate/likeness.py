@@ -37,6 +37,9 @@ class PairSums:
             tables.append(table)
         return PairSums(*tables)
 
+# %% ../../nbs/03_curate/25a_likeness.ipynb #8edf2ae0
+_COMMON = 0.3  # weight of a feature that all uses have
+
 
 def _weighted(rows: Sequence[Sequence[str]]) -> "csr_matrix":
     "Uses as unit vectors of their features"
@@ -53,7 +56,7 @@ def _weighted(rows: Sequence[Sequence[str]]) -> "csr_matrix":
     shape = (len(rows), len(columns))
     matrix = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=shape)
     seen = np.asarray(matrix.sum(0)).ravel()
-    matrix = matrix @ sparse.diags(np.log((len(rows) + 1) / (seen + 0.5)))
+    matrix = matrix @ sparse.diags(_COMMON + np.log((len(rows) + 1) / (seen + 0.5)))
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
     return sparse.diags(1 / np.maximum(lengths, 1e-9)) @ matrix
 
@@ -124,6 +127,9 @@ def joint_likeness(
     return np.exp(total / weights)
 
 # %% ../../nbs/03_curate/25a_likeness.ipynb #c1846627
+_MARGIN = 0.1
+
+
 @dataclass(frozen=True)
 class Grouped:
     "Groups of names, and how they came together"
@@ -141,6 +147,17 @@ class Grouped:
             if (first in ours and second in theirs) or (first in theirs and second in ours):
                 return alike
         return 1.0 if first == second else 0.0
+
+# %% ../../nbs/03_curate/25a_likeness.ipynb #6416506d
+def _ambiguity(alike: "np.ndarray", apart: "np.ndarray") -> "np.ndarray":
+    "What a rival takes from the likeness of two names: a third one, kept apart from one of them"
+    import numpy as np
+
+    rival = np.full_like(alike, -np.inf)
+    for i, row in enumerate(alike):
+        np.maximum(rival[i], np.where(apart, row, -np.inf).max(1), out=rival[i])
+    rival = np.maximum(rival, rival.T)
+    return np.clip(_MARGIN - (np.maximum(alike, 0) - rival), 0, _MARGIN)
 
 
 def group_alike(
@@ -160,6 +177,7 @@ def group_alike(
         alike = joint_likeness([PairSums(c.sums[part], c.pairs[part]) for c in channels])
         alike = np.minimum(1, alike + known[part])
         np.fill_diagonal(alike, -np.inf)
+        alike = alike - _ambiguity(alike, np.isneginf(known[part]))
         i, j = (int(place) for place in np.unravel_index(np.argmax(alike), alike.shape))
         if alike[i, j] < threshold:
             break

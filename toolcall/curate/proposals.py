@@ -73,6 +73,14 @@ def _line(indent: int, rename: Rename, name: str) -> str:
     return f"{' ' * indent}{mark}{name}: {_target(rename)}  # {rename.comment()}"
 
 
+_HEAD = """\
+# Names that mean the same, found in {log}. Each entry says what a name becomes.
+# Edit this file, then apply it. A call that holds a parameter or a value which becomes
+# null, or a parameter that its tool doesn't list, is left as it is and counted.
+# Entries that are commented out are not sure enough to be applied.
+"""
+
+
 def _tool_lines(renames: Sequence[Rename]) -> list[str]:
     "The lines of one tool"
     head = renames[0]
@@ -96,14 +104,6 @@ def _tool_lines(renames: Sequence[Rename]) -> list[str]:
     return lines
 
 # %% ../../nbs/03_curate/25d_proposals.ipynb #3f7aaedc
-_HEAD = """\
-# Names that mean the same, found in {log}. Each entry says what a name becomes.
-# Edit this file, then apply it. A call that holds a parameter or a value which becomes
-# null, or a parameter that its tool doesn't list, is left as it is and counted.
-# Entries that are commented out are not sure enough to be applied.
-"""
-
-
 @dataclass(frozen=True)
 class Proposals:
     "Names of a log, and what they should be called"
@@ -250,8 +250,7 @@ def load_names(
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
-                raise CurateError(f"line {line}: alias {event.anchor!r}; write the names out")
+                raise CurateError(f"alias {event.anchor!r}: write the names out")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
             return {}

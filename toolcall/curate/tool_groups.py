@@ -126,7 +126,7 @@ def confidence(
 
     return 1 / (1 + math.exp(14 * (0.6 - likeness)))
 
-
+# %% ../../nbs/03_curate/25b_tool_groups.ipynb #d7cfb010
 @dataclass(frozen=True)
 class ToolGroups:
     "Names of tools, grouped"
@@ -136,7 +136,7 @@ class ToolGroups:
     levels: dict[tuple[str, str], float]  # Likeness at which two names of a group came together
     evidence: dict[str, dict[str, float]]  # Name to channel to likeness with its group
 
-
+# %% ../../nbs/03_curate/25b_tool_groups.ipynb #8f76078c
 def group_tools(
     uses: Sequence[Use],  # From `read_uses`
     declared: Declared,  # From `read_declared`
@@ -206,8 +206,9 @@ class Timeline:
     ) -> "Timeline":  # Their times
         "Read time stamps, or count"
         stamps = [conversation.meta.get("timestamp") for conversation in conversations]
-        if all(isinstance(stamp, int | float) for stamp in stamps) and len(set(stamps)) > 1:
-            return cls([float(stamp) for stamp in stamps], True)
+        times = [float(stamp) for stamp in stamps if isinstance(stamp, int | float)]
+        if len(times) == len(stamps) and len(set(times)) > 1:
+            return cls(times, True)
         return cls([float(number) for number in range(1, len(stamps) + 1)], False)
 
     def newest(
@@ -242,7 +243,7 @@ def _day(seconds: float) -> str:
     except (ValueError, OverflowError, OSError):
         return f"{seconds:g}"
 
-
+# %% ../../nbs/03_curate/25b_tool_groups.ipynb #b4eba310
 def choose_name(
     times: dict[str, list[float]],  # Name to the times of its uses
     declared: Sequence[str],  # Names that the catalogue declares
