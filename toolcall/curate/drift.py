@@ -106,10 +106,10 @@ def _value_renames(
             continue
         counts = Counter(dumps(u.arguments[name]) for u in uses if name in u.arguments)
         known = {dumps(value) for value in listed}
-        spellings = {_folded(value): dumps(value) for value in listed}
+        spellings = {_folded(v): dumps(v) for v in listed if isinstance(v, str | int | float)}
         plain = {dumps(u.arguments[name]): u.arguments[name] for u in uses if name in u.arguments}
         for key, calls in counts.most_common(20):
-            if key in known or isinstance(plain[key], dict | list) or plain[key] is None:
+            if key in known or not isinstance(plain[key], str | int | float):
                 continue
             new = spellings.get(_folded(plain[key]))
             why = (
@@ -159,6 +159,9 @@ def _group_renames(
     return renames
 
 # %% ../../nbs/03_curate/25f_drift.ipynb #98a0fb98
+_LONGEST = 200  # characters of a name in the table
+
+
 def find_names(
     conversations: Sequence[Conversation],  # From `read_logs`
     tools: Sequence[dict] | None = None,  # The catalogue that holds now, where one is known
@@ -182,5 +185,6 @@ def find_names(
             why = f"uses are {alike:.2f} as alike as those of one name"
             sure = min(confidence(alike), 0.79)
             renames.append(Rename(first, "", "", second, sure, counts[first], "", why))
+    renames = [r for r in renames if max(map(len, (r.tool, r.parameter, r.value))) <= _LONGEST]
     order = "the time stamps" if timeline.by_time else "the order of the log"
     return Proposals(renames, len(conversations), order)
