@@ -192,6 +192,38 @@ def test_tools_of_one_conversation_that_look_alike_stay_apart():
     assert find_names(log).names == {}
 
 
+def test_a_name_that_changed_its_meaning_is_not_applied():
+    "The new tool has the old parameters town and time too, but they hold each other's values"
+    log, truth = drifted(invent(120), 2, by_time=True, parameters=False)
+    after = []
+    for conversation in log[60:]:
+        messages = json.loads(json.dumps(conversation.messages))
+        for message in messages:
+            for call in message.get("tool_calls", []):
+                arguments = call["function"]["arguments"]
+                if "time" in arguments:
+                    arguments["town"], arguments["time"] = arguments["time"], arguments["town"]
+        after.append(Conversation(conversation.id, messages))
+    log = [*log[:60], *after]
+    assert "town" not in find_names(log).names["book_table"]["parameters"]
+    left = {call.tool for call in apply_names(log, find_names(log).names).left}
+    assert left == {"book_table"}
+
+
+def test_parameters_alone_may_drift():
+    log, truth = drifted(invent(160), 2)
+    tools = {name: truth[name] for name in truth if isinstance(name, str)}
+    back = {name: {"name": tool} for name, tool in tools.items() if name != tool}
+    for name, entry in back.items():
+        entry["parameters"] = {
+            p: p for t, p in (k for k in truth if isinstance(k, tuple)) if t == name
+        }
+    log = apply_names(log, back).conversations
+    truth |= {(truth[key[0]], key[1]): value for key, value in truth.items() if key[0] in back}
+    shares = outcome(log, truth, catalogue())
+    assert shares["right"] >= 0.95 and shares["wrong"] <= 0.01, shares
+
+
 RESTAURANTS = {
     "respond_to_user": (
         "respond_to_user send_user_message assistant_reply send_reply user_response send_message "

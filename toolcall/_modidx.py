@@ -618,6 +618,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'toolcall/curate/parameter_groups.py'),
                                                   'toolcall.curate.parameter_groups.group_parameters': ( '03_curate/parameter_groups.html#group_parameters',
                                                                                                          'toolcall/curate/parameter_groups.py'),
+                                                  'toolcall.curate.parameter_groups.same_meaning': ( '03_curate/parameter_groups.html#same_meaning',
+                                                                                                     'toolcall/curate/parameter_groups.py'),
                                                   'toolcall.curate.parameter_groups.value_bits': ( '03_curate/parameter_groups.html#value_bits',
                                                                                                    'toolcall/curate/parameter_groups.py')},
             'toolcall.curate.pii': { 'toolcall.curate.pii.PrivateSpan': ('03_curate/pii.html#privatespan', 'toolcall/curate/pii.py'),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .likeness import Grouped, group_alike, pair_sums
+from .likeness import Grouped, group_alike, joint_likeness, pair_sums
 from .names import Use, name_words, overlap, text_words, value_features
 from .tool_groups import ALIKE, DOUBT, Declared
 from ..text import JSON
@@ -215,3 +215,26 @@ def group_parameters(
     sure = group_alike(channels, known, ALIKE)
     groups = [[names[i] for i in group] for group in sure.groups]
     return ParameterGroups(groups, names, group_alike(channels, known, DOUBT))
+
+# %% ../../nbs/03_curate/25c_parameter_groups.ipynb #90ef5864
+_LEAST = 10
+
+
+def same_meaning(
+    parameter: str,  # A parameter of both
+    ours: Sequence[Use],  # Calls of one tool
+    theirs: Sequence[Use],  # Calls of the other one
+) -> float:  # Likeness; 1 where one of the two has fewer than ten values
+    "How alike the values of one parameter are in the calls of two tools"
+    sides = [[u for u in uses if u.arguments.get(parameter) is not None] for uses in (ours, theirs)]
+    if min(map(len, sides)) < _LEAST:
+        return 1.0
+    uses = [*sides[0], *sides[1]]
+    labels = [0] * len(sides[0]) + [1] * len(sides[1])
+    openings = [use.opening for use in uses]
+    features = [
+        [value_features(use.arguments[parameter]) for use in uses],
+        [_around(use.arguments[parameter], use.heard) for use in uses],
+    ]
+    channels = [pair_sums(channel, labels, openings) for channel in features]
+    return float(joint_likeness(channels)[0, 1])
