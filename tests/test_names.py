@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate.drift import find_names
+from toolcall.curate.names import read_uses
 from toolcall.curate.proposals import Proposals, Rename, load_names
 from toolcall.curate.renaming import apply_names
 from toolcall.errors import CurateError
@@ -210,6 +211,32 @@ def test_a_name_that_changed_its_meaning_is_not_applied():
     assert left == {"book_table"}
 
 
+def test_origin_and_destination_are_not_confused():
+    "Both are towns, nobody says which is which, and the arguments are sorted by name"
+    generator = random.Random(3)
+    log, truth = [], {"fly": "fly", "go": "fly"}
+    versions = {"fly": ["from", "to"], "go": ["zb", "aq"]}
+    truth |= {(tool, n): t for tool, ns in versions.items() for n, t in zip(ns, versions["fly"])}
+    for number in range(120):
+        tool = "fly" if number < 60 else "go"
+        towns = generator.sample(TOWNS, 2)
+        arguments = dict(sorted(zip(versions[tool], towns)))
+        call = ToolCall(tool, arguments, "c").to_message()
+        heard = {"role": "user", "content": f"Trip {number}: {' and '.join(sorted(towns))}"}
+        turn = {"role": "assistant", "content": "", "tool_calls": [call]}
+        log.append(Conversation(f"c{number}", [heard, turn]))
+    schema = {"type": "object", "properties": {"from": {}, "to": {}}}
+    shares = outcome(log, truth, [make_tool("fly", parameters=schema)])
+    assert shares["wrong"] == 0 and shares["right"] == 0.5, shares
+
+
+def test_a_result_that_is_logged_as_a_user_message_is_no_word_of_the_user():
+    log = invent(1)
+    uses = read_uses(log)
+    assert [use.features["before"][0] for use in uses] == ["role user", "role result"] * 2
+    assert not any("phone" in use.heard for use in uses)
+
+
 def test_parameters_alone_may_drift():
     log, truth = drifted(invent(160), 2)
     tools = {name: truth[name] for name in truth if isinstance(name, str)}
@@ -306,6 +333,8 @@ def test_real_logs_without_drift_get_no_proposals(name):
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 
 
+@example("a", "b", "c", "\ufffe\x85\x07")
+@example("no", "=", "2025-01-01", "# null")
 @given(TEXT, TEXT, TEXT, TEXT)
 @settings(max_examples=60, deadline=None)
 def test_any_name_comes_back_from_the_file(tool, new, parameter, value):

@@ -128,6 +128,7 @@ def joint_likeness(
 
 # %% ../../nbs/03_curate/25a_likeness.ipynb #c1846627
 _MARGIN = 0.1
+_TIE = 0.4  # what an equal rival takes
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _ambiguity(alike: "np.ndarray", apart: "np.ndarray") -> "np.ndarray":
     for i, row in enumerate(alike):
         np.maximum(rival[i], np.where(apart, row, -np.inf).max(1), out=rival[i])
     rival = np.maximum(rival, rival.T)
-    return np.clip(_MARGIN - (np.maximum(alike, 0) - rival), 0, _MARGIN)
+    return _TIE * np.clip(1 - (np.maximum(alike, 0) - rival) / _MARGIN, 0, 1)
 
 
 def group_alike(
@@ -175,9 +176,9 @@ def group_alike(
         live = list(members)
         part = np.ix_(live, live)
         alike = joint_likeness([PairSums(c.sums[part], c.pairs[part]) for c in channels])
-        alike = np.minimum(1, alike + known[part])
+        alike += known[part]
         np.fill_diagonal(alike, -np.inf)
-        alike = alike - _ambiguity(alike, np.isneginf(known[part]))
+        alike = np.minimum(1, alike) - _ambiguity(alike, np.isneginf(known[part]))
         i, j = (int(place) for place in np.unravel_index(np.argmax(alike), alike.shape))
         if alike[i, j] < threshold:
             break
