@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .likeness import Grouped, group_alike, joint_likeness, pair_sums
+from .likeness import Grouped, Scale, group_alike, joint_likeness, pair_sums
 from .names import Use, name_words, overlap, text_words, value_features
 from .tool_groups import ALIKE, DOUBT, Declared
 from ..text import JSON
@@ -237,4 +237,5 @@ def same_meaning(
         [_around(use.arguments[parameter], use.heard) for use in uses],
     ]
     channels = [pair_sums(channel, labels, openings) for channel in features]
-    return float(joint_likeness(channels)[0, 1])
+    scales = [Scale.read(sums) for sums in channels]
+    return float(joint_likeness(channels, scales)[0, 1])

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
-from .likeness import Grouped, PairSums, group_alike, joint_likeness, pair_sums
+from toolcall.curate.likeness import (
+    Grouped,
+    PairSums,
+    Scale,
+    group_alike,
+    joint_likeness,
+    pair_sums,
+)
 from .names import CHANNELS, Use, name_words, overlap
 from ..text import JSON
 
@@ -181,14 +188,15 @@ def _evidence(
 ) -> dict[str, dict[str, float]]:
     "Likeness of each name with the rest of its group, by channel"
     found: dict[str, dict[str, float]] = {}
-    for group in grouped.groups:
-        for i in group if len(group) > 1 else []:
-            rest = [j for j in group if j != i]
-            found[names[i]] = {}
-            for channel, sums in channels.items():
-                for j in rest[1:]:
-                    sums = sums.merged(rest[0], j)
-                found[names[i]][channel] = float(joint_likeness([sums])[i, rest[0]])
+    for channel, sums in channels.items():
+        scale = Scale.read(sums)
+        for group in grouped.groups:
+            for i in group if len(group) > 1 else []:
+                part = sums.part([i, *(j for j in group if j != i)])
+                for other in range(2, len(group)):
+                    part.merge(1, other)
+                alike = joint_likeness([part], [scale])
+                found.setdefault(names[i], {})[channel] = float(alike[0, 1])
     return found
 
 # %% ../../nbs/03_curate/25b_tool_groups.ipynb #3fd0e367
