@@ -59,7 +59,7 @@ def _guess(
     alike, best = max(((found.level(name, target), target) for target in taken), default=(0, ""))
     return (best, min(alike, ALIKE - 0.01)) if alike else (None, 1.0)
 
-
+# %% ../../nbs/03_curate/25f_drift.ipynb #da436501
 def _parameter_renames(
     tool: str,
     uses: Sequence[Use],
@@ -192,4 +192,5 @@ def find_names(
             renames.append(Rename(first, "", "", second, sure, counts[first], "", why))
     renames = [r for r in renames if max(map(len, (r.tool, r.parameter, r.value))) <= _LONGEST]
     order = "the time stamps" if timeline.by_time else "the order of the log"
-    return Proposals(renames, len(conversations), order)
+    rare = len(counts) - sum(map(len, groups.groups))
+    return Proposals(renames, len(conversations), order, rare)

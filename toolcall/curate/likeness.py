@@ -126,7 +126,7 @@ class Scale:
         "How much the features tell"
         return max(1 - self.overall / self.own, _LEAST_WEIGHT * (1 - self.own)) if self.own else 0
 
-
+# %% ../../nbs/03_curate/25a_likeness.ipynb #269bca9d
 def likeness(
     sums: PairSums,  # From `pair_sums`
     scale: Scale,  # Of the log

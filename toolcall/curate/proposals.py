@@ -114,6 +114,7 @@ class Proposals:
     renames: Sequence[Rename] = field(default_factory=list)  # By tool; that of the tool first
     conversations: int = 0  # How many were read
     order: str = "the order of the log"  # What the periods follow
+    rare: int = 0  # Names of tools that have too few calls to be compared
 
     def _tools(self) -> list[list[Rename]]:
         tools: dict[str, list[Rename]] = {}
@@ -153,6 +154,8 @@ class Proposals:
             rows.append((name, target, calls, sure, applied, rename.period, rename.why, shown))
         header = ("name", "becomes", "calls", "confidence", "applied", "used in", "why", "values")
         note = f"From {count(self.conversations, 'conversation')}; periods follow {self.order}."
+        if self.rare:
+            note += f" Too rare to be compared: {count(self.rare, 'name')} of tools."
         return Table("Names that mean the same", header, rows, note)
 
     def __repr__(self) -> str:

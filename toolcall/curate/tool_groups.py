@@ -122,7 +122,7 @@ def _company(names: list[str], groups: list[list[int]], declared: Declared) -> "
 # %% ../../nbs/03_curate/25b_tool_groups.ipynb #4b77a81a
 ALIKE = 0.7
 DOUBT = 0.6
-_LEAST, _LEAST_DECLARED, _MOST = 5, 2, 400
+_LEAST, _LEAST_DECLARED, _MOST = 5, 2, 600
 
 
 def confidence(
