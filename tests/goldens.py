@@ -7,6 +7,8 @@ traces and of training sets have theirs in their own tests, those of frameworks 
 `golden_products`.
 """
 
+import json
+
 from golden_products import products
 
 TOOL = {
@@ -409,6 +411,25 @@ GOLDENS: dict[str, tuple[str, dict, list[dict]]] = {
                 "done": True,
                 "eval_count": 9,
             },
+        },
+        WHOLE,
+    ),
+    # a row of a data set, whose messages are JSON text in one column
+    "row of messages": (
+        "messages",
+        {"context": json.dumps({"messages": [*WIRE, ANSWER]}), "tools": json.dumps([TOOL])},
+        WHOLE,
+    ),
+    # a row of a test set, whose other columns are empty
+    "row of an answer": (
+        "requests",
+        {
+            "context": None,
+            "question": json.dumps(WIRE),
+            "answer": ANSWER["content"],
+            "reasoning": None,
+            "metadata": None,
+            "tools": [TOOL],
         },
         WHOLE,
     ),

@@ -105,6 +105,7 @@ def _parse_id(value: JSON) -> str:
 _FUNCTION_KEYS = frozenset(["name", "arguments", "description", "parsed_arguments", "index"])
 _CALL_KEYS = _FUNCTION_KEYS | {"id", "type", "function", "index", "status", "cache_control"}
 _CALL_KEYS |= {"extra_content", "provider_specific_fields", "thought_signature"}
+_PARTS = frozenset(["name", "arguments"])
 _RESULT_NAMES = ("result", "output", "response", "outputs")
 
 
@@ -118,10 +119,55 @@ def _note_unread(call: dict, function: dict, unread: Unread) -> None:
     unread.findings += [Finding(path, "result", None) for path in inside]
 
 # %% ../../nbs/01_formats/02_calls.ipynb #9ba3964c
+CALL_NAMES = ("name", "tool_name", "tool", "function_name")
+CALL_ARGUMENTS = ("arguments", "parameters", "args", "input", "params", "tool_args", "tool_input")
+
+
+def _respell(function: dict) -> dict:
+    "Name the parts of a call as OpenAI does, or raise `ConversationError`"
+    for key, *others in (CALL_NAMES, CALL_ARGUMENTS):
+        given = [other for other in others if function.get(other) is not None]
+        if function.get(key) is not None or not given:
+            continue
+        if len(given) > 1:
+            raise ConversationError(
+                f"{' and '.join(given)} both give the {key} of a call; keep one",
+                "bad_type",
+                f"function.{given[0]}",
+            )
+        rest = {name: value for name, value in function.items() if name not in (key, given[0])}
+        function = rest | {key: function[given[0]]}
+    return function
+
+
+def is_bare_call(
+    value: JSON,  # A value of a log
+) -> bool:  # Whether it has the name and the arguments of a call
+    "Recognise a call that stands without a message"
+    if not isinstance(value, dict) or "role" in value:
+        return False
+    function = value.get("function", value)
+    if isinstance(function, str):
+        function = value | {"name": function}
+    return (
+        isinstance(function, dict)
+        and any(isinstance(function.get(key), str) for key in CALL_NAMES)
+        and any(key in function for key in CALL_ARGUMENTS)
+    )
+
+# %% ../../nbs/01_formats/02_calls.ipynb #08287ece
 def _parse_call(call: JSON, own_id: str, pairing: CallPairing) -> dict:
     function: JSON = call.get("function", call) if isinstance(call, dict) else None
     if isinstance(function, str):
         function = decode_field(function, "function")
+        if isinstance(function, str):  # its name alone
+            call = function = {key: call[key] for key in call if key != "function"} | {
+                "name": function
+            }
+    if isinstance(function, dict) and not function.keys() >= _PARTS:
+        is_whole = function is call
+        function = _respell(function)
+        call = function if is_whole else call
     if isinstance(call, dict) and call.get("type") == "custom":
         raise ConversationError(
             "a custom tool takes free text; only functions with arguments are read",

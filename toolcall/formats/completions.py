@@ -11,6 +11,7 @@ __all__ = []
 from typing import TYPE_CHECKING
 
 from ..errors import ConversationError
+from .calls import is_bare_call
 from ..text import JSON, excerpt
 
 if TYPE_CHECKING:
@@ -21,6 +22,16 @@ _CHOICE_KEYS = frozenset(["message", "index", "finish_reason", "native_finish_re
 _CHOICE_KEYS |= {"finishReason"}
 _CHOICE_KEYS |= {"logprobs", "stop_reason", "matched_stop", "token_ids", "content_filter_results"}
 _CHOICE_KEYS |= {"provider_specific_fields", "delta"}
+_OF_MESSAGES = frozenset(["role", "tool_calls", "function_call"])
+
+
+def _with_key(response: JSON) -> JSON:
+    "Give choices or calls that stand alone the key under which they belong"
+    parts = response if isinstance(response, list) else [response]
+    if parts and all(map(is_bare_call, parts)):
+        return {"tool_calls": parts}
+    is_list = parts is response and parts and isinstance(parts[0], dict)
+    return {"choices": response} if is_list and "message" in parts[0] else response  # Braintrust
 
 
 def read_completion(
@@ -29,9 +40,7 @@ def read_completion(
     path: str,  # Where the response stands
 ) -> None:
     "Read the response of a chat completion, or raise `ConversationError`"
-    first = response[0] if isinstance(response, list) and response else None
-    if isinstance(first, dict) and "message" in first:  # Braintrust logs the choices alone
-        response = {"choices": response}
+    response = _with_key(response)
     if not isinstance(response, dict):
         raise ConversationError(
             f"a response is an object, not {excerpt(response)}",
@@ -43,9 +52,10 @@ def read_completion(
         raise ConversationError(
             f"the model call failed: {excerpt(response['error'])}", "failed_call", path
         )
-    if choices is None and "role" in response:
+    if choices is None and not _OF_MESSAGES.isdisjoint(response):
         draft.finish(response.get("finish_reason") or response.get("stop_reason"))
-        draft.add(response | {"finish_reason": None, "stop_reason": None}, path)
+        message = {"role": "assistant"} | response
+        draft.add(message | {"finish_reason": None, "stop_reason": None}, path)
         return
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):

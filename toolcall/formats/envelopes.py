@@ -11,6 +11,8 @@ __all__ = []
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..errors import ConversationError
+from .rows import COLUMNS, asks, decode_cell
 from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/86_envelopes.ipynb #9c93e362
@@ -84,6 +86,28 @@ def is_list(
         isinstance(item, dict) and ("request" in item or not _TEXTS.isdisjoint(item))
         for item in lists[0]
     )
+
+# %% ../../nbs/01_formats/86_envelopes.ipynb #857f2aac
+def find_in_column(
+    record: dict,  # A record
+    is_known: Callable[[dict], bool],  # Whether a record is of a format that is looked for
+) -> Inside | None:  # The record that a column makes; None where none is known
+    "Find the record in a column of messages; never raises"
+    if asks(record):  # the column is the history of a question
+        return None
+    for column in ("messages", *COLUMNS):
+        try:
+            inner = decode_cell(record.get(column), column)
+        except ConversationError:  # the reader of the record says what is wrong
+            continue
+        if isinstance(inner, list):
+            first = inner[0] if inner else None
+            is_sharegpt = isinstance(first, dict) and "from" in first
+            inner = {"conversations" if is_sharegpt else "messages": inner}
+        if isinstance(inner, dict) and is_known(inner):
+            beside = {name: value for name, value in record.items() if name != column}
+            return Inside(column, inner, beside)
+    return None
 
 # %% ../../nbs/01_formats/86_envelopes.ipynb #0911b8e9
 def describe_line(

@@ -24,6 +24,7 @@ from toolcall.formats.bodies import (
     open_response,
     other_tools,
 )
+from .calls import is_bare_call
 from .cohere import from_cohere, is_cohere
 from .completions import read_completion
 from .content import check_attachments, parse_content
@@ -279,7 +280,7 @@ def read_response(
         draft.finish(ai_sdk_reason(response))
         read_messages([{"role": "assistant", "content": parts}], draft, path)
     elif isinstance(response, dict):
-        if path != WHOLE_RECORD and "role" not in response:
+        if path != WHOLE_RECORD and "role" not in response and not is_bare_call(response):
             is_text = isinstance(response.get("response"), str)
             draft.note_unread(response, _GENERATE_KEYS if is_text else RESPONSE_KEYS, path)
         _read_response_object(response, draft, path)

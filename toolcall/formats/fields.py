@@ -88,7 +88,7 @@ def decode_field(
     path: str,  # Where it stands, for the error
 ) -> JSON:  # The value, decoded and without lists of one list around it
     "Decode text that stands where an object or a list belongs, or raise `ConversationError`"
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+    if isinstance(value, str) and re.match(r"""\s*(\{|\[\s*(["'\[{\]]|\Z))""", value):
         value = parse_json_text(value, path)
     while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         value = value[0]

@@ -22,7 +22,7 @@ from toolcall.formats.content import (
 )
 from .fields import parse_json_text
 from .guard import says_no
-from ..text import JSON, excerpt
+from ..text import JSON, excerpt, loads
 
 # %% ../../nbs/01_formats/02_messages.ipynb #50da9dc2
 _ROLE_ALIASES = {
@@ -156,6 +156,16 @@ def _parse_answer(message: dict, i: int, pairing: CallPairing, is_plain: bool) -
     return answer, not (is_refusal or is_cut or _is_masked(message))
 
 # %% ../../nbs/01_formats/02_messages.ipynb #7528ad89
+def _is_data(text: str) -> bool:
+    "Whether a text is a JSON object or list, and no words"
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    try:
+        return isinstance(loads(text), (dict, list))
+    except (ValueError, RecursionError):
+        return False
+
+
 def _with_role(message: dict, pairing: CallPairing) -> dict:
     "The message under the role that an alias stands for, or raise `ConversationError`"
     role = message.get("role")
@@ -195,10 +205,10 @@ def parse_message(
     elif role == "tool":
         parsed = parse_result(message, pairing)
     else:
-        if role == "user" and pairing.open:
-            pairing.warn("missing_result")
-            pairing.open.clear()
         parsed = {"role": role, "content": _parse_text(content)}
+        if role == "user" and pairing.open:
+            pairing.warn("user_result" if _is_data(parsed["content"]) else "missing_result")
+            pairing.open.clear()
     beside = keys_beside_text(content, structured=role == "tool") if type(content) is list else None
     if beside or not is_plain:
         for holder in (message, *(beside or ())):

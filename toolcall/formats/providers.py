@@ -12,13 +12,15 @@ from ..conversation import Conversation
 from ..errors import ConversationError
 from .ai_sdk import is_ai_sdk
 from .anthropic import is_anthropic
-from .bodies import RESPONSE_KEYS, holds_request, other_tools
+from .bodies import RESPONSE_KEYS, other_tools
+from .content import REASONING_KEYS
 from .exchange import WHOLE_RECORD, read_request, read_response, read_tools
-from .fields import decode_field
+from .guard import left_over
 from .normalise import Format
 from .openai_api import Draft, read_facts
 from .openai_responses import is_items
-from ..text import JSON
+from .rows import COLUMNS, asks, decode_cell, holds_messages
+from ..text import JSON, dumps
 
 # %% ../../nbs/01_formats/09_providers.ipynb #c2886548
 _PAIRS = (
@@ -36,7 +38,8 @@ _PAIRS = (
     ("params", "result"),
     ("modelInput", "modelOutput"),
     ("body", "response"),
-    # rows of data sets, whose parts are messages or JSON text of them
+)
+_ROWS = (  # of data sets, whose parts are messages or JSON text of them
     ("context", "response"),
     ("context", "answer"),
     ("context", "output"),
@@ -50,13 +53,15 @@ _PAIRS = (
 )
 
 # %% ../../nbs/01_formats/09_providers.ipynb #1dd92ff8
-_PAIR_KEYS = frozenset(key for pair in _PAIRS for key in pair)
+_PAIR_KEYS = frozenset(key for pair in (*_PAIRS, *_ROWS) for key in pair)
 
 
 def _find_pair(record: dict) -> tuple[str, str] | None:
     "The keys under which a request and its response stand"
-    for request, response in _PAIRS:
-        if request in record and response in record and _is_request(record[request]):
+    for request, response in (*_PAIRS, *_ROWS):
+        if request in record and response in record and holds_messages(record[request]):
+            if record[response] is None and (request, response) in _ROWS:
+                continue  # a column that is empty in this row
             return None if _is_langchain(record[request]) else (request, response)
     return None
 
@@ -73,23 +78,16 @@ def _is_langchain(value: JSON) -> bool:
         return False
     return first.get("type") in ("human", "ai", "system", "constructor")
 
-
-def _is_request(value: JSON) -> bool:
-    if isinstance(value, str):
-        return value.lstrip()[:1] in ("{", "[") and ('"role"' in value or holds_request(value))
-    if isinstance(value, list):
-        return any(isinstance(m, dict) and "role" in m for m in value) and not is_items(value)
-    return holds_request(value)
-
 # %% ../../nbs/01_formats/09_providers.ipynb #259de52f
 def _from_exchange(record: dict) -> Conversation:
     request_key, response_key = pair = _find_pair(record) or _PAIRS[0]
-    request = decode_field(record.get(request_key), request_key)
+    request = decode_cell(record.get(request_key), request_key)
     response = record.get(response_key)
     metadata = record.get("metadata")
     draft = Draft(read_facts(record, metadata, request, response))
     draft.force(record)
     read_request(request, draft, request_key)
+    asked = _add_question(record, draft) if request_key == "context" else ""
     if draft.tools is None:  # tools may stand beside the request
         draft.offer(read_tools(record.get("tools"), "tools"), "tools")
     elif record.get("tools"):
@@ -98,7 +96,8 @@ def _from_exchange(record: dict) -> Conversation:
     if draft.tools is None and isinstance(metadata, dict):
         draft.offer(read_tools(metadata.get("tools"), "metadata.tools"), "metadata.tools")
     read_response(response, draft, response_key)
-    others = {key: record[key] for key in record if key in _PAIR_KEYS and key not in pair}
+    _read_thoughts(record, draft)
+    others = {key: record[key] for key in record if key in _PAIR_KEYS and key not in (*pair, asked)}
     if others:
         draft.note_unread(others, frozenset(), "")
     if record.get("label") is False:  # TRL's rows for KTO
@@ -107,9 +106,41 @@ def _from_exchange(record: dict) -> Conversation:
         draft.messages[start:] = [answer | {"weight": 0} for answer in draft.messages[start:]]
     return draft.build("requests")
 
+
+def _add_question(record: dict, draft: Draft) -> str:
+    "Add the words that the user says after the context; return their column, or an empty text"
+    last = draft.messages[-1] if draft.messages else {}
+    for column in ("question", "query"):
+        words = record.get(column)
+        if not isinstance(words, str) or not words.strip() or not isinstance(last, dict):
+            continue
+        if holds_messages(words):
+            raise ConversationError(
+                f"context and {column} both hold messages; keep one of them", "bad_type", column
+            )
+        if last.get("role") != "user":
+            draft.add({"role": "user", "content": words}, column)
+            return column
+    return ""
+
+
+def _read_thoughts(record: dict, draft: Draft) -> None:
+    "Give the answer the reasoning that stands beside it"
+    beside = {key: record[key] for key in REASONING_KEYS if record.get(key)}
+    for key, value in left_over(beside, frozenset()).items():
+        answer = draft.messages[-1] if isinstance(draft.messages[-1], dict) else {}
+        own = [answer[name] for name in REASONING_KEYS if answer.get(name)]
+        if isinstance(value, str) and not own and answer.get("role") == "assistant":
+            draft.messages[-1] = answer | {key: value}
+        elif value not in own:
+            draft.note_unread({key: value}, frozenset(), "")
+
 # %% ../../nbs/01_formats/09_providers.ipynb #e54f740f
-def _from_conversation(record: dict, *, format: str = "messages") -> Conversation:
+def _from_conversation(
+    record: dict, *, format: str = "messages", unread: dict | None = None
+) -> Conversation:
     draft = Draft(read_facts(record, record.get("metadata")))
+    draft.note_unread(unread or {}, frozenset(), "")
     read_request(record, draft, "")
     keys = ("response", "output", "completion")
     answer = next((key for key in keys if record.get(key) is not None), None)
@@ -138,22 +169,37 @@ def _is_responses(record: dict) -> bool:
         or (is_items(record.get("output")) and "input" in record)
     )
 
+# %% ../../nbs/01_formats/09_providers.ipynb #6d5e8055
+_HISTORY = ("automaticFunctionCallingHistory", "automatic_function_calling_history")
+_RECORD = RESPONSE_KEYS | {"response", "output", "completion"}
+_RECORD -= {"tool_calls", "thinking", *_HISTORY}
+
 # %% ../../nbs/01_formats/09_providers.ipynb #ccd69736
-_LISTS = ("conversation", "context", "dialogue", "dialog", "chat", "chat_completions")
-_QUESTIONS = ("user", "query", "prompt", "question", "instruction", "tool_name")
-
-
 def _list_key(record: dict) -> str:
-    "The key of messages that stand elsewhere; empty when there are none"
-    if not record.keys().isdisjoint(_QUESTIONS):
+    "The key under which messages stand; empty when there are none"
+    messages = record.get("messages")
+    if isinstance(messages, (list, str)) or holds_messages(messages):
+        return "messages"
+    if asks(record):
         return ""
-    return next((key for key in _LISTS if key in record and _is_request(record[key])), "")
+    return next((key for key in COLUMNS if key in record and holds_messages(record[key])), "")
 
 
-def _from_list(record: dict) -> Conversation:
+def _from_messages(record: dict) -> Conversation:
+    "Read messages, an object that holds them, or JSON text of either"
     key = _list_key(record)
+    inner = decode_cell(record[key], key)
+    body = inner if isinstance(inner, dict) else {"messages": inner}
     rest = {name: value for name, value in record.items() if name != key}
-    return _from_conversation(rest | {"messages": decode_field(record[key], key)})
+    unread = left_over(body, _RECORD, key) if body is inner else {}
+    try:
+        return _from_conversation(rest | body, unread=unread)
+    except ConversationError as error:
+        name = error.path.partition(".")[0].partition("[")[0]
+        if name in body:
+            place = key if body is not inner else f"{key}.{name}"
+            error.path = place + error.path.removeprefix(name)
+        raise
 
 # %% ../../nbs/01_formats/09_providers.ipynb #33d304df
 def _refuse_answer(record: dict) -> Conversation:
@@ -162,11 +208,6 @@ def _refuse_answer(record: dict) -> Conversation:
         "missing_field",
         "choices",
     )
-
-# %% ../../nbs/01_formats/09_providers.ipynb #6d5e8055
-_HISTORY = ("automaticFunctionCallingHistory", "automatic_function_calling_history")
-_RECORD = RESPONSE_KEYS | {"response", "output", "completion"}
-_RECORD -= {"tool_calls", "thinking", *_HISTORY}
 
 # %% ../../nbs/01_formats/09_providers.ipynb #80bec6ef
 FORMATS = (
@@ -183,8 +224,8 @@ FORMATS = (
         _is_exchange,
         _from_exchange,
         "request and response, or input and output",
-        starts=tuple(request for request, _ in _PAIRS),
-        reads=_PAIR_KEYS | {"tools", "label"},
+        starts=tuple(request for request, _ in (*_PAIRS, *_ROWS)),
+        reads=_PAIR_KEYS | {"tools", "label", *REASONING_KEYS},
     ),
     Format(
         "gemini",
@@ -212,11 +253,11 @@ FORMATS = (
     ),
     Format(
         "messages",
-        lambda record: isinstance(record.get("messages"), (list, str)) or bool(_list_key(record)),
-        lambda record: _from_conversation(record) if "messages" in record else _from_list(record),
+        lambda record: bool(_list_key(record)),
+        _from_messages,
         "messages (and tools)",
-        starts=("messages", *_LISTS),
-        reads=_RECORD | frozenset(_LISTS),
+        starts=("messages", *COLUMNS),
+        reads=_RECORD | frozenset(COLUMNS),
     ),
     Format(
         "answer",

@@ -22,7 +22,15 @@ from .bedrock_log import FORMATS as BEDROCK_LOG
 from .chat_datasets import FORMATS as CHAT_DATASETS
 from .cli_sessions import FORMATS as CLI_SESSIONS
 from .coding_agents import FORMATS as CODING_AGENTS
-from .envelopes import ENVELOPES, LISTS, describe_line, find_inside, is_list
+from toolcall.formats.envelopes import (
+    ENVELOPES,
+    LISTS,
+    Inside,
+    describe_line,
+    find_in_column,
+    find_inside,
+    is_list,
+)
 from .findings import apply_findings, note_record
 from .frameworks import FORMATS as FRAMEWORKS
 from .glaive import FORMATS as GLAIVE
@@ -43,6 +51,7 @@ from .other_sessions import FORMATS as OTHER_SESSIONS
 from .providers import FORMATS as PROVIDERS
 from .pydantic_ai import FORMATS as PYDANTIC_AI
 from .realtime import FORMATS as REALTIME
+from .rows import COLUMNS
 from .sessions import FORMATS as SESSIONS
 from .simple import FORMATS as SIMPLE
 from .smolagents import FORMATS as SMOLAGENTS
@@ -54,56 +63,14 @@ from ..text import JSON, excerpt
 
 # %% ../../nbs/01_formats/90_registry.ipynb #3e2f0ffa
 _ORDER = (
-    "langfuse_trace",
-    "langfuse",
-    "langsmith_batch",
-    "langsmith",
-    "mcp",
-    "otel_document",
-    "openinference",
-    "mlflow_trace",
-    "mlflow",
-    "ai_sdk_spans",
-    "otel",
-    "atif",
-    "kiln",
-    "gemini_cli",
-    "opencode",
-    "open_webui",
-    "xlam",
-    "glaive",
-    "verifiers",
-    "trajectory",
-    "toolace",
-    "smolagents",
-    "swift",
-    "hermes",
-    "sharegpt",
-    "weave",
-    "openai_agents",
-    "bedrock_log",
-    "other_session",
-    "claude_code",
-    "codex",
-    "dspy",
-    "frameworks",
-    "other_product",
-    "litellm",
-    "responses",
-    "requests",
-    "gemini",
-    "ai_sdk",
-    "ag_ui",
-    "pydantic_ai",
-    "autogen",
-    "langchain",
-    "anthropic",
-    "messages",
-    "answer",
-    "openai_realtime",
-    "stream_events",
-    "message_rows",
-    "simple",
+    *("langfuse_trace", "langfuse", "langsmith_batch", "langsmith", "mcp", "otel_document"),
+    *("openinference", "mlflow_trace", "mlflow", "ai_sdk_spans", "otel", "atif", "kiln"),
+    *("gemini_cli", "opencode", "open_webui", "xlam", "glaive", "verifiers", "trajectory"),
+    *("toolace", "smolagents", "swift", "hermes", "sharegpt", "weave", "openai_agents"),
+    *("bedrock_log", "other_session", "claude_code", "codex", "dspy", "frameworks"),
+    *("other_product", "litellm", "responses", "requests", "gemini", "ai_sdk", "ag_ui"),
+    *("pydantic_ai", "autogen", "langchain", "anthropic", "messages", "answer"),
+    *("openai_realtime", "stream_events", "message_rows", "simple"),
 )
 
 # %% ../../nbs/01_formats/90_registry.ipynb #bd397593
@@ -165,6 +132,7 @@ def find_format(
 # %% ../../nbs/01_formats/90_registry.ipynb #187cbe13
 _PLAIN = (str, int, float)
 _SHELLS = ENVELOPES | LISTS
+_CELLS = frozenset(["messages", *COLUMNS])
 
 
 def _is_known(record: dict) -> bool:
@@ -180,11 +148,30 @@ def _expand_envelope(record: dict) -> list[tuple[str, JSON]]:
         key = next(key for key in record if key in LISTS)
         return _expand_wrapper(key, record[key])
     found = find_inside(record, _is_known)
-    if found is None:
-        return []
+    return [] if found is None else _expand_inside(found)
+
+
+def _expand_inside(found: Inside) -> list[tuple[str, JSON]]:
     is_whole = is_list(found.record)
     inner = found.record if is_whole else _add_outer(found.record, found.beside)
     return [(f"{found.path}.{path}".rstrip("."), part) for path, part in expand(inner)]
+
+
+def _has_own_page(record: dict) -> bool:
+    "Whether a record is of a format that isn't a plain list of messages"
+    format = find_format(record)
+    return format is not None and format.name not in ("messages", "answer", "simple")
+
+
+def _expand_row(record: dict) -> list[tuple[str, JSON]]:
+    "The records in a column of a data set; empty for an ordinary record"
+    if isinstance(record.get("messages"), list):  # the common case
+        return []
+    format = find_format(record)
+    if format is not None and format.name != "messages":
+        return []
+    found = find_in_column(record, _has_own_page)
+    return [] if found is None else _expand_inside(found)
 
 
 def _add_outer(inner: dict, outer: dict) -> dict:
@@ -206,6 +193,8 @@ def expand(
         if key in _WRAPPERS and record[key] and _is_wrapper(record, record[key]):
             return _expand_wrapper(key, record[key])
     if not _SHELLS.isdisjoint(record) and (parts := _expand_envelope(record)):
+        return parts
+    if not _CELLS.isdisjoint(record) and (parts := _expand_row(record)):
         return parts
     for format in _candidates(tuple(record)):
         if format.expand and format.detect(record):

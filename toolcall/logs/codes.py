@@ -62,6 +62,7 @@ WARNINGS = {
     "synthetic_id": "a call without an id of its own was given one",
     "result_paired_by_order": "a result without an id belongs to the oldest open call of its name",
     "missing_result": "the user goes on before a call has its result",
+    "user_result": "a result of a call is logged as a message of the user, and stays one",
     "duplicate_result": "the same result was logged twice and counts once",
     "empty_arguments": "arguments are empty or null, and read as no arguments",
     "unknown_tool": "a tool is called that is not among the declared ones",

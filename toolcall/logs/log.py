@@ -214,6 +214,6 @@ def read_logs(
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:
         raise LogError(_refusal(name, rejects, total, max_reject, merged))
-    conversations = mask_parts(conversations)
+    conversations = offer_tools(mask_parts(conversations), tools)
     report = count_log(name, reader.records, conversations, rejects, merged, ignore)
-    return Log(offer_tools(conversations, tools), rejects, report)
+    return Log(conversations, rejects, report)

@@ -158,10 +158,17 @@ def offer_tools(
     if source is None:
         return conversations
     catalogue, origin = load_tools(source)
-    return [
-        c if c.tools else c.relabel(c.id, tools=_with_called_names(c, catalogue), tools_from=origin)
-        for c in conversations
-    ]
+    return [c if c.tools else _offer(c, catalogue, origin) for c in conversations]
+
+
+def _offer(conversation: Conversation, catalogue: list[dict], origin: str) -> Conversation:
+    "The conversation with the catalogue; a call of another tool is a warning"
+    tools = _with_called_names(conversation, catalogue)
+    facts: dict[str, JSON] = {"tools_from": origin}
+    called = {call.name for call in conversation.calls()}
+    if not called <= {tool["function"]["name"] for tool in tools}:
+        facts["warnings"] = [*conversation.meta.get("warnings", []), "unknown_tool"]
+    return conversation.relabel(conversation.id, tools=tools, **facts)
 
 
 def _with_called_names(conversation: Conversation, catalogue: list[dict]) -> list[dict]:

@@ -1,0 +1,212 @@
+"How much of known dirt `clean` finds, what it costs clean turns, and what it never does"
+
+import random
+from collections import Counter
+
+import pytest
+from dirt import LOG_KINDS, MIXED, TURN_KINDS, act_of, dirty, mix_foreign, through_tool
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from toolcall.conversation import Conversation, ToolCall, make_tool
+from toolcall.curate.history import collapse_prefixes
+from toolcall.curate.steps import check_structure, mask_turns
+from toolcall.logs import read_logs
+from toolcall.samples import sample_log
+
+
+def clean(conversations, **options):
+    pytest.importorskip("sklearn", reason="scikit-learn is the extra toolcall[clean]")
+    cleaning = pytest.importorskip("toolcall.curate.cleaning")
+    return cleaning.clean(conversations, **options)
+
+
+def read(path, conversations=None, seed=0):
+    "The conversations of a log as `clean` gets them, or a sample of them"
+    checked = check_structure(read_logs(path).conversations).conversations
+    whole = collapse_prefixes(checked, []).conversations
+    if conversations is None or conversations >= len(whole):
+        return whole
+    return random.Random(seed).sample(whole, conversations)
+
+
+def lost(before, after):
+    "Turns that are learned before and not, or otherwise, after"
+    after = {c.id: c for c in after}
+    return {
+        (c.id, turn)
+        for c in before
+        for turn in c.turns
+        if c.id not in after
+        or turn not in after[c.id].turns
+        or after[c.id].messages[turn] != c.messages[turn]
+    }
+
+
+def shares(dirtied):
+    "Share of the wrong turns that is found, and of the others that is kept"
+    found = lost(dirtied.conversations, clean(dirtied.conversations).conversations)
+    return (
+        len(found & dirtied.truth.keys()) / max(len(dirtied.truth), 1),
+        1 - len(found & dirtied.clean) / max(len(dirtied.clean), 1),
+    )
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return read(sample_log())
+
+
+# The dirt itself
+
+
+@pytest.mark.parametrize("results", ["drop", "user"])
+@pytest.mark.parametrize("kind", TURN_KINDS)
+def test_dirt_is_where_it_says_and_nowhere_else(samples, kind, results):
+    dirtied = dirty(samples, kind, rate=0.3, results=results)
+    assert len(dirtied.truth) > 20 and dirtied.truth.keys() == dirtied.was.keys()
+    for old, new in zip(samples, dirtied.conversations, strict=True):
+        assert len(old.turns) == len(new.turns)
+        for before, after in zip(old.turns, new.turns):
+            one, two = act_of(old, before), act_of(new, after)
+            place = (new.id, after)
+            assert (one != two) == (place in dirtied.truth), place
+            assert place not in dirtied.was or dirtied.was[place] == one
+        roles = [Counter(m["role"] for m in c.messages) for c in (old, new)]
+        gone = roles[0]["tool"] - roles[1]["tool"]
+        assert roles[1]["user"] - roles[0]["user"] == (gone if results == "user" else 0)
+
+
+@pytest.mark.parametrize("kind", LOG_KINDS)
+def test_dirt_of_several_messages_names_its_turns(samples, kind):
+    dirtied = LOG_KINDS[kind](samples, rate=0.3)
+    turns = {(c.id, turn) for c in dirtied.conversations for turn in c.turns}
+    assert len(dirtied.truth) > 5 and dirtied.truth.keys() | dirtied.neutral <= turns
+    assert dirtied.clean | dirtied.truth.keys() | dirtied.neutral == turns
+
+
+# Detection
+
+
+@pytest.mark.parametrize("style", ["tools", "gateway"])
+def test_dirt_of_generated_conversations_is_found(samples, style):
+    results = "user" if style == "gateway" else "drop"
+    dirtied = dirty(samples, MIXED, rate=0.25, results=results)
+    if style == "gateway":
+        dirtied = type(dirtied)(through_tool(dirtied.conversations), dirtied.truth)
+    found, kept = shares(dirtied)
+    assert found >= 0.80 and kept >= 0.96, (found, kept)
+
+
+def test_a_clean_log_keeps_its_turns(samples):
+    assert len(lost(samples, clean(samples).conversations)) <= 0.02 * sum(
+        len(c.turns) for c in samples
+    )
+
+
+def test_foreign_conversations_are_found(samples):
+    theirs = make_tool("open_valve", parameters={"properties": {"valve": {"type": "string"}}})
+    foreign = [
+        Conversation(
+            f"plant {i}",
+            [
+                {"role": "user", "content": f"Valve {i} has to be opened, pressure is {i * 7}"},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [ToolCall("open_valve", {"valve": str(i)}, "a").to_message()],
+                },
+                {"role": "tool", "tool_call_id": "a", "content": '{"state": "open"}'},
+                {"role": "assistant", "content": f"Valve {i} is open, watch the boiler"},
+            ],
+            [theirs],
+        )
+        for i in range(12)
+    ]
+    dirtied = mix_foreign(samples, foreign, rate=0.015, disguised=True)
+    found, kept = shares(dirtied)
+    assert found >= 0.9 and kept >= 0.97, (found, kept)
+
+
+@pytest.mark.parametrize(
+    "log, conversations, least_found, least_kept",
+    [
+        ("coffee.openai_requests.jsonl.gz", 200, 0.8, 0.96),
+        ("airline.trajectories.json.gz", 100, 0.7, 0.96),
+    ],
+)
+def test_dirt_of_a_real_log_is_found(real_logs, log, conversations, least_found, least_kept):
+    dirtied = dirty(read(real_logs / log, conversations), MIXED, rate=0.25)
+    found, kept = shares(dirtied)
+    assert found >= least_found and kept >= least_kept, (found, kept)
+
+
+# What it never does
+
+WORDS = st.sampled_from(
+    ["", "yes", "no thanks", "book it", "你好", "Paris", '{"a": 1}', "\x00", "7"]
+)
+VALUES = st.one_of(WORDS, st.integers(), st.none(), st.booleans(), st.lists(WORDS, max_size=2))
+
+
+@st.composite
+def conversations(draw):
+    "A small log of any shape, some of whose turns carry no loss"
+    log = []
+    for number in range(draw(st.integers(0, 6))):
+        messages = []
+        for i in range(draw(st.integers(1, 6))):
+            role = draw(st.sampled_from(["user", "assistant", "call", "system"]))
+            if role != "call":
+                messages.append({"role": role, "content": draw(WORDS)})
+                continue
+            names = draw(st.lists(st.sampled_from(["find", "say", "book"]), min_size=1, max_size=2))
+            calls = [
+                ToolCall(name, draw(st.dictionaries(WORDS, VALUES, max_size=2)), f"{i}-{j}")
+                for j, name in enumerate(names)
+            ]
+            messages.append(
+                {
+                    "role": "assistant",
+                    "content": draw(WORDS),
+                    "tool_calls": [call.to_message() for call in calls],
+                }
+            )
+            if draw(st.booleans()):
+                id = calls[0].id
+                messages.append({"role": "tool", "tool_call_id": id, "content": draw(WORDS)})
+        tools = draw(st.sampled_from([[], [make_tool("find"), make_tool("book")]]))
+        c = Conversation(f"c{number}", messages, tools)
+        log.append(mask_turns(c, dict.fromkeys(draw(st.sets(st.integers(0, 5))), "earlier")))
+    return log
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(conversations())
+def test_any_small_log_is_cleaned_with_an_account(log):
+    cleaned = clean(log)
+    before = {c.id: c for c in log}
+    turns = {(c.id, turn) for c in log for turn in c.turns}
+    kept = {(c.id, turn) for c in cleaned.conversations for turn in c.turns}
+    assert kept <= turns, "a turn that carried no loss carries it now"
+    assert {(f.conversation, f.turn) for f in cleaned.report.findings} <= turns
+    assert cleaned.step.before == (len(log), len(turns))
+    for c in cleaned.conversations:
+        assert c.messages == before[c.id].messages and c.tools == before[c.id].tools
+        assert before[c.id].meta.get("masked", {}).items() <= c.meta.get("masked", {}).items()
+
+
+def test_findings_are_the_same_each_time_and_in_any_order(samples):
+    log = dirty(samples[:250], MIXED, rate=0.25).conversations
+    first, again, turned = (lost(c, clean(c).conversations) for c in (log, log, log[::-1]))
+    assert first == again
+    assert len(first ^ turned) <= 0.1 * len(first)
+
+
+def test_doubtful_turns_are_kept_when_that_is_asked(samples):
+    log = dirty(samples[:250], MIXED, rate=0.25).conversations
+    kept = clean(log, doubtful="keep")
+    assert lost(log, kept.conversations) == set()
+    assert {(f.conversation, f.turn) for f in kept.report.findings} >= lost(
+        log, clean(log).conversations
+    )
