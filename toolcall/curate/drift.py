@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 from ..conversation import Conversation
 from .names import Use, read_uses
-from .parameter_groups import ParameterGroups, group_parameters
+from .parameter_groups import ParameterGroups, group_parameters, same_meaning
 from .proposals import Proposals, Rename
 from toolcall.curate.tool_groups import (
+    ALIKE,
     Declared,
     Timeline,
     ToolGroups,
@@ -56,16 +57,17 @@ def _guess(
     "The target that a parameter without counterpart may have, and how alike they are"
     taken = {target for target in targets.values() if target}
     alike, best = max(((found.level(name, target), target) for target in taken), default=(0, ""))
-    return (best, alike) if alike else (None, 1.0)
+    return (best, min(alike, ALIKE - 0.01)) if alike else (None, 1.0)
 
-
+# %% ../../nbs/03_curate/25f_drift.ipynb #da436501
 def _parameter_renames(
     tool: str,
     uses: Sequence[Use],
+    others: Sequence[Use],
     found: ParameterGroups,
     targets: dict[str, str | None],
 ) -> list[Rename]:
-    "Renames of the parameters that the calls of one tool hold"
+    "Renames of the parameters that the calls of one tool hold; `others` are those of its new name"
     values: dict[str, list[JSON]] = {}
     for use in uses:
         for name, value in use.arguments.items():
@@ -77,10 +79,12 @@ def _parameter_renames(
             target, alike = _guess(name, found, targets)
         elif target != name:
             alike = found.level(name, target)
+        else:
+            alike = same_meaning(name, uses, others)
         why = "" if target else "no counterpart"
-        if target not in (None, name):
+        if target is not None and (target != name or alike < ALIKE):
             why = f"values and the words around them {alike:.2f} as alike as those of one name"
-        sure = 1.0 if target in (None, name) else confidence(alike)
+        sure = 1.0 if target is None or (target == name and alike >= ALIKE) else confidence(alike)
         often = Counter(str(value) for value in seen if value is not None).most_common(2)
         examples = tuple(value for value, _ in often)
         renames.append(Rename(tool, name, "", target, sure, len(seen), "", why, examples))
@@ -106,10 +110,10 @@ def _value_renames(
             continue
         counts = Counter(dumps(u.arguments[name]) for u in uses if name in u.arguments)
         known = {dumps(value) for value in listed}
-        spellings = {_folded(value): dumps(value) for value in listed}
+        spellings = {_folded(v): dumps(v) for v in listed if isinstance(v, str | int | float)}
         plain = {dumps(u.arguments[name]): u.arguments[name] for u in uses if name in u.arguments}
         for key, calls in counts.most_common(20):
-            if key in known or isinstance(plain[key], dict | list) or plain[key] is None:
+            if key in known or not isinstance(plain[key], str | int | float):
                 continue
             new = spellings.get(_folded(plain[key]))
             why = (
@@ -146,7 +150,8 @@ def _group_renames(
     renames: list[Rename] = []
     for name in sorted(names, key=lambda name: -len(times[name])):
         own = [use for use in uses if use.tool == name]
-        parameters = _parameter_renames(name, own, found, targets)
+        others = [use for use in uses if use.tool == target and name != target]
+        parameters = _parameter_renames(name, own, others, found, targets)
         changed = [r for r in parameters if r.target not in (None, r.parameter) and r.is_sure]
         if name == target and not changed:
             continue
@@ -157,6 +162,9 @@ def _group_renames(
         renames += [Rename(name, "", "", target, sure, len(own), period, why), *parameters]
         renames += _value_renames(name, own, targets, declared.properties.get(target, {}))
     return renames
+
+# %% ../../nbs/03_curate/25f_drift.ipynb #98a0fb98
+_LONGEST = 200  # characters of a name in the table
 
 
 def find_names(
@@ -182,5 +190,7 @@ def find_names(
             why = f"uses are {alike:.2f} as alike as those of one name"
             sure = min(confidence(alike), 0.79)
             renames.append(Rename(first, "", "", second, sure, counts[first], "", why))
+    renames = [r for r in renames if max(map(len, (r.tool, r.parameter, r.value))) <= _LONGEST]
     order = "the time stamps" if timeline.by_time else "the order of the log"
-    return Proposals(renames, len(conversations), order)
+    rare = len(counts) - sum(map(len, groups.groups))
+    return Proposals(renames, len(conversations), order, rare)

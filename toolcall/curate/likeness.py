@@ -24,18 +24,28 @@ class PairSums:
     sums: "np.ndarray"  # Of the cosines
     pairs: "np.ndarray"  # Number of pairs
 
-    def merged(
+    def part(
+        self,
+        names: Sequence[int],  # Some of the names
+    ) -> "PairSums":  # A copy of their sums
+        "The sums of some names"
+        import numpy as np
+
+        block = np.ix_(names, names)
+        return PairSums(self.sums[block], self.pairs[block])
+
+    def merge(
         self,
         kept: int,  # The name that stands for both from now on
         gone: int,  # The name that goes into it
-    ) -> "PairSums":  # The sums where row and column `kept` hold both
-        "Put two names together"
-        tables = []
-        for table in (self.sums.copy(), self.pairs.copy()):
+    ) -> None:
+        "Put two names together: row and column `kept` hold both"
+        for table in (self.sums, self.pairs):
             table[kept] += table[gone]
             table[:, kept] += table[:, gone]
-            tables.append(table)
-        return PairSums(*tables)
+
+# %% ../../nbs/03_curate/25a_likeness.ipynb #8edf2ae0
+_COMMON = 0.3  # weight of a feature that all uses have
 
 
 def _weighted(rows: Sequence[Sequence[str]]) -> "csr_matrix":
@@ -53,7 +63,7 @@ def _weighted(rows: Sequence[Sequence[str]]) -> "csr_matrix":
     shape = (len(rows), len(columns))
     matrix = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=shape)
     seen = np.asarray(matrix.sum(0)).ravel()
-    matrix = matrix @ sparse.diags(np.log((len(rows) + 1) / (seen + 0.5)))
+    matrix = matrix @ sparse.diags(_COMMON + np.log((len(rows) + 1) / (seen + 0.5)))
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
     return sparse.diags(1 / np.maximum(lengths, 1e-9)) @ matrix
 
@@ -93,37 +103,65 @@ _PRIOR = 25
 _LEAST_WEIGHT = 0.2  # of features that vary
 
 
+@dataclass(frozen=True)
+class Scale:
+    "What a log says about features of one kind"
+
+    own: float  # Mean cosine of two uses of one name
+    overall: float  # Mean cosine of two uses
+
+    @classmethod
+    def read(
+        cls,
+        sums: PairSums,  # Of all names
+    ) -> "Scale":  # Their means
+        "Find the means over a log"
+        import numpy as np
+
+        own = np.diag(sums.sums).sum() / max(np.diag(sums.pairs).sum(), 1)
+        return cls(float(own), float(sums.sums.sum() / max(sums.pairs.sum(), 1)))
+
+    @property
+    def weight(self) -> float:  # From 0, nothing, to 1
+        "How much the features tell"
+        return max(1 - self.overall / self.own, _LEAST_WEIGHT * (1 - self.own)) if self.own else 0
+
+# %% ../../nbs/03_curate/25a_likeness.ipynb #269bca9d
 def likeness(
     sums: PairSums,  # From `pair_sums`
-) -> tuple["np.ndarray", float]:  # Likeness by pair of names, and how much the features tell
+    scale: Scale,  # Of the log
+    rows: slice = slice(None),  # The names that are compared with all others
+) -> "np.ndarray":  # Likeness by pair of names
     "Compare names by the mean over pairs of their uses"
     import numpy as np
 
-    own = np.diag(sums.sums).sum() / max(np.diag(sums.pairs).sum(), 1)
-    overall = sums.sums.sum() / max(sums.pairs.sum(), 1)
-    if own <= 0:
-        return np.ones_like(sums.sums), 0.0
-    within = (np.diag(sums.sums) + _PRIOR * own) / (np.diag(sums.pairs) + _PRIOR)
-    across = (sums.sums + _PRIOR * overall) / (sums.pairs + _PRIOR)
-    return across / np.sqrt(np.outer(within, within)), max(
-        1 - overall / own, _LEAST_WEIGHT * (1 - own)
-    )
+    if scale.own <= 0:
+        return np.ones_like(sums.sums[rows])
+    within = (np.diag(sums.sums) + _PRIOR * scale.own) / (np.diag(sums.pairs) + _PRIOR)
+    across = (sums.sums[rows] + _PRIOR * scale.overall) / (sums.pairs[rows] + _PRIOR)
+    return across / np.sqrt(np.outer(within[rows], within))
 
 
 def joint_likeness(
     channels: Sequence[PairSums],  # Sums over the same names, for features of several kinds
+    scales: Sequence[Scale],  # One for each channel
+    rows: slice = slice(None),  # The names that are compared with all others
 ) -> "np.ndarray":  # Likeness by pair of names
     "Geometric mean of the likeness in each channel, weighted by how much it tells"
     import numpy as np
 
-    total, weights = np.zeros_like(channels[0].sums), 1e-9
-    for sums in channels:
-        alike, weight = likeness(sums)
-        total += weight * np.log(np.clip(alike, 0.01, 1.05))
-        weights += weight
+    total, weights = np.zeros_like(channels[0].sums[rows]), 1e-9
+    for sums, scale in zip(channels, scales, strict=True):
+        alike = np.clip(likeness(sums, scale, rows), 0.01, 1.05)
+        total += scale.weight * np.log(alike)
+        weights += scale.weight
     return np.exp(total / weights)
 
 # %% ../../nbs/03_curate/25a_likeness.ipynb #c1846627
+_MARGIN = 0.1
+_TIE = 0.4  # what an equal rival takes
+
+
 @dataclass(frozen=True)
 class Grouped:
     "Groups of names, and how they came together"
@@ -142,6 +180,30 @@ class Grouped:
                 return alike
         return 1.0 if first == second else 0.0
 
+# %% ../../nbs/03_curate/25a_likeness.ipynb #6416506d
+def _ambiguity(alike: "np.ndarray", apart: "np.ndarray", i: int, j: int) -> float:
+    "What rivals take from the likeness of two names: each is kept apart from one of them"
+    import numpy as np
+
+    rival = max(np.where(apart[j], alike[i], -1).max(), np.where(apart[i], alike[j], -1).max())
+    return _TIE * min(max(0.0, 1 - (max(alike[i, j], 0) - rival) / _MARGIN), 1.0)
+
+
+def _best_pair(alike: "np.ndarray", apart: "np.ndarray", least: float) -> tuple[float, int, int]:
+    "The most alike pair, its rivals counted, and its likeness; 0 where none is alike enough"
+    import numpy as np
+
+    bound = np.minimum(1, alike)
+    while True:
+        i, j = (int(place) for place in np.unravel_index(np.argmax(bound), bound.shape))
+        value = float(bound[i, j])
+        if value < least:
+            return 0.0, i, j
+        exact = min(1.0, alike[i, j]) - _ambiguity(alike, apart, i, j)
+        if exact >= value:
+            return value, min(i, j), max(i, j)
+        bound[i, j] = bound[j, i] = exact
+
 
 def group_alike(
     channels: Sequence[PairSums],  # Sums over the same names, for features of several kinds
@@ -151,21 +213,23 @@ def group_alike(
     "Group names whose uses are alike"
     import numpy as np
 
-    channels, known = list(channels), known.copy()
+    scales = [Scale.read(sums) for sums in channels]
     members = {i: [i] for i in range(len(known))}
+    channels, known = [sums.part(list(members)) for sums in channels], known.copy()
     merges: list[tuple[float, list[int], list[int]]] = []
+    alike = joint_likeness(channels, scales) + known
+    np.fill_diagonal(alike, -np.inf)
     while len(members) > 1:
-        live = list(members)
-        part = np.ix_(live, live)
-        alike = joint_likeness([PairSums(c.sums[part], c.pairs[part]) for c in channels])
-        alike = np.minimum(1, alike + known[part])
-        np.fill_diagonal(alike, -np.inf)
-        i, j = (int(place) for place in np.unravel_index(np.argmax(alike), alike.shape))
-        if alike[i, j] < threshold:
+        value, kept, gone = _best_pair(alike, np.isneginf(known), threshold)
+        if not value:
             break
-        kept, gone = live[i], live[j]
-        merges.append((float(alike[i, j]), members[kept], members[gone]))
-        channels = [sums.merged(kept, gone) for sums in channels]
-        known[kept] = known[:, kept] = np.minimum(known[kept], known[gone])
+        merges.append((value, members[kept], members[gone]))
         members[kept] = members[kept] + members.pop(gone)
+        for sums in channels:
+            sums.merge(kept, gone)
+        known[kept] = known[:, kept] = np.minimum(known[kept], known[gone])
+        row = joint_likeness(channels, scales, slice(kept, kept + 1))[0] + known[kept]
+        row[[i for i in range(len(row)) if i not in members or i == kept]] = -np.inf
+        alike[kept] = alike[:, kept] = row
+        alike[gone] = alike[:, gone] = -np.inf
     return Grouped(list(members.values()), merges)

@@ -125,7 +125,7 @@ class Use:
     heard: str  # What the user has said so far, the end of it
     features: dict[str, list[str]]  # By channel, one of `CHANNELS`
 
-
+# %% ../../nbs/03_curate/25_names.ipynb #73e3ae45
 def read_uses(
     conversations: Sequence[Conversation],  # From `read_logs`
 ) -> list[Use]:  # One a call, in the order of the log

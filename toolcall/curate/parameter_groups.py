@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .likeness import Grouped, group_alike, pair_sums
+from .likeness import Grouped, Scale, group_alike, joint_likeness, pair_sums
 from .names import Use, name_words, overlap, text_words, value_features
 from .tool_groups import ALIKE, DOUBT, Declared
 from ..text import JSON
@@ -46,13 +46,6 @@ def value_bits(
     return -sum(n / len(values) * math.log2(n / len(values)) for n in counts.values())
 
 # %% ../../nbs/03_curate/25c_parameter_groups.ipynb #c1e2cb80
-_SIMILAR_NAME = 0.3
-_FEW_BITS = 0.4
-_BOTH_FILLED = 0.15
-_SELDOM = 0.3  # what is taken where two parameters would seldom meet by chance
-_ALTERNATIVES = 0.25
-
-
 @dataclass(frozen=True)
 class _Fill:
     "Which parameters stand in which calls, for one group of tool names"
@@ -111,16 +104,24 @@ class _Fill:
         return filled >= 0.95 * sum(self.calls[tool] for tool in tools)
 
 # %% ../../nbs/03_curate/25c_parameter_groups.ipynb #bcebfb7e
+_SIMILAR_NAME = 0.3
+_FEW_BITS = 0.4
+_BOTH_FILLED = 0.15
+_SELDOM = 0.3  # what is taken where two parameters would seldom meet by chance
+_ALTERNATIVES = 0.25
+
+
 def _added(first: str, second: str, fill: _Fill, bits: dict[str, float], is_open: bool) -> float:
     "What is added to the likeness of two parameters"
     if fill.met(first, second) > 0.05 * min(fill.total(first), fill.total(second)):
         return -float("inf")
     added = _SIMILAR_NAME * overlap(name_words(first), name_words(second))
-    added -= max(0.0, _FEW_BITS - 0.1 * min(bits[first], bits[second]))
+    least = min(bits[first], bits[second])
     expected = fill.expected(first, second)
+    is_filled = not expected and fill.is_filled(first) and fill.is_filled(second)
+    added -= max(0.0, _FEW_BITS - 0.1 * least) * (0.5 if is_filled else 1)
     if not expected:
-        is_filled = fill.is_filled(first) and fill.is_filled(second)
-        return added + _BOTH_FILLED * (is_filled and min(bits[first], bits[second]) > 0.5)
+        return added + _BOTH_FILLED * (is_filled and least > 0.5)
     if is_open and not fill.follow(first, second) and not fill.cover(first, second):
         added -= _ALTERNATIVES
     return added - _SELDOM * max(0.0, 1 - expected / 3) * min(1.0, expected)
@@ -150,6 +151,16 @@ def _known(names: list[str], rows: list, uses: Sequence[Use], declared: Declared
 _MOST = 60
 
 
+def _is_sorted(uses: Sequence[Use]) -> bool:
+    "Whether the arguments of nearly all calls of a tool stand in the order of their names"
+    orders: dict[str, list[bool]] = {}
+    for use in uses:
+        names = list(use.arguments)
+        if len(names) > 1:
+            orders.setdefault(use.tool, []).append(names == sorted(names))
+    return any(sum(order) >= 0.9 * len(order) for order in orders.values())
+
+
 @dataclass(frozen=True)
 class ParameterGroups:
     "Parameters of one tool, grouped"
@@ -168,12 +179,14 @@ class ParameterGroups:
             return float(first == second)
         return self.loose.level(self.names.index(first), self.names.index(second))
 
-
+# %% ../../nbs/03_curate/25c_parameter_groups.ipynb #5b5fc599
 def group_parameters(
     uses: Sequence[Use],  # Of the names of one tool
     declared: Declared,  # From `read_declared`
 ) -> ParameterGroups:  # Groups of parameters
     "Group the parameters that mean the same"
+    import numpy as np
+
     counts = Counter(n for use in uses for n, value in use.arguments.items() if value is not None)
     names = sorted(sorted(counts), key=lambda name: -counts[name])[:_MOST]
     label = {name: i for i, name in enumerate(names)}
@@ -185,6 +198,10 @@ def group_parameters(
     ]
     if len(names) < 2:
         return ParameterGroups([[n] for n in names], names, Grouped([[0]], []))
+    known = _known(names, rows, uses, declared)
+    if np.isneginf(known[~np.eye(len(names), dtype=bool)]).all():
+        alone = Grouped([[i] for i in range(len(names))], [])
+        return ParameterGroups([[name] for name in names], names, alone)
     labels = [label[name] for _, name, _ in rows]
     openings = [use.opening for use, _, _ in rows]
     features = [
@@ -192,8 +209,33 @@ def group_parameters(
         [_around(value, use.heard) for use, _, value in rows],
         [use.features["before"] for use, _, _ in rows],
     ]
+    if not _is_sorted(uses):
+        features.append([[f"place {list(use.arguments).index(name)}"] for use, name, _ in rows])
     channels = [pair_sums(channel, labels, openings) for channel in features]
-    known = _known(names, rows, uses, declared)
     sure = group_alike(channels, known, ALIKE)
     groups = [[names[i] for i in group] for group in sure.groups]
     return ParameterGroups(groups, names, group_alike(channels, known, DOUBT))
+
+# %% ../../nbs/03_curate/25c_parameter_groups.ipynb #90ef5864
+_LEAST = 10
+
+
+def same_meaning(
+    parameter: str,  # A parameter of both
+    ours: Sequence[Use],  # Calls of one tool
+    theirs: Sequence[Use],  # Calls of the other one
+) -> float:  # Likeness; 1 where one of the two has fewer than ten values
+    "How alike the values of one parameter are in the calls of two tools"
+    sides = [[u for u in uses if u.arguments.get(parameter) is not None] for uses in (ours, theirs)]
+    if min(map(len, sides)) < _LEAST:
+        return 1.0
+    uses = [*sides[0], *sides[1]]
+    labels = [0] * len(sides[0]) + [1] * len(sides[1])
+    openings = [use.opening for use in uses]
+    features = [
+        [value_features(use.arguments[parameter]) for use in uses],
+        [_around(use.arguments[parameter], use.heard) for use in uses],
+    ]
+    channels = [pair_sums(channel, labels, openings) for channel in features]
+    scales = [Scale.read(sums) for sums in channels]
+    return float(joint_likeness(channels, scales)[0, 1])

@@ -17,10 +17,11 @@ import yaml
 
 from ..errors import CurateError
 from ..pages import Table
-from ..text import JSON, count, dumps, excerpt, one_line, write_atomic
+from ..text import JSON, count, dumps, excerpt, loads, one_line, write_atomic
 
 # %% ../../nbs/03_curate/25d_proposals.ipynb #dc635917
 SURE = 0.8  # confidence from which a rename is applied
+_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ class Rename:
         sure = f"confidence {self.confidence:.2f}" if self.target else ""
         parts = [count(self.calls, "call"), sure]
         parts += [self.period, self.why, f"such as {shown}" if shown else ""]
-        return one_line("; ".join(part for part in parts if part))
+        return _UNPRINTABLE.sub(" ", one_line("; ".join(part for part in parts if part)))
 
 # %% ../../nbs/03_curate/25d_proposals.ipynb #27bdef2d
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]+")
 
 
-def _quoted(text: str) -> str:
-    "Text as a YAML scalar on one line"
+def _quoted(text: JSON) -> str:
+    "A value as a YAML scalar on one line"
+    if not isinstance(text, str):
+        return yaml.safe_dump(text, default_flow_style=True, width=2**30).splitlines()[0]
     if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
         return text
     line = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=2**30)
@@ -65,12 +68,20 @@ def _quoted(text: str) -> str:
 def _target(rename: Rename) -> str:
     if rename.target is None:
         return "null"
-    return rename.target if rename.value else _quoted(rename.target)
+    return _quoted(loads(rename.target) if rename.value else rename.target)
 
 
 def _line(indent: int, rename: Rename, name: str) -> str:
     mark = "" if rename.is_sure else "# "
     return f"{' ' * indent}{mark}{name}: {_target(rename)}  # {rename.comment()}"
+
+
+_HEAD = """\
+# Names that mean the same, found in {log}. Each entry says what a name becomes.
+# Edit this file, then apply it. A call that holds a parameter or a value which becomes
+# null, or a parameter that its tool doesn't list, is left as it is and counted.
+# Entries that are commented out are not sure enough to be applied.
+"""
 
 
 def _tool_lines(renames: Sequence[Rename]) -> list[str]:
@@ -92,18 +103,10 @@ def _tool_lines(renames: Sequence[Rename]) -> list[str]:
         lines.append("  values:")
     for parameter, spellings in values.items():
         lines.append(f"    {_quoted(parameter)}:")
-        lines += [_line(6, rename, rename.value) for rename in spellings]
+        lines += [_line(6, rename, _quoted(loads(rename.value))) for rename in spellings]
     return lines
 
 # %% ../../nbs/03_curate/25d_proposals.ipynb #3f7aaedc
-_HEAD = """\
-# Names that mean the same, found in {log}. Each entry says what a name becomes.
-# Edit this file, then apply it. A call that holds a parameter or a value which becomes
-# null, or a parameter that its tool doesn't list, is left as it is and counted.
-# Entries that are commented out are not sure enough to be applied.
-"""
-
-
 @dataclass(frozen=True)
 class Proposals:
     "Names of a log, and what they should be called"
@@ -111,6 +114,7 @@ class Proposals:
     renames: Sequence[Rename] = field(default_factory=list)  # By tool; that of the tool first
     conversations: int = 0  # How many were read
     order: str = "the order of the log"  # What the periods follow
+    rare: int = 0  # Names of tools that have too few calls to be compared
 
     def _tools(self) -> list[list[Rename]]:
         tools: dict[str, list[Rename]] = {}
@@ -150,6 +154,8 @@ class Proposals:
             rows.append((name, target, calls, sure, applied, rename.period, rename.why, shown))
         header = ("name", "becomes", "calls", "confidence", "applied", "used in", "why", "values")
         note = f"From {count(self.conversations, 'conversation')}; periods follow {self.order}."
+        if self.rare:
+            note += f" Too rare to be compared: {count(self.rare, 'name')} of tools."
         return Table("Names that mean the same", header, rows, note)
 
     def __repr__(self) -> str:
@@ -221,6 +227,7 @@ def check_names(
 
 # %% ../../nbs/03_curate/25d_proposals.ipynb #7f6660ba
 _LARGEST = 10_000_000  # characters
+_DEEPEST = 20
 
 
 def _refuse_twice(node: yaml.Node) -> None:
@@ -248,10 +255,14 @@ def load_names(
     if len(text) > _LARGEST:
         raise CurateError(f"{path} has {len(text):,} characters, more than {_LARGEST:,}")
     try:
+        level = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            level += isinstance(event, yaml.CollectionStartEvent)
+            level -= isinstance(event, yaml.CollectionEndEvent)
+            if level > _DEEPEST:
+                raise CurateError(f"nested deeper than {_DEEPEST} levels")
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
-                raise CurateError(f"line {line}: alias {event.anchor!r}; write the names out")
+                raise CurateError(f"alias {event.anchor!r}: write the names out")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
             return {}

@@ -126,7 +126,7 @@ class Renamed:
     def _repr_markdown_(self) -> str:
         return self.page.to_markdown()
 
-
+# %% ../../nbs/03_curate/25e_renaming.ipynb #3a62c11a
 def apply_names(
     conversations: Sequence[Conversation],  # From `read_logs`
     names: dict[str, dict],  # From `load_names`, or `Proposals.names`
@@ -165,8 +165,9 @@ def _rename_conversation(
                         kept[str(call.get("id"))] = name
                     else:
                         target = table[name]["name"]
-                        changed[name, target] += 1
-                        old[name] = target
+                        if (target, arguments) != (name, function["arguments"]):
+                            changed[name, target] += 1
+                            old[name] = target
                         call = {**call, "function": {"name": target, "arguments": arguments}}
                 calls.append(call)
             message = {**message, "tool_calls": calls}

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
-from .likeness import Grouped, PairSums, group_alike, joint_likeness, pair_sums
+from toolcall.curate.likeness import (
+    Grouped,
+    PairSums,
+    Scale,
+    group_alike,
+    joint_likeness,
+    pair_sums,
+)
 from .names import CHANNELS, Use, name_words, overlap
 from ..text import JSON
 
@@ -115,7 +122,7 @@ def _company(names: list[str], groups: list[list[int]], declared: Declared) -> "
 # %% ../../nbs/03_curate/25b_tool_groups.ipynb #4b77a81a
 ALIKE = 0.7
 DOUBT = 0.6
-_LEAST, _LEAST_DECLARED, _MOST = 5, 2, 400
+_LEAST, _LEAST_DECLARED, _MOST = 5, 2, 600
 
 
 def confidence(
@@ -126,7 +133,7 @@ def confidence(
 
     return 1 / (1 + math.exp(14 * (0.6 - likeness)))
 
-
+# %% ../../nbs/03_curate/25b_tool_groups.ipynb #d7cfb010
 @dataclass(frozen=True)
 class ToolGroups:
     "Names of tools, grouped"
@@ -136,7 +143,7 @@ class ToolGroups:
     levels: dict[tuple[str, str], float]  # Likeness at which two names of a group came together
     evidence: dict[str, dict[str, float]]  # Name to channel to likeness with its group
 
-
+# %% ../../nbs/03_curate/25b_tool_groups.ipynb #8f76078c
 def group_tools(
     uses: Sequence[Use],  # From `read_uses`
     declared: Declared,  # From `read_declared`
@@ -181,14 +188,15 @@ def _evidence(
 ) -> dict[str, dict[str, float]]:
     "Likeness of each name with the rest of its group, by channel"
     found: dict[str, dict[str, float]] = {}
-    for group in grouped.groups:
-        for i in group if len(group) > 1 else []:
-            rest = [j for j in group if j != i]
-            found[names[i]] = {}
-            for channel, sums in channels.items():
-                for j in rest[1:]:
-                    sums = sums.merged(rest[0], j)
-                found[names[i]][channel] = float(joint_likeness([sums])[i, rest[0]])
+    for channel, sums in channels.items():
+        scale = Scale.read(sums)
+        for group in grouped.groups:
+            for i in group if len(group) > 1 else []:
+                part = sums.part([i, *(j for j in group if j != i)])
+                for other in range(2, len(group)):
+                    part.merge(1, other)
+                alike = joint_likeness([part], [scale])
+                found.setdefault(names[i], {})[channel] = float(alike[0, 1])
     return found
 
 # %% ../../nbs/03_curate/25b_tool_groups.ipynb #3fd0e367
@@ -206,8 +214,9 @@ class Timeline:
     ) -> "Timeline":  # Their times
         "Read time stamps, or count"
         stamps = [conversation.meta.get("timestamp") for conversation in conversations]
-        if all(isinstance(stamp, int | float) for stamp in stamps) and len(set(stamps)) > 1:
-            return cls([float(stamp) for stamp in stamps], True)
+        times = [float(stamp) for stamp in stamps if isinstance(stamp, int | float)]
+        if len(times) == len(stamps) and len(set(times)) > 1:
+            return cls(times, True)
         return cls([float(number) for number in range(1, len(stamps) + 1)], False)
 
     def newest(
@@ -242,7 +251,7 @@ def _day(seconds: float) -> str:
     except (ValueError, OverflowError, OSError):
         return f"{seconds:g}"
 
-
+# %% ../../nbs/03_curate/25b_tool_groups.ipynb #b4eba310
 def choose_name(
     times: dict[str, list[float]],  # Name to the times of its uses
     declared: Sequence[str],  # Names that the catalogue declares
