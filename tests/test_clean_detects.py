@@ -85,12 +85,18 @@ def test_dirt_of_several_messages_names_its_turns(samples, kind):
 # Detection
 
 
-def test_dirt_of_generated_conversations_is_found(samples):
+def test_dirt_of_generated_conversations_is_found_each_time(samples):
     "In the style of gateways: answers go through a tool, results come from the user"
     dirtied = dirty(samples[:300], MIXED, rate=0.25, results="user")
     dirtied = Dirtied(through_tool(dirtied.conversations), dirtied.truth)
-    found, kept = shares(dirtied)
-    assert found >= 0.80 and kept >= 0.96, (found, kept)
+    kept, masked = (clean(dirtied.conversations, doubtful=way) for way in ("keep", "mask"))
+    places = [{(f.conversation, f.turn) for f in one.report.findings} for one in (kept, masked)]
+    assert places[0] == places[1]
+    assert lost(dirtied.conversations, kept.conversations) == set()
+    found = lost(dirtied.conversations, masked.conversations)
+    assert found <= places[0]
+    assert len(found & dirtied.truth.keys()) >= 0.8 * len(dirtied.truth)
+    assert len(found & dirtied.clean) <= 0.04 * len(dirtied.clean)
 
 
 def test_a_clean_log_keeps_its_turns_and_foreign_conversations_are_found(samples):
@@ -176,12 +182,3 @@ def test_any_small_log_is_cleaned_with_an_account(log):
     for c in cleaned.conversations:
         assert c.messages == before[c.id].messages and c.tools == before[c.id].tools
         assert before[c.id].meta.get("masked", {}).items() <= c.meta.get("masked", {}).items()
-
-
-def test_findings_are_the_same_each_time_and_mask_nothing_when_that_is_asked(samples):
-    log = dirty(samples[:120], MIXED, rate=0.25).conversations
-    kept, masked = clean(log, doubtful="keep"), clean(log)
-    found = [{(f.conversation, f.turn) for f in one.report.findings} for one in (kept, masked)]
-    assert found[0] == found[1] != set()
-    assert lost(log, kept.conversations) == set()
-    assert lost(log, masked.conversations) <= found[0]
