@@ -21,7 +21,7 @@ training set for each way. The declared tools and the system prompt stand in all
 many turns each. Masked turns are context and count as none. Every assistant turn of the test set
 is answered greedily and scored with the words of `respond_to_user` ignored. One JSON file a model
 says which turns are right, and holds nothing of the logs. `table` compares models on the same
-turns; intervals are 95 %, and draw whole conversations and seeds.
+turns; intervals are 95 %, and draw whole conversations, the same for all models.
 """
 
 import argparse
