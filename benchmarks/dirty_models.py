@@ -297,8 +297,7 @@ def table_of(folder: Path) -> str:
     lines.append(f"{'log':<14} {'each seed':<16} {'right turns':<22} {'cost':<24} {'got back'}")
     order = ["clean", *(f"{dirty}{way}" for dirty in ("noisy", "drift") for way in WAYS)]
     for way in filter(right.__contains__, order):
-        hits = right[way]
-        seeds = " ".join(f"{one.sum() / turns.sum():.1%}" for one in hits)
+        seeds = " ".join(f"{one.sum() / turns.sum():.1%}" for one in right[way])
         cells = [interval(lambda x: x[:, 0] / x[:, 1], mean[way], turns)]
         if way != "clean" and "clean" in mean:
             cells.append(
