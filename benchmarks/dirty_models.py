@@ -21,7 +21,7 @@ training set for each way. The declared tools and the system prompt stand in all
 many turns each. Masked turns are context and count as none. Every assistant turn of the test set
 is answered greedily and scored with the words of `respond_to_user` ignored. One JSON file a model
 says which turns are right, and holds nothing of the logs. `table` compares models on the same
-turns; intervals are 95 %, and draw whole conversations and seeds.
+turns; intervals are 95 %, and draw whole conversations, the same for all models.
 """
 
 import argparse
@@ -297,8 +297,7 @@ def table_of(folder: Path) -> str:
     lines.append(f"{'log':<14} {'each seed':<16} {'right turns':<22} {'cost':<24} {'got back'}")
     order = ["clean", *(f"{dirty}{way}" for dirty in ("noisy", "drift") for way in WAYS)]
     for way in filter(right.__contains__, order):
-        hits = right[way]
-        seeds = " ".join(f"{one.sum() / turns.sum():.1%}" for one in hits)
+        seeds = " ".join(f"{one.sum() / turns.sum():.1%}" for one in right[way])
         cells = [interval(lambda x: x[:, 0] / x[:, 1], mean[way], turns)]
         if way != "clean" and "clean" in mean:
             cells.append(
