@@ -13,6 +13,8 @@ from ..faces import lazy_names
 if TYPE_CHECKING:
     from toolcall.curate.chain import Curated as Curated
     from toolcall.curate.chain import curate as curate
+    from toolcall.curate.cleaning import Cleaned as Cleaned
+    from toolcall.curate.cleaning import clean as clean
     from toolcall.curate.splits import Splits as Splits
     from toolcall.curate.splits import after as after
     from toolcall.curate.splits import calls_any as calls_any
@@ -28,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     "toolcall.curate",
     {
         "toolcall.curate.chain": ["curate", "Curated"],
+        "toolcall.curate.cleaning": ["clean", "Cleaned"],
         "toolcall.curate.steps": ["Step"],
         "toolcall.curate.splits": ["split", "Splits", "find_leaks", "after", "calls_any"],
         "toolcall.errors": ["CurateError"],
