@@ -220,7 +220,7 @@ def _private_table(conversations: Sequence[Conversation]) -> Table:
     )
 
 # %% ../../nbs/03_curate/32_diagnosis.ipynb #1a9a01db
-MOST_TURNS = 20_000
+MOST_TURNS = 3_000
 
 
 def look_for_doubts(
@@ -241,7 +241,8 @@ def look_for_doubts(
     except CurateError as error:
         return f"not looked at for doubts: {error}"
     report, names = cleaned.report, cleaned.proposals
-    left_out = f"Only the first {report.turns:,} of {sum(sizes):,} turns of the log are looked at."
+    left_out = f"Only the first {report.turns:,} of {sum(sizes):,} turns of the log are looked at"
+    left_out += "; toolcall inspect --doubts TURNS says how many."
     notes = [left_out, *report.notes] if first < len(sizes) else report.notes
     return replace(report, notes=notes, tables=[names.table] if names.renames else [])
 

@@ -217,7 +217,7 @@ def _compare(options: argparse.Namespace) -> int:
     argument(
         "--doubts",
         type=int,
-        default=20_000,
+        default=3_000,
         metavar="TURNS",
         help="look for doubtful turns among the first of these (default: %(default)s); 0: don't",
     ),
