@@ -11,6 +11,8 @@ __all__ = ['Diagnosis', 'describe_log']
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
@@ -22,6 +24,7 @@ from .pii import find_private
 from .selection import complete_tools
 from .summary import Stats, conversation_tokens, measure
 from .tool_use import ToolUse, tool_uses, violations
+from ..errors import CurateError
 from ..logs.reports import Log
 from ..pages import Page, Table
 from ..text import count, dumps, fingerprint
@@ -215,6 +218,33 @@ def _private_table(conversations: Sequence[Conversation]) -> Table:
         "Found by pattern after curation; names and addresses are not looked for. "
         "curate(…, redact=True) replaces them.",
     )
+
+# %% ../../nbs/03_curate/32_diagnosis.ipynb #1a9a01db
+MOST_TURNS = 3_000
+
+
+def look_for_doubts(
+    log: Log,  # From `read_logs`
+    most: int = MOST_TURNS,  # Turns to look at, in whole conversations; 0: none
+) -> CleanReport | str:  # The account, or a sentence on why there is none
+    "Name the doubtful turns of a log; nothing is masked"
+    if most <= 0:
+        return "not looked at for doubts; --doubts TURNS says how many to look at"
+    if not find_spec("sklearn"):
+        return 'not looked at for doubts; that needs pip install "toolcall-tune[clean]"'
+    from toolcall.curate.cleaning import clean
+
+    sizes = [len(c.turns) for c in log.conversations]
+    first = sum(total <= most for total in accumulate(sizes))
+    try:
+        cleaned = clean(log.conversations[:first], doubtful="keep")
+    except CurateError as error:
+        return f"not looked at for doubts: {error}"
+    report, names = cleaned.report, cleaned.proposals
+    left_out = f"Only the first {report.turns:,} of {sum(sizes):,} turns of the log are looked at"
+    left_out += "; toolcall inspect --doubts TURNS says how many."
+    notes = [left_out, *report.notes] if first < len(sizes) else report.notes
+    return replace(report, notes=notes, tables=[names.table] if names.renames else [])
 
 # %% ../../nbs/03_curate/32_diagnosis.ipynb #8da57be8
 def describe_log(

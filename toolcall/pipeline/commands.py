@@ -214,6 +214,13 @@ def _compare(options: argparse.Namespace) -> int:
         metavar="KEY",
         help="a key of the log that is not read and doesn't matter; repeat it for more",
     ),
+    argument(
+        "--doubts",
+        type=int,
+        default=3_000,
+        metavar="TURNS",
+        help="look for doubtful turns among the first of these (default: %(default)s); 0: don't",
+    ),
 )
 def _inspect(options: argparse.Namespace) -> int:
     from toolcall.pipeline.inspecting import inspect, inspect_tokens
@@ -228,7 +235,9 @@ def _inspect(options: argparse.Namespace) -> int:
             ignore=options.ignore,
         )
     else:
-        text = inspect(options.file, page=options.html, ignore=options.ignore)
+        text = inspect(
+            options.file, page=options.html, ignore=options.ignore, doubts=options.doubts
+        )
     show(text, coloured=options.tokens and sys.stdout.isatty())
     return 0
 

@@ -94,6 +94,10 @@ def _problem(config: Config) -> str:
                 return f"{group}: {_unknown_key(key, names)}"
     if config.quantization and (problem := _quantization_problem(config.quantization, config.lora)):
         return problem
+    if config.clean.names and not config.clean.enabled:
+        return "clean.names is only applied with clean.enabled: true"
+    if config.clean.enabled and not find_spec("sklearn"):
+        return 'clean needs scikit-learn: pip install "toolcall-tune[clean]"'
     if config.generation.structured and not find_spec("xgrammar"):
         return 'generation.structured needs xgrammar: pip install "toolcall-tune[structured]"'
     texts = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
 from ..curate.chain import curate
-from ..curate.diagnosis import describe_log
+from ..curate.diagnosis import MOST_TURNS, describe_log, look_for_doubts
 from ..errors import ConfigError
 from ..logs.log import read_logs
 from ..logs.reading import find_logs
@@ -61,14 +61,16 @@ def inspect(
     page: str | Path | None = None,  # Also write the diagnosis there, as HTML
     limit: int = 3,  # Conversations to show
     ignore: Sequence[str] = (),  # Keys that are not read and don't matter
+    doubts: int = MOST_TURNS,  # Turns in which doubts are looked for; 0: none
 ) -> str:  # The diagnosis and the first conversations
     "Describe a log without a model"
     if page:
         _check_page(page, path)
-    diagnosis = describe_log(read_logs(path, max_reject=1.0, ignore=ignore))
+    log = read_logs(path, max_reject=1.0, ignore=ignore)
+    diagnosis = describe_log(log, look_for_doubts(log, doubts))
     if page:
         _write_page(page, diagnosis.page.to_html())
-    return "\n\n".join([str(diagnosis), *map(_as_text, diagnosis.log.conversations[:limit])])
+    return "\n\n".join([str(diagnosis), *map(_as_text, log.conversations[:limit])])
 
 # %% ../../nbs/10_pipeline/07_inspecting.ipynb #b4a9c731
 def _title(example: Example, style: str) -> str:

@@ -40,6 +40,16 @@ class LogOptions(Options):
     ignore: list[Annotated[str, Field(min_length=1)]] = []  # Keys that are not read and don't count
 
 
+class CleanOptions(Options):
+    "Whether and how doubtful turns are looked for, see `clean`"
+
+    enabled: bool = False  # Needs the extra clean
+    doubtful: Literal["mask", "keep"] = "mask"  # keep: they are named, and still learned
+    drift: bool = True  # Propose which names of tools and parameters mean the same
+    names: str = ""  # A file of names to apply, such as the proposals of an earlier run, edited
+    seed: _NonNegative = 0
+
+
 class CurateOptions(Options):
     "What is worth learning, see `curate`"
 
@@ -130,6 +140,7 @@ class Config(Options):
     max_length: _Positive = 4096  # Most tokens of an example; longer ones are refused, never cut
     save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: as the base is
     logs: LogOptions = LogOptions()
+    clean: CleanOptions = CleanOptions()
     curate: CurateOptions = CurateOptions()
     split: SplitOptions = SplitOptions()
     chatml: ChatMLOptions = ChatMLOptions()

@@ -50,6 +50,7 @@ def _inputs(config: Config, config_file: str | Path | None) -> Iterator[Place]:
 # %% ../../nbs/10_pipeline/02_outputs.ipynb #a67901c8
 _WRITTEN = (  # below `output_dir`
     *(f"data/{name}.jsonl" for name in ("train", "validation", "test", "rejects")),
+    *("data/findings.jsonl", "data/doubts.html", "data/names.yaml"),
     *("data/*.sha256", "data/README.md", "encoded/*", "predictions/*", "evaluations/*"),
     *("checkpoint-*/*", "adapter/*", "*.part/*", "manifest.json", ".lock"),
     *("config.json", "generation_config.json", "*.safetensors", "*.bin"),
