@@ -19,6 +19,7 @@ from .doubts_page import CleanReport, mask_doubtful
 from .drift import find_names
 from .exchanges import Exchange, read_exchanges, speaking_tools
 from .findings import Finding
+from .grounding import Ground, leaves, value_pattern, words_of
 from .history import collapse_prefixes
 from .proposals import Proposals
 from .renaming import apply_names
@@ -42,12 +43,11 @@ _DOUBTFUL = 0.3  # the least probability that is told
 
 
 _SMALLEST = 100  # turns that the fit needs
+_FEWEST = 8  # conversations that it needs
 
 
-def _new_values(calls: Sequence[ToolCall], ground) -> list[str]:
+def _new_values(calls: Sequence[ToolCall], ground: Ground) -> list[str]:
     "Arguments of which no message before says anything"
-    from toolcall.curate.grounding import leaves, value_pattern
-
     return [
         f"{path} is {text[:60]!r}"
         for call in calls
@@ -60,7 +60,9 @@ def _decided(decision: str) -> str:
     return f"calls {decision}" if decision else "says words"
 
 
-def _told(exchange: Exchange, kind: str, expected: tuple[str, float], ground) -> tuple[str, str]:
+def _told(
+    exchange: Exchange, kind: str, expected: tuple[str, float], ground: Ground
+) -> tuple[str, str]:
     "Reason and evidence"
     own = exchange.calls[0].name if exchange.calls else ""
     reason = _REASONS.get(kind)
@@ -197,9 +199,13 @@ def _judge(
     exchanges = read_exchanges(judged, speaking)
     findings = consequence_findings(judged, exchanges)
     findings += stranger_findings(judged, exchanges, tools)
-    if len(exchanges) < _SMALLEST:
-        note = f"{len(exchanges)} turns are too few to compare them with each other; "
-        return findings, speaking, [f"{note}{_SMALLEST} are needed."]
+    counts = len(exchanges), len({e.conversation for e in exchanges})
+    silent = not any(words_of(e.before) for e in exchanges)
+    if counts[0] < _SMALLEST or counts[1] < _FEWEST or silent:
+        note = f"{counts[0]} turns of {counts[1]} conversations are too few to compare them with "
+        note += f"each other; {_SMALLEST} turns of {_FEWEST} conversations are needed."
+        note = "No message before a turn has a word." if silent and exchanges else note
+        return repeat_findings(conversations, findings), speaking, [note]
     findings += fit_findings(judged, exchanges, speaking, tools=tools or (), seed=seed)
     return repeat_findings(conversations, findings), speaking, []
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from toolcall.chatml.renderer import Renderer
     from toolcall.curate.cleaning import Cleaned
 
-# %% ../../nbs/10_pipeline/03_data.ipynb #2922f181
+# %% ../../nbs/10_pipeline/03_data.ipynb #a3fd11fd
 @dataclass(frozen=True)
 class Data:
     "A log, curated and split"
@@ -45,7 +45,7 @@ class Data:
     splits: Splits  # Training, validation and test set
     cleaned: "Cleaned | None" = None  # What was doubtful, where that was looked for
 
-
+# %% ../../nbs/10_pipeline/03_data.ipynb #2922f181
 def prepare(
     config: Config,  # Names the log
 ) -> Data:  # The log, its curated conversations, and the three sets
