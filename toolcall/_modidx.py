@@ -443,6 +443,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'toolcall/curate/cleaning.py'),
                                           'toolcall.curate.cleaning._decided': ( '03_curate/cleaning.html#_decided',
                                                                                  'toolcall/curate/cleaning.py'),
+                                          'toolcall.curate.cleaning._if_sure': ( '03_curate/cleaning.html#_if_sure',
+                                                                                 'toolcall/curate/cleaning.py'),
                                           'toolcall.curate.cleaning._judge': ( '03_curate/cleaning.html#_judge',
                                                                                'toolcall/curate/cleaning.py'),
                                           'toolcall.curate.cleaning._new_values': ( '03_curate/cleaning.html#_new_values',

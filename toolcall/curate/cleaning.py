@@ -9,7 +9,7 @@ __all__ = ['Cleaned', 'clean']
 
 # %% ../../nbs/03_curate/27_cleaning.ipynb #143365c4
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from ..conversation import Conversation, ToolCall
@@ -190,6 +190,15 @@ def _check_options(doubtful: str, drift: str | dict[str, dict]) -> None:
         raise CurateError("clean needs scikit-learn: pip install 'toolcall-tune[clean]'")
 
 
+_SURE_ORDER = 0.9
+
+
+def _if_sure(finding: Finding, has_catalogue: bool) -> Finding:
+    "What takes all turns of a conversation masks them only when it is sure"
+    is_sure = has_catalogue if finding.reason == "foreign" else finding.confidence >= _SURE_ORDER
+    return finding if is_sure else replace(finding, confidence=min(finding.confidence, 0.49))
+
+
 def _judge(
     conversations: Sequence[Conversation], tools: Sequence[dict] | None, seed: int
 ) -> tuple[list[Finding], Mapping[str, str], list[str]]:
@@ -198,7 +207,8 @@ def _judge(
     speaking = speaking_tools(judged)
     exchanges = read_exchanges(judged, speaking)
     findings = consequence_findings(judged, exchanges)
-    findings += stranger_findings(judged, exchanges, tools)
+    strangers = stranger_findings(judged, exchanges, tools)
+    findings += [_if_sure(finding, tools is not None) for finding in strangers]
     counts = len(exchanges), len({e.conversation for e in exchanges})
     silent = not any(words_of(e.before) for e in exchanges)
     if counts[0] < _SMALLEST or counts[1] < _FEWEST or silent:
