@@ -9,7 +9,7 @@ import pytest
 from dirt import dirty, mix_foreign, shuffle_order, spoken_plainly, through_tool
 
 from toolcall.conversation import Conversation, ToolCall, make_tool
-from toolcall.curate.consequences import consequence_findings, consequences
+from toolcall.curate.consequences import consequence_findings
 from toolcall.curate.exchanges import read_exchanges, speaking_tools
 from toolcall.curate.history import collapse_prefixes
 from toolcall.curate.outcomes import Contrast
@@ -206,11 +206,8 @@ def test_a_clean_log_has_no_findings(log):
     assert found(stranger_findings(log, read(log))) == set()
 
 
-def test_features_have_the_same_names_in_every_log():
-    one, two = consequences(read(trips(5))), consequences(read(list(read_logs(sample_log()))))
-    assert {frozenset(row) for row in one + two} == {frozenset(one[0])}
-    assert all(-4 <= value <= 4 for row in one + two for value in row.values())
-    assert consequences([]) == []
+def test_an_empty_log_has_no_findings():
+    assert consequence_findings([], []) == []
 
 
 def test_a_user_who_says_it_again():

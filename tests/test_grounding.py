@@ -57,6 +57,8 @@ def test_said_otherwise_is_said(said, value):
         ("明天晚上去北京", "上海"),
         ("a bass", "bas"),
         ("30 people", "18:00"),
+        ("2 people", "14"),
+        ("4 nights", "16"),
     ],
 )
 def test_what_was_not_said_is_not_grounded(said, value):
@@ -127,3 +129,11 @@ def test_each_message_is_read_once(monkeypatch):
 
 def test_numbers_beyond_all_bounds_have_themselves():
     assert forms_of("9" * 5_000) == {"9" * 5_000}
+
+
+def test_an_answer_that_repeats_a_result_stays_the_assistants():
+    called = {**asks(x="a"), "tool_calls": [ToolCall("f", {"x": "a"}, "c").to_message()]}
+    result = {"role": "tool", "tool_call_id": "c", "content": "lovely"}
+    said = {"role": "assistant", "content": "lovely"}
+    grounds = grounds_of(user("go"), called, result, said, user("more"), asks(x="lovely"))
+    assert value_pattern(grounds[-1], "lovely")[1:3] == (2, 1)

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from ..conversation import Conversation, ToolCall
 from .consequences import consequence_findings
 from .context import dialogue_keys
+from .decisions import RARE
 from .doubts_page import CleanReport, mask_doubtful
 from .drift import find_names
 from .exchanges import Exchange, read_exchanges, speaking_tools
@@ -75,7 +76,7 @@ def _told(
     if new and reason == "misfit":
         rest = f" and {len(new) - 3} more" if len(new) > 3 else ""
         return "ungrounded", f"{', '.join(new[:3])}{rest}: nothing before says it."
-    if expected[0] != own and "\0" not in expected[0]:
+    if expected[0] not in (own, RARE):
         sentence = f"In such a place the log {_decided(expected[0])} ({expected[1]:.0%})."
         return reason, sentence
     if new:
@@ -103,9 +104,8 @@ def fit_findings(
             kind = KINDS[int(fit.doubts[i].argmax())]
             told = _told(exchange, kind, fit.decisions.expected(i), fit.grounds[i])
             conversation = conversations[exchange.conversation]
-            source = str(conversation.meta.get("source", ""))
             tool = exchange.calls[0].name if exchange.calls else ""
-            place = (conversation.id, source, exchange.turn, tool)
+            place = (*_place(conversation), exchange.turn, tool)
             findings.append(Finding(*place, told[0], min(1.0, float(doubt)), told[1]))
     return findings
 
@@ -116,31 +116,36 @@ def _schemas(tools: Iterable[dict]) -> dict[str, dict]:
 # %% ../../nbs/03_curate/27_cleaning.ipynb #991bf992
 def repeat_findings(
     conversations: Sequence[Conversation],  # All of a log
-    findings: Sequence[Finding],  # Of some of them
-) -> list[Finding]:  # Also of the same turns in other records
-    "Find the doubtful turns again where other records repeat them"
-    doubtful = {(f.conversation, f.source) for f in findings}
-    places = [(c.id, str(c.meta.get("source", ""))) for c in conversations]
-    keys = {
-        (*place, turn): key
-        for place, c in zip(places, conversations)
-        if place in doubtful
-        for turn, key in dialogue_keys(c).items()
-    }
-    by_key: dict[str, list[Finding]] = {}
+    judged: Sequence[Conversation],  # Those whose turns were judged, a repeated turn once
+    findings: Sequence[Finding],  # Of the judged turns
+) -> list[Finding]:  # Also of the turns that repeat them
+    "Find the doubtful turns again in the records that repeat them"
+    known = {(*_place(c), turn) for c in judged for turn in c.turns}
+    repeats = [
+        (c, turn) for c in conversations for turn in c.turns if (*_place(c), turn) not in known
+    ]
+    if not repeats or not findings:
+        return list(findings)
+    by_place: dict[tuple, list[Finding]] = {}
     for finding in findings:
-        by_key.setdefault(keys.get(finding.place, ""), []).append(finding)
-    by_key.pop("", None)
-    known = {finding.place for finding in findings}
-    repeated = list(findings)
-    for place, c in zip(places, conversations):
-        for turn, key in dialogue_keys(c).items():
-            if key in by_key and turn in c.turns and (*place, turn) not in known:
-                repeated += [
-                    Finding(*place, turn, f.tool, f.reason, f.confidence, f.evidence)
-                    for f in by_key[key]
-                ]
-    return repeated
+        by_place.setdefault(finding.place, []).append(finding)
+    by_key = {
+        key: by_place[(*_place(c), turn)]
+        for c in judged
+        for turn, key in dialogue_keys(c).items()
+        if (*_place(c), turn) in by_place
+    }
+    keys = {_place(c): dialogue_keys(c) for c, _ in repeats}
+    again = [
+        replace(f, conversation=c.id, source=_place(c)[1], turn=turn)
+        for c, turn in repeats
+        for f in by_key.get(keys[_place(c)][turn], [])
+    ]
+    return [*findings, *again]
+
+
+def _place(conversation: Conversation) -> tuple[str, str]:
+    return conversation.id, str(conversation.meta.get("source", ""))
 
 # %% ../../nbs/03_curate/27_cleaning.ipynb #5a054a59
 def rename(
@@ -157,28 +162,6 @@ def rename(
     changed = sum(renamed.changed.values())
     note = f"{changed:,} calls got another name, {len(renamed.left):,} listed calls kept theirs."
     return renamed.conversations, findings, note
-
-# %% ../../nbs/03_curate/27_cleaning.ipynb #1567c0b8
-@dataclass(frozen=True)
-class Cleaned:
-    "Conversations whose doubtful turns carry no loss, and why"
-
-    conversations: list[Conversation]  # All that went in, in their order
-    report: CleanReport  # Findings, and the count of all turns
-    proposals: Proposals  # Names that mean the same
-    step: Step  # The counts for `curate`
-
-    def __iter__(self) -> Iterator[Conversation]:
-        return iter(self.conversations)
-
-    def __len__(self) -> int:
-        return len(self.conversations)
-
-    def __repr__(self) -> str:
-        return repr(self.report)
-
-    def _repr_markdown_(self) -> str:
-        return self.report._repr_markdown_()
 
 # %% ../../nbs/03_curate/27_cleaning.ipynb #beb0fa87
 def _check_options(doubtful: str, drift: str | dict[str, dict]) -> None:
@@ -215,11 +198,33 @@ def _judge(
         note = f"{counts[0]} turns of {counts[1]} conversations are too few to compare them with "
         note += f"each other; {_SMALLEST} turns of {_FEWEST} conversations are needed."
         note = "No message before a turn has a word." if silent and exchanges else note
-        return repeat_findings(conversations, findings), speaking, [note]
+        return repeat_findings(conversations, judged, findings), speaking, [note]
     findings += fit_findings(judged, exchanges, speaking, tools=tools or (), seed=seed)
-    return repeat_findings(conversations, findings), speaking, []
+    return repeat_findings(conversations, judged, findings), speaking, []
 
 # %% ../../nbs/03_curate/27_cleaning.ipynb #7bc70a7f
+@dataclass(frozen=True)
+class Cleaned:
+    "Conversations whose doubtful turns carry no loss, and why"
+
+    conversations: list[Conversation]  # All that went in, in their order
+    report: CleanReport  # Findings, and the count of all turns
+    proposals: Proposals  # Names that mean the same
+    step: Step  # The counts for `curate`
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(self.conversations)
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def __repr__(self) -> str:
+        return repr(self.report)
+
+    def _repr_markdown_(self) -> str:
+        return self.report._repr_markdown_()
+
+
 def clean(
     conversations: Iterable[Conversation],  # A `Log`, or its conversations in their order
     *,

@@ -8,7 +8,6 @@ Candidates go in, and a matrix comes out, a row a candidate: how expected the de
 __all__ = []
 
 # %% ../../nbs/03_curate/24d_evidence.ipynb #01f98584
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,7 +17,7 @@ import numpy as np
 from .counts import Usage, Value, ValueOdds, schema_features, shape_of
 from .decisions import RARE, Decisions, decision_of, frequent_labels
 from .exchanges import Exchange
-from .grounding import Ground, leaves, value_pattern, words_of
+from .grounding import Ground, leaves, split_name, value_pattern, words_of
 from .misplaced import CALL_KINDS, LOGGED, Candidate
 from .spaces import Spaces
 
@@ -67,12 +66,11 @@ _CALL_NAMES = (
     *("share said of the least said tool name", "mean share said of the tool names"),
     *("values that stand nowhere, in the worst call", "values that stand nowhere"),
 )
-_PARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
 
 
 def _named(ground: Ground, name: str) -> float:
     "Share of the words of a tool's name that a user has said"
-    parts = words_of(_PARTS.sub(" ", name))
+    parts = words_of(" ".join(split_name(name)))
     return sum(ground.has(word)[0] for word in parts) / max(1, len(parts))
 
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from ..conversation import Conversation
 from .decisions import RARE, Decisions, decision_of, frequent_labels
 from .evidence import Evidence, Material, gather
 from .exchanges import Exchange
-from .grounding import read_grounds
+from .grounding import Ground, read_grounds
 from toolcall.curate.misplaced import (
     CALL_KINDS,
     LOGGED,
@@ -187,7 +186,7 @@ class Fit:
 
     doubts: np.ndarray  # Probability of each of `KINDS`, (turns, kinds)
     decisions: Decisions  # What each place calls for
-    grounds: Sequence[Any]  # The words around each turn
+    grounds: Sequence[Ground]  # The words around each turn
 
     @property
     def total(self) -> np.ndarray:  # (turns,)

@@ -73,13 +73,11 @@ def forms_of(
         hour, minute = int(clock[1]), clock[2]
         forms |= {f"{form}:{minute}" for form in (hour, (hour + 12) % 24, hour % 12)}
         if minute == "00":
-            forms |= {str(hour), str(hour % 12)}
+            forms |= {str(form) for form in (hour, hour % 12, (hour + 12) % 24)}
     elif date := _DATE.match(word):
         forms |= {f"month {int(date[2])}", str(int(date[3]))}
     elif word.isdecimal() and len(word) < 10:
         forms.add(str(int(word)))
-        if int(word) < 25:
-            forms |= {f"{int(word)}:00", f"{(int(word) + 12) % 24}:00"}
     return frozenset(forms)
 
 
@@ -92,6 +90,16 @@ def _forms_in(text: str) -> frozenset[str]:
 def _all_forms(text: str) -> frozenset[str]:
     "The forms of the part of a text that is read, which is all that the cache keeps"
     return _forms_in(text[:_LONGEST])
+
+# %% ../../nbs/03_curate/22_grounding.ipynb #0e4de6a5
+_PARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
+
+
+def split_name(
+    name: str,  # Of a tool or a parameter
+) -> list[str]:  # Its words as they stand
+    "Split a name into its words"
+    return _PARTS.split(name)
 
 # %% ../../nbs/03_curate/22_grounding.ipynb #6d6c8905
 def leaves(
@@ -139,7 +147,7 @@ def _add_message(sides: _Sides, message: dict, place: int, is_result: bool) -> N
     "Note the words of a message that weren't said before"
     user, result, words = sides
     role, text = message["role"], message["content"]
-    if role == "tool" or is_result:
+    if role == "tool" or (role == "user" and is_result):
         side = result
     elif role == "user":
         side = user

@@ -8,7 +8,6 @@ Exchanges go in. What follows each tool, and what follows words, is counted: a r
 __all__ = []
 
 # %% ../../nbs/03_curate/22b_outcomes.ipynb #acbb236b
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -128,12 +127,6 @@ class Contrast:
         explained = min(1.0, self.noise[label] * expected / times)
         return explained * (1 - generic) * self.trust[label == WORDS]
 
-    def lift(self, label: str, outcome: str) -> float:
-        "Logarithm of how much oftener the outcome follows the label than the average, without this"
-        base = max(0, self.outcomes[outcome] - 1) / max(1, self.total - 1)
-        share = (self.pairs[label, outcome] - 1 + 2 * base) / (self.labels[label] + 1)
-        return math.log(share / base) if share > 0 < base else 0.0
-
 # %% ../../nbs/03_curate/22b_outcomes.ipynb #6e8df63b
 class Outcomes:
     "What follows the labels of a log"
@@ -144,11 +137,6 @@ class Outcomes:
     ) -> None:
         pairs = [pair for exchange in exchanges for pair in turn_outcomes(exchange)]
         self.kinds = Contrast((label, _kind(outcome)) for label, outcome in pairs)
-        self.ends = Contrast(
-            (label, "end" if exchange.is_last else "more")
-            for exchange in exchanges
-            for label in _labels(exchange)
-        )
         self.shapes = Contrast(
             (label, outcome) for label, outcome in pairs if outcome not in _KINDS
         )
@@ -186,20 +174,3 @@ class Outcomes:
             f"{own:,} of {total:,} results of {label} have the shape {outcome}; "
             f"{owner} has {times:,} of {self.shapes.outcomes[outcome]:,}."
         )
-
-    def features(
-        self,
-        exchange: Exchange,  # One of the log's
-    ) -> dict[str, float]:  # Numbers that mean the same in every log
-        "Measure how well the outcomes of a turn fit it"
-        pairs = turn_outcomes(exchange)
-        kinds = [self.kinds.lift(label, _kind(outcome)) for label, outcome in pairs]
-        shapes = [self.shapes.lift(*pair) for pair in pairs if pair[0] and pair[1] not in _KINDS]
-        end = "end" if exchange.is_last else "more"
-        ends = [self.ends.lift(label, end) for label in _labels(exchange)]
-        return {
-            "end_lift": max(-4.0, min(4.0, *ends)),
-            "kind_lift": max(-4.0, min(4.0, *kinds)) if kinds else 0.0,
-            "shape_lift": max(-4.0, min(4.0, *shapes)) if shapes else 0.0,
-            "outcome_doubt": max((found[3] for found in self.judge(exchange)), default=0.0),
-        }

@@ -8,7 +8,6 @@ Turns and the messages around them go in, and vectors come out, in which texts o
 __all__ = []
 
 # %% ../../nbs/03_curate/24a_spaces.ipynb #1e8abbaa
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +15,10 @@ import numpy as np
 
 from ..conversation import ToolCall
 from .exchanges import Exchange
-from .grounding import leaves, words_of
+from .grounding import leaves, split_name, words_of
 from .misplaced import Candidate
 
 # %% ../../nbs/03_curate/24a_spaces.ipynb #9fa05eaa
-_PARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\W_]+")
-
-
 _LONGEST = 4_000
 
 
@@ -36,9 +32,9 @@ def turn_text(
     "Write a turn as words: names of tools and parameters in their parts, and values"
     parts = [words]
     for call in calls:
-        parts += _PARTS.split(call.name)
+        parts += split_name(call.name)
         for path, value in leaves(call.arguments):
-            parts += [*_PARTS.split(path), value[:_LONGEST]]
+            parts += [*split_name(path), value[:_LONGEST]]
     return " ".join(parts)[:_LONGEST]
 
 # %% ../../nbs/03_curate/24a_spaces.ipynb #d0aa2fc2

@@ -36,36 +36,6 @@ if TYPE_CHECKING:
     from toolcall.curate.cleaning import Cleaned
 
 # %% ../../nbs/10_pipeline/03_data.ipynb #a3fd11fd
-@dataclass(frozen=True)
-class Data:
-    "A log, curated and split"
-
-    log: Log  # Conversations, rejects and the reader's report
-    curated: Curated  # Conversations that are worth learning, and what was left out
-    splits: Splits  # Training, validation and test set
-    cleaned: "Cleaned | None" = None  # What was doubtful, where that was looked for
-
-# %% ../../nbs/10_pipeline/03_data.ipynb #2922f181
-def prepare(
-    config: Config,  # Names the log
-) -> Data:  # The log, its curated conversations, and the three sets
-    "Read, clean, curate and split a log; a wrong rule of the evaluation is an `EvaluateError`"
-    Equality(config.evaluation.mode, config.evaluation.rules)
-    read_options = config.logs.model_dump() | {"tools": config.logs.tools or None}
-    names = load_names(config.clean.names) if config.clean.names else None
-    log = read_logs(config.log_path, **read_options)
-    cleaned = _clean(config, log, names) if config.clean.enabled else None
-    logged = cleaned.conversations if cleaned else log.conversations
-    curated = curate(logged, **config.curate.model_dump())
-    if cleaned:
-        curated = Curated(curated.conversations, [cleaned.step, *curated.steps])
-    shares = config.split.model_dump(exclude={"after", "test_tools"})
-    splits = split(curated.conversations, **shares, hold_out=_hold_out(config))
-    if curated.conversations:
-        check_rules(config.evaluation.rules, curated.conversations)
-    return Data(log, curated, splits, cleaned)
-
-
 def _clean(config: Config, log: Log, names: dict | None) -> "Cleaned":
     "Look for doubtful turns as the configuration says"
     from toolcall.curate.cleaning import clean
@@ -90,6 +60,36 @@ def _hold_out(config: Config) -> Callable[[Conversation], bool] | None:
     if not rules:
         return None
     return lambda conversation: any(rule(conversation) for rule in rules)
+
+# %% ../../nbs/10_pipeline/03_data.ipynb #2922f181
+@dataclass(frozen=True)
+class Data:
+    "A log, curated and split"
+
+    log: Log  # Conversations, rejects and the reader's report
+    curated: Curated  # Conversations that are worth learning, and what was left out
+    splits: Splits  # Training, validation and test set
+    cleaned: "Cleaned | None" = None  # What was doubtful, where that was looked for
+
+
+def prepare(
+    config: Config,  # Names the log
+) -> Data:  # The log, its curated conversations, and the three sets
+    "Read, clean, curate and split a log; a wrong rule of the evaluation is an `EvaluateError`"
+    Equality(config.evaluation.mode, config.evaluation.rules)
+    read_options = config.logs.model_dump() | {"tools": config.logs.tools or None}
+    names = load_names(config.clean.names) if config.clean.names else None
+    log = read_logs(config.log_path, **read_options)
+    cleaned = _clean(config, log, names) if config.clean.enabled else None
+    logged = cleaned.conversations if cleaned else log.conversations
+    curated = curate(logged, **config.curate.model_dump())
+    if cleaned:
+        curated = Curated(curated.conversations, [cleaned.step, *curated.steps])
+    shares = config.split.model_dump(exclude={"after", "test_tools"})
+    splits = split(curated.conversations, **shares, hold_out=_hold_out(config))
+    if curated.conversations:
+        check_rules(config.evaluation.rules, curated.conversations)
+    return Data(log, curated, splits, cleaned)
 
 
 def describe(
