@@ -134,6 +134,20 @@ def test_dirt_of_a_real_log_is_found(real_logs):
 
 # What it never does
 
+
+def talk(number, said, answer, times):
+    one = [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
+    return Conversation(f"t{number}", [dict(m) for _ in range(times) for m in one])
+
+
+def test_a_log_that_cannot_be_compared_with_itself_is_left_alone():
+    long = [talk(0, "Where does the night bus stop?", "At the harbour.", 120)]
+    mute = [talk(n, "...", "\N{THUMBS UP SIGN}", 2) for n in range(80)]
+    for log, why in ((long, "120 turns of 1 conversations are too few"), (mute, "has a word")):
+        report = clean(log).report
+        assert report.kept == report.turns and why in report.notes[0]
+
+
 WORDS = st.sampled_from(
     ["", "yes", "no thanks", "book it", "你好", "Paris", '{"a": 1}', "\x00", "7"]
 )
