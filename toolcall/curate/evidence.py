@@ -271,6 +271,7 @@ class Evidence:
     numbers: np.ndarray  # (candidates, columns)
     is_call: np.ndarray  # (candidates,)
     kinds: np.ndarray  # How each candidate was put into its place
+    is_measure: np.ndarray  # Whether a share is estimated by it
     folds: np.ndarray  # Of each candidate
     decisions: Decisions  # What each place calls for
     labels: np.ndarray  # Decisions of the logged turns
@@ -295,4 +296,5 @@ def gather(
     numbers = np.column_stack(
         [*expected, *gatherer.of_words(), *likeness, saying, calling, misfit, roles]
     )
-    return Evidence(numbers, gatherer.is_call, gatherer.kinds, gatherer.folds, decisions, labels)
+    about = gatherer.is_call, gatherer.kinds, np.array([c.is_measure for c in candidates])
+    return Evidence(numbers, *about, gatherer.folds, decisions, labels)

@@ -29,9 +29,10 @@ from toolcall.curate.misplaced import (
     Places,
 )
 from toolcall.curate.posterior import (
+    calibrated_ratios,
     density_ratios,
-    doubt_by_text,
     posterior,
+    posterior_of_texts,
     share_estimates,
     wrong_share,
 )
@@ -66,23 +67,26 @@ class _Group:
         weights = np.concatenate([own / own.mean(), *even])
         folds = evidence.folds[rows]
         ratios = density_ratios(evidence.numbers[rows], target, weights, folds, material.seed)
-        own_ratios = ratios[: len(logged)]
-        shares = np.array(
-            [
-                wrong_share(ratios[target == k + 1, k], own_ratios[:, k], self.span, self.quantile)
-                for k in range(len(kinds))
-            ]
-        )
+        own_ratios = ratios[: len(logged)].copy()
+        shares = np.zeros(len(kinds))
+        estimate = self.span, self.quantile
+        for k in range(len(kinds)):
+            measures = (target == k + 1) & evidence.is_measure[rows]
+            if measures.sum() < _FEWEST:
+                measures = target == k + 1
+            shares[k] = wrong_share(ratios[measures, k], own_ratios[:, k], *estimate)
+            if self.kinds == CALL_KINDS:
+                scores = ratios[measures, k], own_ratios[:, k]
+                own_ratios[:, k] = calibrated_ratios(*scores, np.ones(len(logged)))
         shares *= min(1.0, 0.85 / max(shares.sum(), 1e-9))
-        doubts = posterior(own_ratios, shares)
-        if WORD_KINDS[0] in kinds:
-            k = kinds.index(WORD_KINDS[0])
-            said = material.spaces.sparse_turns[logged]
-            for _ in range(2):
-                priors = np.tile(shares, (len(logged), 1))
-                priors[:, k] = doubt_by_text(said, doubts[:, k], folds[: len(logged)])
-                doubts = posterior(own_ratios, priors)
-        return kinds, doubts
+        if self.kinds == CALL_KINDS:
+            doubts = own_ratios * shares
+            return kinds, doubts / np.maximum(1, doubts.sum(axis=1))[:, None]
+        if WORD_KINDS[0] not in kinds:
+            return kinds, posterior(own_ratios, shares)
+        k = kinds.index(WORD_KINDS[0])
+        said = material.spaces.sparse_turns[logged]
+        return kinds, posterior_of_texts(own_ratios, shares, k, said, folds[: len(logged)])
 
 # %% ../../nbs/03_curate/24f_fit.ipynb #cd18cd70
 _RARE_WORDS = 0.12  # a log with a smaller share of words is a log of calls
@@ -154,18 +158,11 @@ def _judge_frequent(
 
 def _judge_surprise(wrong: np.ndarray, logged: np.ndarray, believed: np.ndarray) -> np.ndarray:
     "Probability by how surprising a decision is; 0 where surprise doesn't tell"
-    from sklearn.isotonic import IsotonicRegression
-
     estimates = share_estimates(wrong, logged, (0.1, 0.8))
     if max(estimates) > _STEADY * min(estimates):
         return np.zeros(len(logged))
-    even = np.full(len(wrong), len(logged) / len(wrong))
-    weights = np.concatenate([believed / believed.mean(), even])
-    target = np.repeat([0, 1], [len(logged), len(wrong)])
-    model = IsotonicRegression(y_min=0.002, y_max=0.998, out_of_bounds="clip")
-    model.fit(np.concatenate([logged, wrong]), target, sample_weight=weights)
-    chance = model.predict(logged)
-    return posterior((chance / (1 - chance))[:, None], np.array([min(estimates)]))[:, 0]
+    ratios = calibrated_ratios(wrong, logged, believed)
+    return posterior(ratios[:, None], np.array([min(estimates)]))[:, 0]
 
 # %% ../../nbs/03_curate/24f_fit.ipynb #8ed72c82
 DECISION = "decision"
@@ -239,9 +236,9 @@ def fit_turns(
         candidates = [*logged, *Misplacer(places, believed > 0.7, chooser)]
         evidence = gather(material, candidates, believed)
         doubts[:, -1] = judge_decisions(material, evidence, believed, chooser)
-        groups = [_Group(CALL_KINDS, evidence.is_call, (0.5, 0.8), 0.5)]
+        groups = [_Group(CALL_KINDS, evidence.is_call, (0.5, 0.8), 0.25)]
         if (~evidence.is_call[: len(exchanges)]).mean() >= _RARE_WORDS:
-            groups.append(_Group(WORD_KINDS, ~evidence.is_call, (0.3, 0.7), 0.25))
+            groups.append(_Group(WORD_KINDS, ~evidence.is_call, (0.3, 0.7), 0.0))
         for group in groups:
             judged = group.judge(material, evidence, believed)
             if judged is not None:

@@ -35,6 +35,7 @@ class Candidate:
     kind: str  # `logged`, or how it was put there
     calls: Sequence[ToolCall]  # Of the turn
     words: str  # Of the turn
+    is_measure: bool = True  # Whether the share of a log that is like it is estimated by it
 
     @property
     def is_whole(self) -> bool:
@@ -90,20 +91,20 @@ class _Draws:
         is_own = self.exchanges[source].conversation == self.exchanges[i].conversation
         return None if is_own else source
 
-    def arguments(self, call: ToolCall) -> tuple[int, dict] | None:
-        "Arguments of another call of the tool, or of any tool, or with one value changed"
+    def arguments(self, call: ToolCall) -> tuple[int, dict, bool] | None:
+        "Arguments of another call, and whether they are a whole set of the same tool's"
         pool = self.by_tool[call.name]
         found = _different(lambda: self.chooser.choice(pool), call.arguments)
         if found is None:
             source = self.chooser.choice(self.calls)
             other = self.chooser.choice(self.exchanges[source].calls).arguments
-            return (source, other) if other != call.arguments else None
+            return (source, other, False) if other != call.arguments else None
         source, other = found
         changed = [k for k, v in call.arguments.items() if k in other and other[k] != v]
         if len(call.arguments) > 1 and changed and self.chooser.random() < 0.4:
             name = self.chooser.choice(changed)
-            other = call.arguments | {name: other[name]}
-        return source, other
+            return source, call.arguments | {name: other[name]}, False
+        return source, other, True
 
 # %% ../../nbs/03_curate/24_misplaced.ipynb #03624ecc
 class Misplacer:
@@ -135,19 +136,21 @@ class Misplacer:
         n = self.chooser.randrange(len(e.calls))
         call = e.calls[n]
 
-        def with_call(kind: str, source: int, new: ToolCall) -> Candidate:
-            return Candidate(i, source, kind, [*e.calls[:n], new, *e.calls[n + 1 :]], e.words)
+        def with_call(kind: str, source: int, new: ToolCall, is_measure: bool = True) -> Candidate:
+            calls = [*e.calls[:n], new, *e.calls[n + 1 :]]
+            return Candidate(i, source, kind, calls, e.words, is_measure)
 
         if drawn := draws.arguments(call):
-            yield with_call(CALL_KINDS[0], drawn[0], ToolCall(call.name, drawn[1]))
+            source, arguments, is_measure = drawn
+            yield with_call(CALL_KINDS[0], source, ToolCall(call.name, arguments), is_measure)
         offered = self.places.offered[i] or sorted(draws.by_tool)
         if names := [name for name in offered if name != call.name]:
             new = ToolCall(self.chooser.choice(names), call.arguments)
             yield with_call(CALL_KINDS[1], i, new)
-        source = draws.other(draws.calls, i)
-        if source is not None and self.exchanges[source].calls != e.calls:
-            new = self.chooser.choice(self.exchanges[source].calls)
-            yield with_call(CALL_KINDS[2], source, new)
+        other = draws.other(draws.calls, i)
+        if other is not None and self.exchanges[other].calls != e.calls:
+            new = self.chooser.choice(self.exchanges[other].calls)
+            yield with_call(CALL_KINDS[2], other, new)
 
     def _words_for_call(self, i: int) -> Iterator[Candidate]:
         source = self.draws.other(self.draws.words, i)
