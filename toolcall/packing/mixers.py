@@ -7,7 +7,7 @@ A model with layers that carry a state goes in; the same model comes out, and ea
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #33975ccc
+# %% ../../nbs/05_packing/02b_mixers.ipynb #ad19328f
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,7 +23,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from ..errors import PackingError
 from .paths import CurrentTree, Layout
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #54d30ee5
+# %% ../../nbs/05_packing/02b_mixers.ipynb #26a4570f
 class _States:
     "States of one mixer, under the names of a cache of `transformers`"
 
@@ -73,7 +73,7 @@ class _States:
         self.last_recurrent[state_idx] = recurrent_states
         return recurrent_states
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #ecc836fa
+# %% ../../nbs/05_packing/02b_mixers.ipynb #f564703b
 def _take(value: Any, index: torch.Tensor, size: int) -> Any:
     "Gather the rows of a (B, L) index from arguments of shape (1, T, ...)"
     if isinstance(value, torch.Tensor):
@@ -108,7 +108,7 @@ class _Call:
         output = self.forward(*bound.args, **bound.kwargs)
         return output if isinstance(output, tuple) else (output,)
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #dd91d6b0
+# %% ../../nbs/05_packing/02b_mixers.ipynb #e4205a26
 _STATES = {"get_conv_state", "get_recurrent_state", "get_linear_cache"}
 
 
@@ -120,7 +120,7 @@ def _mixers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
         if reads or any(isinstance(child, nn.Conv1d) for child in module.children()):
             yield name, module
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #aa63edbc
+# %% ../../nbs/05_packing/02b_mixers.ipynb #d5e11626
 def _kind(call: _Call) -> str:
     "Find out how a mixer follows a tree: by windows, states or paths"
     if call.cache is None:
@@ -143,7 +143,7 @@ def _kind(call: _Call) -> str:
         slopes = torch.autograd.grad(output.float().sum(), begins, allow_unused=True)
     return "states" if all(slope is not None for slope in slopes) else "paths"
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #18843294
+# %% ../../nbs/05_packing/02b_mixers.ipynb #feafd0d4
 def _begin(states: list[dict[int, torch.Tensor]], parents: list[int]) -> dict[int, torch.Tensor]:
     "The states with which the segments of a batch begin"
     if parents[0] < 0:
@@ -184,7 +184,7 @@ def _by_segments(call: _Call, layout: Layout, kind: str) -> tuple[Any, ...]:
     shapes = [batch.tokens.shape for batch in batches]
     return tuple(_gather(parts, shapes, places) for parts in zip(*outputs))
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #a8354fd8
+# %% ../../nbs/05_packing/02b_mixers.ipynb #77d01bb1
 @torch.compiler.disable
 def _forward_on_trees(self: nn.Module, *args, **options) -> Any:
     "Compute a mixer along the paths of the tree of its batch"
@@ -209,7 +209,7 @@ def _forward_on_trees(self: nn.Module, *args, **options) -> Any:
 def _read_tree(current: CurrentTree, clear: bool, _, args: tuple, options: dict) -> None:
     current.read(options, clear)
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #bd8c8eb8
+# %% ../../nbs/05_packing/02b_mixers.ipynb #b86f78da
 def mixers_on_trees(
     model: PreTrainedModel,  # A causal language model; its mixers are adapted in place
 ) -> str:  # Why they can't follow a tree, or ""
@@ -249,7 +249,7 @@ def _try_small_tree(model: PreTrainedModel) -> None:
     finally:
         model.train(training)
 
-
+# %% ../../nbs/05_packing/02b_mixers.ipynb #56c7eec9
 def mixer_kinds(
     model: PreTrainedModel,  # After `mixers_on_trees`
 ) -> dict[str, str]:  # Name of each adapted layer: windows, states or paths
