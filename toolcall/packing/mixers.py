@@ -7,7 +7,7 @@ A model with layers that carry a state goes in; the same model comes out, and ea
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #ad19328f
+# %% ../../nbs/05_packing/02b_mixers.ipynb #09dbbcef
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,12 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..errors import PackingError
 from .paths import CurrentTree, Layout
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #26a4570f
+# %% ../../nbs/05_packing/02b_mixers.ipynb #719033ad
 class _States:
     "States of one mixer, under the names of a cache of `transformers`"
 
@@ -73,7 +72,7 @@ class _States:
         self.last_recurrent[state_idx] = recurrent_states
         return recurrent_states
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #f564703b
+# %% ../../nbs/05_packing/02b_mixers.ipynb #3be4bb6a
 def _take(value: Any, index: torch.Tensor, size: int) -> Any:
     "Gather the rows of a (B, L) index from arguments of shape (1, T, ...)"
     if isinstance(value, torch.Tensor):
@@ -108,7 +107,7 @@ class _Call:
         output = self.forward(*bound.args, **bound.kwargs)
         return output if isinstance(output, tuple) else (output,)
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #e4205a26
+# %% ../../nbs/05_packing/02b_mixers.ipynb #72970ac4
 _STATES = {"get_conv_state", "get_recurrent_state", "get_linear_cache"}
 
 
@@ -120,7 +119,7 @@ def _mixers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
         if reads or any(isinstance(child, nn.Conv1d) for child in module.children()):
             yield name, module
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #d5e11626
+# %% ../../nbs/05_packing/02b_mixers.ipynb #233e337c
 def _kind(call: _Call) -> str:
     "Find out how a mixer follows a tree: by windows, states or paths"
     if call.cache is None:
@@ -143,7 +142,7 @@ def _kind(call: _Call) -> str:
         slopes = torch.autograd.grad(output.float().sum(), begins, allow_unused=True)
     return "states" if all(slope is not None for slope in slopes) else "paths"
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #feafd0d4
+# %% ../../nbs/05_packing/02b_mixers.ipynb #c39d4ea7
 def _begin(states: list[dict[int, torch.Tensor]], parents: list[int]) -> dict[int, torch.Tensor]:
     "The states with which the segments of a batch begin"
     if parents[0] < 0:
@@ -184,12 +183,14 @@ def _by_segments(call: _Call, layout: Layout, kind: str) -> tuple[Any, ...]:
     shapes = [batch.tokens.shape for batch in batches]
     return tuple(_gather(parts, shapes, places) for parts in zip(*outputs))
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #77d01bb1
+# %% ../../nbs/05_packing/02b_mixers.ipynb #a040016f
 @torch.compiler.disable
 def _forward_on_trees(self: nn.Module, *args, **options) -> Any:
     "Compute a mixer along the paths of the tree of its batch"
     own: Callable = vars(self)["_own_forward"]
-    layout = vars(self)["_current_tree"].layout
+    current: CurrentTree = vars(self)["_current_tree"]
+    current.read(options, clear=False)
+    layout = current.layout
     if layout is None:
         return own(*args, **options)
     hidden = next(v for v in (*args, *options.values()) if isinstance(v, torch.Tensor))
@@ -206,10 +207,10 @@ def _forward_on_trees(self: nn.Module, *args, **options) -> Any:
     return output if len(output) > 1 else output[0]
 
 
-def _read_tree(current: CurrentTree, clear: bool, _, args: tuple, options: dict) -> None:
-    current.read(options, clear)
+def _read_tree(current: CurrentTree, _, args: tuple, options: dict) -> None:
+    current.read(options, clear=True)
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #b86f78da
+# %% ../../nbs/05_packing/02b_mixers.ipynb #459dc033
 def mixers_on_trees(
     model: PreTrainedModel,  # A causal language model; its mixers are adapted in place
 ) -> str:  # Why they can't follow a tree, or ""
@@ -222,14 +223,11 @@ def mixers_on_trees(
     if not found:
         return ""
     current = CurrentTree()
-    decoder = model.get_decoder()
     for mixer in found:
         vars(mixer).update(_own_forward=mixer.forward, _current_tree=current, _tree_kind="")
         vars(mixer)["forward"] = MethodType(_forward_on_trees, mixer)
-    layers = [m for m in decoder.modules() if isinstance(m, GradientCheckpointingLayer)]
-    for module in (decoder, *layers):
-        read = partial(_read_tree, current, module is decoder)
-        current.hooks.append(module.register_forward_pre_hook(read, with_kwargs=True))
+    read = partial(_read_tree, current)
+    current.hooks.append(model.get_decoder().register_forward_pre_hook(read, with_kwargs=True))
     try:
         _try_small_tree(model)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
@@ -249,7 +247,7 @@ def _try_small_tree(model: PreTrainedModel) -> None:
     finally:
         model.train(training)
 
-# %% ../../nbs/05_packing/02b_mixers.ipynb #56c7eec9
+# %% ../../nbs/05_packing/02b_mixers.ipynb #dfe07875
 def mixer_kinds(
     model: PreTrainedModel,  # After `mixers_on_trees`
 ) -> dict[str, str]:  # Name of each adapted layer: windows, states or paths
