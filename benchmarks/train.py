@@ -1,15 +1,25 @@
-"""Speed and peak memory of training: token trees, TRL's `SFTTrainer`, padding to a fixed length.
+"""Speed and peak memory of training: token trees, TRL's `SFTTrainer` in its best ways, padding.
 
-    python benchmarks/train.py LOG [LOG …] [--rounds 3] [--steps 3] [--max-tokens 4096]
+    python benchmarks/train.py LOG [LOG …] [--rounds 3] [--steps 2] [--max-tokens 4096]
 
-All train the embedded model on the same examples, one a turn, with the same optimizer and
-precision, on this machine. A logical token is a token of an example's prompt or completion,
-however often it is computed. TRL packs (best fit decreasing), computes loss on completions alone
-with its default loss, and gets the examples tokenised already. `padded` is the usual recipe: one
-example a line, padded to a fixed length, loss on everything. `checkpointed` is toolcall with
-`gradient_checkpointing`, which trades speed for memory. Each way runs in a process of its own,
-in turn; the first step is not timed. Peak memory is the process's largest resident set, or the
-GPU's allocation where there is one. Ratios are of medians.
+All train the same model on the same examples with the same optimizer and precision, on this
+machine; each computes about `max_tokens` tokens a step. A logical token is a token of an
+example's prompt or completion, one row a turn, in every way and however often it is computed.
+
+    trees           toolcall
+    checkpointed    toolcall with `gradient_checkpointing`, which trades speed for memory
+    trl             TRL, one row a turn, packed (best fit decreasing)
+    merged          TRL, one row a conversation with loss on each of its assistant turns, packed
+    merged-padded   the same, not packed: rows of like length are padded to the longest
+    padded          the usual recipe: one row a turn, padded to a fixed length, loss on everything
+
+Where a template changes earlier turns, a merged conversation becomes several rows. TRL gets the
+rows tokenised already and computes its default loss. Each way runs in a process of its own, in
+turn; the first step is not timed. Speed is computed tokens a second times the logical tokens for
+each computed one, over all rows of an epoch, so that it doesn't depend on which rows the timed
+steps drew. Peak memory is the process's largest resident set, or the GPU's allocation where there
+is one. Ratios are of medians, against the fastest of TRL's ways; the memory is that of the same
+way. `ideal` is the share of the tokens that one tree of all examples would compute.
 """
 
 import argparse
@@ -25,32 +35,42 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import torch
+from baselines import (
+    Counted,
+    TokenRow,
+    alike,
+    merged,
+    one_a_turn,
+    padded_sum,
+    plain_rows,
+    right_padded,
+)
 from transformers import Trainer
 
 from toolcall.chatml import ChatML, encode
 from toolcall.curate import curate
 from toolcall.logs import read_logs
 from toolcall.models import load_model
+from toolcall.packing.tree import build_trie
 from toolcall.train import build_trainer, training_arguments
 from toolcall.train.estimate import StepClock
 from toolcall.train.throughput import peak_memory
 
-WAYS = ("toolcall", "checkpointed", "trl", "padded")
+WAYS = ("trees", "checkpointed", "trl", "merged", "merged-padded", "padded")
+OF_TRL = ("trl", "merged", "merged-padded")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("logs", nargs="+", help="logs of any format")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=3, help="timed steps of each round")
-    parser.add_argument(
-        "--max-tokens",
-        type=int,
-        default=4096,
-        help="tokens that are computed in a step, in each way",
-    )
+    parser.add_argument("--steps", type=int, default=2, help="timed steps of each round")
+    parser.add_argument("--max-tokens", type=int, default=4096, help="of a step")
     parser.add_argument("--conversations", type=int, default=400, help="of each log; 0: all")
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
+    parser.add_argument("--model", default="SmolLM2-135M-Instruct", help="a folder or a name")
+    parser.add_argument("--ways", nargs="+", default=WAYS[:-1], choices=WAYS)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -58,66 +78,57 @@ def main() -> None:
         return
     print(
         f"{options.rounds} rounds of {options.steps} steps of {options.max_tokens} tokens, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}\n"
-        f"{'log':<34} {'way':<12} {'logical tokens/s':>17} {'range':>15} {'x TRL':>7} "
-        f"{'peak GB':>8} {'of TRL':>7} {'computed tokens/s':>18}"
+        f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, "
+        f"torch {torch.__version__}\n"
+        f"{'log':<28} {'way':<14} {'logical tokens/s':>16} {'range':>13} {'x best TRL':>10} "
+        f"{'peak GB':>8} {'of TRL':>7} {'computed tokens/s':>18} {'ideal':>6}"
     )
     for log in options.logs:
         runs: dict[str, list[dict]] = {way: [] for way in options.ways}
         for _ in range(options.rounds):
             for way in options.ways:
-                command = [
-                    sys.executable,
-                    __file__,
-                    log,
-                    "--one",
-                    "--ways",
-                    way,
-                    *(
-                        str(part)
-                        for name in ("steps", "max_tokens", "conversations")
-                        for part in (f"--{name.replace('_', '-')}", getattr(options, name))
-                    ),
-                ]
-                done = subprocess.run(command, capture_output=True, text=True)
-                if done.returncode:
-                    sys.exit(f"{way} on {log} failed:\n{done.stderr[-2000:]}")
-                runs[way].append(json.loads(done.stdout.splitlines()[-1]))
-        medians = {
-            way: {key: statistics.median(run[key] for run in of_way) for key in of_way[0]}
-            for way, of_way in runs.items()
-        }
-        base = medians.get("trl")
-        for way, median in medians.items():
-            speeds = [run["logical"] for run in runs[way]]
-            speed_range = f"{min(speeds):,.0f}–{max(speeds):,.0f}"
-            speed_ratio = f"{median['logical'] / base['logical']:.2f}" if base else ""
-            memory_ratio = f"{median['memory'] / base['memory']:.2f}" if base else ""
-            print(
-                f"{Path(log).name[:34]:<34} {way:<12} {median['logical']:>17,.0f} "
-                f"{speed_range:>15} {speed_ratio:>7} {median['memory']:>8.1f} {memory_ratio:>7} "
-                f"{median['computed']:>18,.0f}",
-                flush=True,
-            )
+                runs[way].append(run_alone(way, log, options))
+        show(log, runs)
 
 
-class Counted:
-    "A collator that counts tokens"
+def run_alone(way: str, log: str, options: argparse.Namespace) -> dict[str, float]:
+    names = ("steps", "max_tokens", "conversations", "model")
+    settings = [
+        str(part)
+        for name in names
+        for part in (f"--{name.replace('_', '-')}", getattr(options, name))
+    ]
+    command = [sys.executable, __file__, log, "--one", "--ways", way, *settings]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{way} on {log} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
-    def __init__(self, collator, logical) -> None:
-        self.collator, self.logical = collator, logical
-        self.counts: list[tuple[int, int]] = []
 
-    def __call__(self, rows):
-        batch = self.collator(rows)
-        self.counts.append((self.logical(rows), batch["input_ids"].numel()))
-        return batch
+def show(log: str, runs: dict[str, list[dict]]) -> None:
+    medians = {
+        way: {key: statistics.median(run[key] for run in of_way) for key in of_way[0]}
+        for way, of_way in runs.items()
+    }
+    of_trl = [medians[way] for way in OF_TRL if way in medians]
+    best = max(of_trl, key=lambda median: median["logical"], default=None)
+    for way, median in medians.items():
+        speeds = [run["logical"] for run in runs[way]]
+        speed_range = f"{min(speeds):,.0f}–{max(speeds):,.0f}"
+        speed_ratio = f"{median['logical'] / best['logical']:.2f}" if best else ""
+        memory_ratio = f"{median['memory'] / best['memory']:.2f}" if best else ""
+        print(
+            f"{Path(log).name[:28]:<28} {way:<14} {median['logical']:>16,.0f} "
+            f"{speed_range:>13} {speed_ratio:>10} {median['memory']:>8.1f} {memory_ratio:>7} "
+            f"{median['computed']:>18,.0f} {median['ideal']:>6.0%}",
+            flush=True,
+        )
 
 
 def measure(way: str, log: str, options: argparse.Namespace) -> dict[str, float]:
     conversations = curate(read_logs(log).conversations).conversations
     step = max(1, len(conversations) // (options.conversations or len(conversations)))
-    model, tokenizer = load_model("SmolLM2-135M-Instruct")
+    model, tokenizer = load_model(options.model)
     examples = [
         example
         for example in encode(ChatML(tokenizer), conversations[::step]).examples
@@ -125,42 +136,30 @@ def measure(way: str, log: str, options: argparse.Namespace) -> dict[str, float]
     ]
     clock = StepClock()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = {"toolcall": trees, "checkpointed": checkpointed, "trl": trl, "padded": padded}[
-            way
-        ](model, tokenizer, examples, folder, options)
-        trainer.data_collator = counted = Counted(
-            trainer.data_collator,
-            lambda rows: sum(
-                len(row["input_ids"])
-                if "input_ids" in row
-                else len(row["prompt_ids"]) + len(row["completion_ids"])
-                for row in rows
-            ),
-        )
+        make = {"trees": trees, "checkpointed": checkpointed, "padded": padded}.get(way, trl)
+        trainer, epoch = make(way, model, tokenizer, examples, folder, options)
+        trainer.data_collator = counted = Counted(trainer.data_collator)
         trainer.add_callback(clock)
         trainer.train()
     seconds = clock.ends[-1] - clock.ends[0]
-    timed = counted.counts[1 : options.steps + 1]
+    batches = trainer.args.gradient_accumulation_steps
+    computed = sum(counted.computed[batches : batches * (options.steps + 1)]) / seconds
+    logical = sum(map(len, examples))
+    tree = build_trie([e.prompt_ids + e.completion_ids[:-1] for e in examples])
     return {
-        "logical": sum(logical for logical, _ in timed) / seconds,
-        "computed": sum(computed for _, computed in timed) / seconds,
+        "logical": computed * logical / epoch,
+        "computed": computed,
         "memory": peak_memory(),
+        "ideal": len(tree.ids) / epoch,
     }
 
 
 def settings(folder: str, options: argparse.Namespace) -> dict:
     args = training_arguments(folder)
-    keep = (
-        "bf16",
-        "use_cpu",
-        "learning_rate",
-        "weight_decay",
-        "max_grad_norm",
-        "seed",
-        "report_to",
-    )
+    keep = ("bf16", "use_cpu", "learning_rate", "weight_decay", "max_grad_norm", "seed")
     return {key: getattr(args, key) for key in keep} | {
         "optim": str(args.optim.value),
+        "report_to": "none",
         "max_steps": options.steps + 1,
         "save_strategy": "no",
         "logging_steps": 1,
@@ -168,64 +167,59 @@ def settings(folder: str, options: argparse.Namespace) -> dict:
     }
 
 
-def trees(model, tokenizer, examples, folder, options, **more) -> Trainer:
+def trees(way, model, tokenizer, examples, folder, options, **more) -> tuple[Trainer, int]:
+    "A trainer, and the tokens that it computes in an epoch"
     args = training_arguments(
         folder, **settings(folder, options), per_device_train_batch_size=100_000, **more
     )
-    return build_trainer(model, tokenizer, examples, args=args, max_tokens=options.max_tokens)
+    trainer = build_trainer(model, tokenizer, examples, args=args, max_tokens=options.max_tokens)
+    rows = trainer.sampler(trainer.train_dataset, args.per_device_train_batch_size).rows(0)
+    return trainer, sum(row.computed for row in rows)
 
 
-def checkpointed(*args) -> Trainer:
+def checkpointed(*args) -> tuple[Trainer, int]:
     return trees(*args, gradient_checkpointing=True)
 
 
-def trl(model, tokenizer, examples, folder, options) -> Trainer:
+def trl(way, model, tokenizer, examples, folder, options) -> tuple[Trainer, int]:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    rows = Dataset.from_dict(
-        {
-            "input_ids": [e.prompt_ids + e.completion_ids for e in examples],
-            "completion_mask": [
-                [0] * len(e.prompt_ids) + [1] * len(e.completion_ids) for e in examples
-            ],
-        }
-    )
+    rows = one_a_turn(examples) if way == "trl" else merged(examples)
+    many = max(1, round(options.max_tokens * len(rows) / sum(len(row.ids) for row in rows)))
+    packs = way != "merged-padded"
+    if not packs:
+        rows = alike(rows, many)
+    columns = {"input_ids": [r.ids for r in rows], "assistant_masks": [r.supervised for r in rows]}
     args = SFTConfig(
         folder,
         **settings(folder, options),
-        per_device_train_batch_size=1,
-        packing=True,
+        per_device_train_batch_size=1 if packs else many,
+        packing=packs,
         max_length=options.max_tokens,
-        completion_only_loss=True,
         gradient_checkpointing=False,
+        train_sampling_strategy="random" if packs else "sequential",
     )
-    return SFTTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+    dataset = Dataset.from_dict(columns)
+    trainer = SFTTrainer(model, args=args, train_dataset=dataset, processing_class=tokenizer)
+    if packs:
+        return trainer, sum(map(len, trainer.train_dataset["input_ids"]))
+    return trainer, padded_sum(rows, many)
 
 
-def padded(model, tokenizer, examples, folder, options) -> Trainer:
+def padded(way, model, tokenizer, examples, folder, options) -> tuple[Trainer, int]:
     width = max(map(len, examples))
     many = max(1, options.max_tokens // width)
-
-    def collate(rows):
-        ids = [
-            row["input_ids"] + [tokenizer.pad_token_id] * (width - len(row["input_ids"]))
-            for row in rows
-        ]
-        mask = [[1] * len(row["input_ids"]) + [0] * (width - len(row["input_ids"])) for row in rows]
-        return {
-            "input_ids": torch.tensor(ids),
-            "attention_mask": torch.tensor(mask),
-            "labels": torch.tensor(ids),
-        }
-
+    pad = tokenizer.pad_token_id
+    rows = [
+        TokenRow(e.prompt_ids + e.completion_ids + [pad] * (width - len(e)), [1] * width)
+        for e in examples
+    ]
     args = training_arguments(folder, **settings(folder, options), per_device_train_batch_size=many)
-    return Trainer(
-        model,
-        args=args,
-        train_dataset=[{"input_ids": e.prompt_ids + e.completion_ids} for e in examples],
-        data_collator=collate,
+    trainer = Trainer(
+        model, args=args, train_dataset=plain_rows(rows), data_collator=right_padded(pad)
     )
+    return trainer, width * len(examples)
 
 
 if __name__ == "__main__":

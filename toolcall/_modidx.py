@@ -3612,6 +3612,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'toolcall/packing/attention.py'),
                                             'toolcall.packing.attention._fold': ( '05_packing/attention.html#_fold',
                                                                                   'toolcall/packing/attention.py'),
+                                            'toolcall.packing.attention._indexed': ( '05_packing/attention.html#_indexed',
+                                                                                     'toolcall/packing/attention.py'),
                                             'toolcall.packing.attention._repeat': ( '05_packing/attention.html#_repeat',
                                                                                     'toolcall/packing/attention.py'),
                                             'toolcall.packing.attention.refuses_trees': ( '05_packing/attention.html#refuses_trees',

@@ -9,7 +9,7 @@ __all__ = []
 
 # %% ../../nbs/05_packing/03_attention.ipynb #8d7dedbb
 import torch
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -119,20 +119,42 @@ AttentionInterface.register(TREE, torch.compiler.disable(tree_attention))
 AttentionMaskInterface.register(TREE, sdpa_mask)
 
 # %% ../../nbs/05_packing/03_attention.ipynb #7820289c
+_BLOCK = 128  # tokens
+
+
+def _indexed(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    "Count the true blocks of each row, and list them first"
+    order = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32)[None, None], order.to(torch.int32)[None, None]
+
+
 def with_blocks(
     batch: dict[str, torch.Tensor],  # From a `TreeCollator`
 ) -> dict[str, torch.Tensor | BlockMask]:  # The same, for a model that attends by `flex_attention`
-    "Replace the mask of a batch by a block mask"
+    "Replace the mask of a batch by a block mask, and fill its last block with padding"
     start, end, stop = batch["tree"].T
-    stops = stop.repeat_interleave(end - start)
     tokens = batch["input_ids"].shape[1]
+    padding = -tokens % _BLOCK
+    number = torch.arange(tokens, tokens + padding, device=stop.device)  # sees itself alone
+    stops = torch.cat([stop.repeat_interleave(end - start), number + 1])
 
     def sees(_, __, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         return (key <= query) & (query < stops[key])
 
-    blocks = create_block_mask(sees, None, None, tokens, tokens, device=stops.device)
+    of_keys = stops.view(-1, _BLOCK)
+    first = torch.arange(0, len(stops), _BLOCK, device=stop.device)[:, None]  # query of a block
+    full = (first > first.T) & (of_keys.amin(1) >= first + _BLOCK)
+    some = (first >= first.T) & (of_keys.amax(1) > first) & ~full
+    length = (len(stops), len(stops))
+    blocks = BlockMask.from_kv_blocks(
+        *_indexed(some), *_indexed(full), _BLOCK, sees, seq_lengths=length
+    )
+    padded = {
+        name: torch.nn.functional.pad(batch[name], (0, padding))
+        for name in ("input_ids", "position_ids")
+    }
     others = {name: value for name, value in batch.items() if name != "tree"}
-    return others | {"attention_mask": blocks}
+    return others | padded | {"attention_mask": blocks}
 
 # %% ../../nbs/05_packing/03_attention.ipynb #e14f6772
 def refuses_trees(

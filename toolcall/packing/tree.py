@@ -37,8 +37,11 @@ class Tree:
     @property
     def mask(self) -> np.ndarray:  # (T, T) bool
         "Attention mask: each token sees its ancestors and itself"
-        index = np.arange(len(self.ids))
-        return (index <= index[:, None]) & (index[:, None] < self.stops)
+        mask = np.zeros((len(self.ids), len(self.ids)), dtype=bool)
+        for start, end, stop in self.nodes.tolist():
+            mask[start:end, start:end] = np.tri(end - start, dtype=bool)
+            mask[end:stop, start:end] = True
+        return mask
 
     def draw(
         self,
