@@ -58,6 +58,7 @@ def _training_arguments(config: Config) -> "TrainingArguments":
 
     brief = {
         "per_device_train_batch_size": config.batch_size,
+        "per_device_eval_batch_size": config.batch_size,
         "num_train_epochs": config.num_train_epochs,
         "save_steps": config.save_steps,
         "logging_steps": config.logging_steps,
@@ -175,6 +176,18 @@ def _watching(
 
     return prepare
 
+# %% ../../nbs/10_pipeline/05_training.ipynb #c1094db4
+def _finish(config: Config, args: "TrainingArguments") -> None:
+    "Write what lies beside a model, and delete what only further steps need"
+    from toolcall.serve.model_card import save_documents
+    from toolcall.train.checkpoints import delete_optimizer_states
+
+    log = Path(config.log_path).name
+    save_documents(config.output_dir, base=config.model_name_or_path, log=log)
+    if args.save_total_limit and (freed := delete_optimizer_states(config.output_dir)):
+        size = f"{sum(freed.values()) / 1e9:.1f} GB"
+        say(f"deleted the optimizer's states of {', '.join(freed)} ({size}); no step is left")
+
 # %% ../../nbs/10_pipeline/05_training.ipynb #5463d74a
 def _headline(config: Config, chatml: "ChatML", args: "TrainingArguments") -> str:
     style = chatml.style.name + (f" ({chatml.style.why})" if chatml.style.why else "")
@@ -206,7 +219,6 @@ def _how_to_go_on(config: Config) -> str:
 
 def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     from toolcall.pipeline.data import describe, prepare, save_data, write_train_data
-    from toolcall.serve.model_card import save_documents
     from toolcall.train.estimate import estimate
     from toolcall.train.finetuning import finetune
 
@@ -240,6 +252,5 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     run = finetune(model, tokenizer, examples["train"], args=args, **options)
     if is_first:
         save_data(config, data)
-        log = Path(config.log_path).name
-        save_documents(config.output_dir, base=config.model_name_or_path, log=log)
+        _finish(config, args)
     return run

@@ -285,7 +285,7 @@ class ToolTrainer(Trainer):
 
     def _load_best_model(self):
         best = Path(self.args.output_dir, Path(self.state.best_model_checkpoint).name)
-        if fault := checkpoint_fault(best):
+        if fault := checkpoint_fault(best, resumes=False):
             raise TrainError(f"the best checkpoint, {best}, can't be loaded: {fault}")
         self.state.best_model_checkpoint = str(best)
         super()._load_best_model()
