@@ -9,7 +9,8 @@ time doesn't allow is left out, and listed. After each one the JSON file is writ
 device and versions. Without a log the examples are random tokens, in number and length like the
 requests of a coffee bar: a prompt of 930 tokens that all share, and 6 turns a conversation.
 
-Ways of training, with the same optimizer and precision, about `max_tokens` computed tokens a step:
+Ways of training, with the same optimizer and precision, about `max_tokens` computed tokens at a
+time; a step of toolcall is a tree of 128 examples:
 
     trees, blocks    toolcall, flex_attention with block masks
     trees, mask      toolcall, PyTorch's fused attention with a mask
@@ -23,7 +24,8 @@ Ways of training, with the same optimizer and precision, about `max_tokens` comp
 The rows of the plain `Trainer` are of like length, padded on the right and need no mask, so that
 attention is PyTorch's causal kernel. Logical tokens are those of one row a turn in every way. MFU
 counts 6 operations for each weight outside embeddings and head, and computed token. `ideal` is
-the share of the tokens that one tree of all examples would compute.
+the share of the tokens that one tree of all examples would compute; in the JSON file stands also
+that of one tree of the examples of a step.
 """
 
 import argparse
@@ -173,6 +175,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", default=os.environ.get("OUT", ".") + "/device.json")
     options = parser.parse_args(argv)
     options.max_tokens = options.max_tokens or (256 if options.tiny else 8192)
+    options.examples = 16 if options.tiny else 128
     options.steps = 1 if options.tiny else options.steps
     transformers.utils.logging.set_verbosity_error()
     session = Session(options, make_examples(options), time.monotonic() + 60 * options.minutes)
@@ -394,6 +397,7 @@ def train(session: Session, shape: str, way: str) -> dict[str, Any]:
         "memory_gib": peak_memory(),
         "mfu": computed * operations / peak if peak else None,
         "ideal": len(tree.ids) / epoch,
+        "ideal_of_step": trainer.state.log_history[0].get("share_of_ideal"),
         "loss": trainer.state.log_history[0].get("loss"),
         **({"note": refused[0]} if refused else {}),
     }
@@ -404,7 +408,7 @@ def make_trainer(
 ) -> tuple[Trainer, int]:
     "A trainer, and the tokens that it computes in an epoch"
     if way.startswith("trees"):
-        args = training_arguments(**settings, per_device_train_batch_size=100_000)
+        args = training_arguments(**settings, per_device_train_batch_size=options.examples)
         trainer = build_trainer(
             model, tokenizer, examples, args=args, max_tokens=options.max_tokens
         )

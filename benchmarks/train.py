@@ -3,7 +3,8 @@
     python benchmarks/train.py LOG [LOG …] [--rounds 3] [--steps 2] [--max-tokens 4096]
 
 All train the same model on the same examples with the same optimizer and precision, on this
-machine; each computes about `max_tokens` tokens a step. A logical token is a token of an
+machine; each computes about `max_tokens` tokens at a time. A step of TRL is one such batch, a step
+of toolcall one tree of `examples` examples, computed in pieces. A logical token is a token of an
 example's prompt or completion, one row a turn, in every way and however often it is computed.
 
     trees           toolcall
@@ -19,11 +20,13 @@ turn; the first step is not timed. Speed is computed tokens a second times the l
 each computed one, over all rows of an epoch, so that it doesn't depend on which rows the timed
 steps drew. Peak memory is the process's largest resident set, or the GPU's allocation where there
 is one. Ratios are of medians, against the fastest of TRL's ways; the memory is that of the same
-way. `ideal` is the share of the tokens that one tree of all examples would compute.
+way. `ideal` is the share of the tokens that one tree of all examples would compute, `of step`
+that of one tree of the examples of a step.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -67,7 +70,8 @@ def main() -> None:
     parser.add_argument("logs", nargs="+", help="logs of any format")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="timed steps of each round")
-    parser.add_argument("--max-tokens", type=int, default=4096, help="of a step")
+    parser.add_argument("--max-tokens", type=int, default=4096, help="computed at a time")
+    parser.add_argument("--examples", type=int, default=128, help="of a step of toolcall")
     parser.add_argument("--conversations", type=int, default=400, help="of each log; 0: all")
     parser.add_argument("--model", default="SmolLM2-135M-Instruct", help="a folder or a name")
     parser.add_argument("--ways", nargs="+", default=WAYS[:-1], choices=WAYS)
@@ -77,11 +81,12 @@ def main() -> None:
         print(json.dumps(measure(options.ways[0], options.logs[0], options)))
         return
     print(
-        f"{options.rounds} rounds of {options.steps} steps of {options.max_tokens} tokens, "
+        f"{options.rounds} rounds of {options.steps} steps, {options.max_tokens} tokens at a time, "
+        f"{options.examples} examples a tree, "
         f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, "
         f"torch {torch.__version__}\n"
         f"{'log':<28} {'way':<14} {'logical tokens/s':>16} {'range':>13} {'x best TRL':>10} "
-        f"{'peak GB':>8} {'of TRL':>7} {'computed tokens/s':>18} {'ideal':>6}"
+        f"{'peak GB':>8} {'of TRL':>7} {'computed tokens/s':>18} {'ideal':>6} {'of step':>8}"
     )
     for log in options.logs:
         runs: dict[str, list[dict]] = {way: [] for way in options.ways}
@@ -92,7 +97,7 @@ def main() -> None:
 
 
 def run_alone(way: str, log: str, options: argparse.Namespace) -> dict[str, float]:
-    names = ("steps", "max_tokens", "conversations", "model")
+    names = ("steps", "max_tokens", "examples", "conversations", "model")
     settings = [
         str(part)
         for name in names
@@ -120,7 +125,7 @@ def show(log: str, runs: dict[str, list[dict]]) -> None:
         print(
             f"{Path(log).name[:28]:<28} {way:<14} {median['logical']:>16,.0f} "
             f"{speed_range:>13} {speed_ratio:>10} {median['memory']:>8.1f} {memory_ratio:>7} "
-            f"{median['computed']:>18,.0f} {median['ideal']:>6.0%}",
+            f"{median['computed']:>18,.0f} {median['ideal']:>6.0%} {median['step']:>8.1%}",
             flush=True,
         )
 
@@ -151,6 +156,7 @@ def measure(way: str, log: str, options: argparse.Namespace) -> dict[str, float]
         "computed": computed,
         "memory": peak_memory(),
         "ideal": len(tree.ids) / epoch,
+        "step": trainer.state.log_history[-2].get("share_of_ideal", math.nan),
     }
 
 
@@ -170,7 +176,10 @@ def settings(folder: str, options: argparse.Namespace) -> dict:
 def trees(way, model, tokenizer, examples, folder, options, **more) -> tuple[Trainer, int]:
     "A trainer, and the tokens that it computes in an epoch"
     args = training_arguments(
-        folder, **settings(folder, options), per_device_train_batch_size=100_000, **more
+        folder,
+        **settings(folder, options),
+        per_device_train_batch_size=options.examples,
+        **more,
     )
     trainer = build_trainer(model, tokenizer, examples, args=args, max_tokens=options.max_tokens)
     rows = trainer.sampler(trainer.train_dataset, args.per_device_train_batch_size).rows(0)

@@ -8,23 +8,30 @@ Queries, keys and values of a token tree go in; the attention of each path by it
 __all__ = []
 
 # %% ../../nbs/05_packing/03_attention.ipynb #8d7dedbb
+from typing import Any
+
 import torch
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from .past import Past
+
 # %% ../../nbs/05_packing/03_attention.ipynb #9d222975
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-def _blocks(nodes: list[list[int]]) -> list[tuple[slice, slice, bool]]:
-    "List the blocks: rows of queries, rows of keys, whether causal"
+def _blocks(nodes: list[list[int]], ancestors: int = 0) -> list[tuple[slice, slice, bool]]:
+    "List the blocks: rows of queries, rows of keys, whether causal; ancestors of all come last"
     within = [(slice(start, end), slice(start, end), True) for start, end, _ in nodes]
-    return within + [
+    within += [
         (slice(end, stop), slice(start, end), False) for start, end, stop in nodes if stop > end
     ]
+    tokens = nodes[-1][1]
+    above = [(slice(0, tokens), slice(tokens, tokens + ancestors), False)]
+    return within + (above if ancestors else [])
 
 
 def _fold(tensor: torch.Tensor, rows: slice, groups: int) -> torch.Tensor:
@@ -44,7 +51,7 @@ class _TreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key, value, nodes, scaling):
         groups = query.shape[1] // key.shape[1]
-        blocks = _blocks(nodes)
+        blocks = _blocks(nodes, key.shape[2] - query.shape[2])
         out = torch.zeros_like(query)
         lse = query.new_full(query.shape[:3], -torch.inf, dtype=torch.float32)
         for rows, keys, causal in blocks:
@@ -97,9 +104,13 @@ def tree_attention(
     attention_mask: torch.Tensor | None,  # Used where there is no tree
     scaling: float,  # Factor of the scores
     tree: torch.Tensor | None = None,  # (N, 3) as in `Tree.nodes`
+    past: Past | None = None,  # Of a piece: keys and values of its ancestors
     **options,  # Of other attention functions
 ) -> tuple[torch.Tensor, None]:  # (1, T, H, D), no weights
     "Attend along the paths of a tree"
+    if past is not None:
+        layer: Any = module
+        key, value = past.extend(layer.layer_idx, key, value)
     # the fused CPU kernel knows no dropout, no values of another width, and no other mask
     fused = query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
     fused &= attention_mask is None or attention_mask.dtype is torch.bool

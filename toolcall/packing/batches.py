@@ -11,6 +11,7 @@ __all__ = ['TreeCollator', 'PaddedCollator', 'ExampleDataset', 'TreeSampler']
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from torch.utils.data import Dataset, Sampler
 
 from ..errors import PackingError
 from .padded_plan import Lengths, measure_lengths, plan_padded
+from .pieces import cut_pieces
 from .plan import Prefixes, Row, plan_rows, sort_by_prefix
-from .tree import build_trie
+from .tree import Tree, build_trie
 from ..turn import Example
 
 # %% ../../nbs/05_packing/02_batches.ipynb #25687b78
@@ -34,6 +36,28 @@ def _label_columns(rows: Sequence[dict]) -> dict[str, torch.Tensor]:
     return columns
 
 
+def _tree_columns(
+    tree: Tree,
+    predictors: np.ndarray,  # (L,) tokens that predict a label
+    targets: np.ndarray,  # (L,) labels
+    weights: torch.Tensor | None,  # (L,)
+) -> dict[str, torch.Tensor]:
+    "Tensors of a tree, or of a piece of one"
+    logits_to_keep, label_rows = np.unique(predictors, return_inverse=True)
+    above = np.ones((len(tree.ids), tree.positions[0]), dtype=bool)  # all ancestors are seen
+    arrays = {
+        "input_ids": tree.ids[None],
+        "position_ids": tree.positions[None],
+        "attention_mask": np.concatenate([tree.mask, above], axis=1)[None, None],
+        "tree": tree.nodes,
+        "logits_to_keep": logits_to_keep,
+        "label_rows": label_rows,
+        "labels": np.append(-100, targets)[None],
+    }
+    columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return columns | ({} if weights is None else {"label_weights": weights})
+
+# %% ../../nbs/05_packing/02_batches.ipynb #71721424
 class TreeCollator:
     """Put examples into one token tree.
 
@@ -41,30 +65,52 @@ class TreeCollator:
     input_ids (1, T), position_ids (1, T), attention_mask (1, 1, T, T), tree (N, 3),
     logits_to_keep (R,), labels (1, 1 + L), label_rows (L,), and where the rows have them
     label_weights (L,) and label_examples (one number an example).
+
+    A tree of more than `max_tokens` is cut: of these tensors the batch holds input_ids and labels,
+    and `pieces` is a list with the others for each piece, which has P ancestors in other pieces:
+    attention_mask (1, 1, T, T + P), piece_parent and piece_path as in `Piece`.
     """
+
+    def __init__(
+        self,
+        max_tokens: int | None = None,  # Most tokens of a piece with the pieces above; default: all
+    ):
+        self.max_tokens = max_tokens
 
     def __call__(
         self,
         rows: Sequence[dict],  # `prompt_ids`, `completion_ids`; optional `weights`, `number`
-    ) -> dict[str, torch.Tensor]:  # The tensors listed above
+    ) -> dict[str, Any]:  # The tensors listed above
         "Make a batch; label i + 1 is predicted by logit row `label_rows[i]`"
         tree = build_trie([row["prompt_ids"] + row["completion_ids"][:-1] for row in rows])
-        parents = np.concatenate(
+        predictors = np.concatenate(
             [path[len(row["prompt_ids"]) - 1 :] for row, path in zip(rows, tree.paths)]
         )
-        logits_to_keep, label_rows = np.unique(parents, return_inverse=True)
-        labels = [-100, *(id for row in rows for id in row["completion_ids"])]
-        arrays = {
-            "input_ids": tree.ids[None],
-            "position_ids": tree.positions[None],
-            "attention_mask": tree.mask[None, None],
-            "tree": tree.nodes,
-            "logits_to_keep": logits_to_keep,
-            "label_rows": label_rows,
-            "labels": np.array([labels]),
-        }
-        batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return batch | _label_columns(rows)
+        targets = np.array([id for row in rows for id in row["completion_ids"]])
+        columns = _label_columns(rows)
+        if self.max_tokens is None or len(tree.ids) <= self.max_tokens:
+            weights = columns.get("label_weights")
+            return _tree_columns(tree, predictors, targets, weights) | columns
+        whole = {"input_ids": tree.ids[None], "labels": np.append(-100, targets)[None]}
+        tensors = {name: torch.from_numpy(array) for name, array in whole.items()}
+        pieces = self._pieces(tree, predictors, targets, columns.pop("label_weights", None))
+        return tensors | columns | {"pieces": pieces}
+
+    def _pieces(self, tree: Tree, predictors: np.ndarray, targets: np.ndarray, weights) -> list:
+        place = np.empty(len(tree.ids), dtype=np.int64)
+        batches = []
+        for piece in cut_pieces(tree, self.max_tokens or len(tree.ids)):
+            place.fill(-1)
+            place[piece.tokens] = np.arange(len(piece.tokens))
+            rows = place[predictors]
+            own = rows >= 0
+            own_weights = None if weights is None else weights[torch.from_numpy(own)]
+            columns: dict[str, Any] = _tree_columns(
+                piece.of(tree), rows[own], targets[own], own_weights
+            )
+            path = torch.from_numpy(piece.path)
+            batches.append(columns | {"piece_parent": piece.parent, "piece_path": path})
+        return batches
 
 # %% ../../nbs/05_packing/02_batches.ipynb #8729b82a
 class PaddedCollator:
@@ -152,21 +198,27 @@ class TreeSampler(Sampler):
         rank: int = 0,  # Number of this process
         world: int = 1,  # Number of processes; each gets the same number of rows
         padded: bool = False,  # Rows are padded batches instead of trees
+        pieces: bool = False,  # Rows of any size, computed in pieces of `max_tokens`
+        rows_per_batch: int = 1,  # Rows that one batch joins
     ):
         self.dataset = dataset
         self.seed = seed
         self.rank = rank
         self.world = world
+        self.rows_per_batch = rows_per_batch
         self.measured: Lengths | Prefixes
         if padded:
             self.measured = lengths = measure_lengths(dataset.examples)
             self.plan = partial(plan_padded, lengths, max_tokens, max_examples=max_examples)
         else:
             self.measured = prefixes = sort_by_prefix(dataset.examples)
-            self.plan = partial(plan_rows, prefixes, max_tokens, max_examples=max_examples)
+            self.plan = partial(
+                plan_rows, prefixes, max_tokens, max_examples=max_examples, pieces=pieces
+            )
         planned = len(self._plan(0))
-        self.count = -(-min(planned + planned // 50, len(dataset)) // world) * world
-        if self.count > len(dataset):
+        self.planned = -(-min(planned + planned // 50, len(dataset)) // world) * world
+        self.count = -(-self.planned // (world * rows_per_batch)) * world
+        if self.planned > len(dataset):
             raise PackingError(f"{len(dataset)} examples can't be divided among {world} processes")
 
     def _plan(self, epoch: int) -> list[Row]:
@@ -178,16 +230,27 @@ class TreeSampler(Sampler):
     ) -> list[Row]:  # The same number in each epoch
         "Plan the rows of an epoch, of all processes, in order"
         rows = self._plan(epoch)
-        if len(rows) > self.count:
+        if len(rows) > self.planned:
             rows = self._plan(0)
             random.Random(epoch).shuffle(rows)
-        while len(rows) < self.count:
+        while len(rows) < self.planned:
             fullest = max(range(len(rows)), key=lambda number: len(rows[number].examples))
             members = list(rows[fullest].examples)
             middle = len(members) // 2
             halves = (members[:middle], members[middle:])
             rows[fullest : fullest + 1] = [self.measured.row(half) for half in halves]
-        return rows
+        return rows if self.rows_per_batch == 1 else self._joined(rows)
+
+    def _joined(self, rows: list[Row]) -> list[Row]:
+        "Join the rows of a step, those of each process by themselves"
+        joined = []
+        rows_per_step = self.world * self.rows_per_batch
+        for start in range(0, len(rows), rows_per_step):
+            step = rows[start : start + rows_per_step]
+            for rank in range(self.world):
+                members = [number for row in step[rank :: self.world] for number in row.examples]
+                joined.append(self.measured.row(members))
+        return joined
 
     def __iter__(self) -> Iterator[list[int]]:
         rows = self.rows(self.dataset.epoch)[self.rank :: self.world]

@@ -9,6 +9,7 @@ __all__ = ['Row', 'Prefixes', 'sort_by_prefix', 'pack', 'packing_report']
 
 # %% ../../nbs/05_packing/01_plan.ipynb #0b2c451d
 import random
+import sys
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,9 +119,11 @@ def plan_rows(
     *,
     max_examples: int | None = None,  # Most examples a row
     seed: int = 0,  # Decides which examples share a row, and the order of the rows
+    pieces: bool = False,  # Rows of any size, as each is computed in pieces of `max_tokens`
 ) -> list[Row]:  # Each example in exactly one
     "Put sorted examples into rows, or raise `PackingError` for one that is too long"
     _check_lengths(prefixes, max_tokens)
+    row_tokens = sys.maxsize if pieces else max_tokens
     rng = random.Random(seed)
     row_limit = max_examples or max(1, len(prefixes.order))
     # depth and bins of the branches on the path to the current example
@@ -138,9 +141,9 @@ def plan_rows(
             if branches[-1][0] < parent:
                 branches.append((parent, []))
             if depth - parent >= _MIN_SHARED_PREFIX:
-                bins = _best_fit(bins, max_tokens - depth, row_limit, rng)
+                bins = _best_fit(bins, row_tokens - depth, row_limit, rng)
             branches[-1][1].extend((tokens + depth - parent, members) for tokens, members in bins)
-    bins = _best_fit(branches[0][1], max_tokens, row_limit, rng)
+    bins = _best_fit(branches[0][1], row_tokens, row_limit, rng)
     rng.shuffle(bins)
     return [prefixes.row(members) for _, members in bins]
 

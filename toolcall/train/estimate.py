@@ -58,7 +58,7 @@ def _settings_warnings(
     args: TrainingArguments,  # Of the run
     steps: int,  # Optimizer steps that it will take
     examples: Sequence[Example],  # What it trains on
-    trees: bool = True,  # Whether examples share a tree
+    trees: bool = True,  # Whether the examples of a row are a tree
 ) -> list[str]:  # One sentence each
     "List what is unusual in the settings of a run"
     batch_size = args.per_device_train_batch_size
@@ -128,7 +128,6 @@ class Estimate:
 def _dry_run_arguments(args: TrainingArguments) -> TrainingArguments:
     args = copy.copy(args)
     args.max_steps = 3
-    args.gradient_accumulation_steps = 1
     args.save_strategy = SaveStrategy.NO
     args.eval_strategy = IntervalStrategy.NO
     args.load_best_model_at_end = False
@@ -149,16 +148,18 @@ def estimate(
 ) -> Estimate:  # Cost and warnings
     "Take three real steps, or raise `TrainError` or `PackingError`"
     trainer = build_trainer(model, tokenizer, train, args=_dry_run_arguments(args), **options)
+    batches_per_step = trainer.args.gradient_accumulation_steps * args.world_size
+    trainer.args.gradient_accumulation_steps = 1  # of the three steps
     planned = trainer.sampler(trainer.train_dataset, args.per_device_train_batch_size).rows(0)
     rows = sorted(planned, key=lambda row: row.computed)
     middle = rows[len(rows) // 2]
-    trees = isinstance(trainer.data_collator, TreeCollator)
+    trees = isinstance(trainer.data_collator, TreeCollator) and trainer.rows_per_batch == 1
     trainer.batches = [list(row.examples) for row in (rows[-1], middle, middle)]
     clock = StepClock()
     trainer.add_callback(clock)
     trainer.train()
     speed = 2 * middle.computed / (clock.ends[2] - clock.ends[0])
-    steps_per_epoch = -(-len(rows) // (args.gradient_accumulation_steps * args.world_size))
+    steps_per_epoch = -(-len(rows) // batches_per_step)
     steps = args.max_steps if args.max_steps > 0 else round(steps_per_epoch * args.num_train_epochs)
     packing = packing_report(rows)
     computed = packing["computed tokens"] * steps / steps_per_epoch

@@ -21,7 +21,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import TrainError
 from ..models import best_device, fast_dtype
-from ..packing.attention import TREE, refuses_trees
+from ..packing.attention import refuses_trees
 from ..packing.batches import ExampleDataset, PaddedCollator, TreeCollator
 from ..text import write_atomic
 from .adapters import add_adapters
@@ -32,6 +32,7 @@ from .folder_check import check_folder
 from .run import Run, check_same_run, identity_text, run_identity
 from .saving import add_stops, is_quantized, save_model, saved_dtype, stop_ids
 from .settings import check_optimizer, make_settings
+from .steps import takes_pieces, whole_step
 from .trainer import ToolTrainer
 from ..turn import Example
 
@@ -139,7 +140,7 @@ def build_trainer(
     *,
     args: TrainingArguments,  # From `training_arguments`, or your own; holds the precision
     validation: Sequence[Example] = (),  # Held out for the validation loss
-    max_tokens: int = 8192,  # Most computed tokens of a batch
+    max_tokens: int = 8192,  # Most computed tokens in memory at a time
     weights: dict[str, float] | None = None,  # Loss weights by kind of span, as `ExampleDataset`
     lora: "LoraConfig | None" = None,  # Train low-rank adapters alone; needs the extra `lora`
 ) -> ToolTrainer:  # Ready to `.train()`
@@ -148,16 +149,19 @@ def build_trainer(
     _check_ids(model, tokenizer, [*train, *validation])
     check_optimizer(args)
     collator: TreeCollator | PaddedCollator = TreeCollator()
+    rows_per_batch = 1
+    if validation and args.eval_strategy == IntervalStrategy.NO:
+        args.eval_strategy = IntervalStrategy.EPOCH
     if reason := refuses_trees(model):
         collator = PaddedCollator(tokenizer.pad_token_id or 0)
         warnings.warn(
             f"{type(model).__name__} trains on padded batches instead of token trees: {reason}",
             stacklevel=2,
         )
-    elif args.device.type == "cpu":
-        model.set_attn_implementation(TREE)
-    if validation and args.eval_strategy == IntervalStrategy.NO:
-        args.eval_strategy = IntervalStrategy.EPOCH
+    elif takes_pieces(model, args):
+        collator = TreeCollator(max_tokens)
+        rows_per_batch = args.gradient_accumulation_steps
+        args = whole_step(args)
     return ToolTrainer(
         model=add_adapters(model, lora, args) if lora else model,
         args=args,
@@ -166,6 +170,7 @@ def build_trainer(
         processing_class=tokenizer,
         data_collator=collator,
         max_tokens=max_tokens,
+        rows_per_batch=rows_per_batch,
     )
 
 # %% ../../nbs/06_train/04_finetuning.ipynb #af821866
@@ -188,17 +193,18 @@ def _save_compared(
     return trained or trained_losses(trainer, train)
 
 # %% ../../nbs/06_train/04_finetuning.ipynb #ba738bad
-def _identified(trainer: ToolTrainer, output_dir: Path, adapted: bool) -> dict:
+def _identified(trainer: ToolTrainer, args: TrainingArguments, adapted: bool) -> dict:
     "The identity of a run, or `TrainError` where the folder holds another one"
     identity = run_identity(
-        trainer.args,
+        args,
         trainer.model,
         trainer.train_dataset,
         validation=trainer.eval_dataset,
         max_tokens=trainer.max_tokens,
         adapted=adapted,
     )
-    check_same_run(output_dir, identity)
+    identity["pieces"] = trainer.pieces  # decides which examples a step has
+    check_same_run(Path(str(args.output_dir)), identity)
     return identity
 
 
@@ -219,7 +225,7 @@ def finetune(
     adapted = bool(options.get("lora"))
     dtype = saved_dtype(model, save_dtype)
     trainer = build_trainer(model, tokenizer, train, args=args, validation=validation, **options)
-    identity = _identified(trainer, output_dir, adapted)
+    identity = _identified(trainer, args, adapted)
     stops = stop_ids(train, tokenizer)
     add_stops(trainer.model, stops)
     if prepare:

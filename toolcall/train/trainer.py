@@ -23,7 +23,6 @@ from ..errors import TrainError
 from ..manifest import write_manifest
 from ..packing.attention import with_blocks
 from ..packing.batches import ExampleDataset, TreeCollator, TreeSampler
-from ..packing.loss import completion_loss
 from .best_checkpoint import check_best_metric
 from toolcall.train.checkpoints import (
     check_room,
@@ -32,6 +31,7 @@ from toolcall.train.checkpoints import (
     reading_checkpoint,
 )
 from .settings import refusing_settings
+from .steps import batch_loss, loss_before_last
 from .throughput import Throughput, chip_peak
 
 # %% ../../nbs/06_train/02_trainer.ipynb #26d3543b
@@ -48,17 +48,15 @@ def _not_a_number(trainer: "ToolTrainer", loss: torch.Tensor, numbers: list[int]
 
 
 def _out_of_memory(trainer: "ToolTrainer", examples: int, tokens: int) -> TrainError:
-    batch_size = trainer.args.per_device_train_batch_size
+    size = f" or per_device_train_batch_size (now {trainer.args.per_device_train_batch_size})"
     return TrainError(
         f"out of memory at step {trainer.state.global_step + 1}, on {examples} examples of "
-        f"{tokens} computed tokens; lower max_tokens (now {trainer.max_tokens}) or "
-        f"per_device_train_batch_size (now {batch_size}), or set gradient_checkpointing=True"
+        f"{tokens} computed tokens; lower max_tokens (now {trainer.max_tokens})"
+        f"{'' if trainer.pieces else size}, or set gradient_checkpointing=True"
     )
 
 # %% ../../nbs/06_train/02_trainer.ipynb #57be0566
-def _make_loader(
-    trainer: "ToolTrainer", dataset: ExampleDataset, batches: TreeSampler | list[list[int]]
-) -> DataLoader:
+def _make_loader(trainer: "ToolTrainer", dataset: ExampleDataset, batches: Any) -> DataLoader:
     args = trainer.args
     loader = DataLoader(
         dataset,
@@ -115,11 +113,15 @@ class ToolTrainer(Trainer):
     train_dataset: ExampleDataset
     eval_dataset: ExampleDataset | None
 
-    def __init__(self, *args, max_tokens: int, **options):
+    def __init__(self, *args, max_tokens: int, rows_per_batch: int = 1, **options):
         with refusing_settings():
             super().__init__(*args, **options)
         self.watch: _Measure | None = None  # what is measured beside the validation loss
         self.max_tokens = max_tokens
+        self.rows_per_batch = rows_per_batch
+        collator = self.data_collator
+        self.padded = not isinstance(collator, TreeCollator)
+        self.pieces = isinstance(collator, TreeCollator) and bool(collator.max_tokens)
         self.batches: list[list[int]] | None = None  # when set, the batches of every epoch
         self.throughput: Throughput | None = None  # set at the first step of a planned run
         self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the global count
@@ -138,7 +140,9 @@ class ToolTrainer(Trainer):
                 seed=self.args.seed,
                 rank=self.args.process_index,
                 world=self.args.world_size,
-                padded=not isinstance(self.data_collator, TreeCollator),
+                padded=self.padded,
+                pieces=self.pieces,
+                rows_per_batch=self.rows_per_batch if dataset is self.train_dataset else 1,
             )
         return self._samplers[id(dataset)]
 
@@ -207,12 +211,15 @@ class ToolTrainer(Trainer):
         count = num_items_in_batch
         if self._validation_set and not model.training:
             count = self._validation_count(self._validation_set)
-        loss = completion_loss(model, inputs, count=count)
+        elif model.training and count is not None and self.args.average_tokens_across_devices:
+            # the count is global, and gradients are averaged over processes
+            count = count / self.accelerator.num_processes
+        if self.pieces and model.training:
+            loss = loss_before_last(self.accelerator, model, inputs, count=count)
+        else:
+            loss = batch_loss(model, inputs, count=count)
         if model.training and not torch.isfinite(loss):
             raise _not_a_number(self, loss, inputs["label_examples"].tolist())
-        if model.training and count is not None and self.args.average_tokens_across_devices:
-            # the count is global, and gradients are averaged over processes
-            loss = loss * self.accelerator.num_processes
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def _validation_count(self, dataset: ExampleDataset) -> float:  # Supervised tokens a row
