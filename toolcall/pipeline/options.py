@@ -84,7 +84,7 @@ class ChatMLOptions(Options):
 class PackingOptions(Options):
     "How examples are packed into token trees, see `build_trainer`"
 
-    max_tokens: _Positive = 8192  # Most computed tokens of a batch
+    max_tokens: _Positive = 8192  # Most computed tokens in memory at a time
     weights: dict[str, float] = {}  # Kind of span (name, arguments, text, reasoning) to loss weight
     attention: Literal["sdpa", "flex_attention"] = "sdpa"  # On a GPU
 

@@ -49,6 +49,10 @@ def training_rows(
     if "steps" in history:
         rows["optimizer steps"] = f"{history['steps']:,}"
         rows["supervised tokens an epoch"] = f"{history['supervised_tokens']:,}"
+    entries = [entry for entry in history.get("history", []) if "share_of_ideal" in entry]
+    if entries:
+        rows["logical tokens"] = f"{entries[-1]['logical_tokens']:,}"
+        rows["share of ideal"] = f"{entries[-1]['share_of_ideal']:.1%}"
     settings = _read(folder / "run.json")
     rows |= {name: str(settings[name]) for name in _SETTINGS if settings.get(name) is not None}
     return rows

@@ -84,7 +84,9 @@ class Run:
     supervised_tokens: int  # Tokens that carry loss, an epoch
 
     def __repr__(self) -> str:
-        return f"Run({self.steps} steps, {self.seconds:.0f} s, {self.output_dir})"
+        shares = [entry["share_of_ideal"] for entry in self.history if "share_of_ideal" in entry]
+        ideal = f"{shares[-1]:.1%} of ideal, " if shares else ""
+        return f"Run({self.steps} steps, {self.seconds:.0f} s, {ideal}{self.output_dir})"
 
     def plot(self) -> plt.Figure:  # Over logical tokens, or steps where they aren't known
         "Draw loss, learning rate and gradient norm"
@@ -147,7 +149,7 @@ def run_identity(
     dataset: "ExampleDataset",  # What it trains on, with the loss weights
     *,
     validation: "ExampleDataset | None" = None,  # What it is evaluated on
-    max_tokens: int,  # Most computed tokens of a batch
+    max_tokens: int,  # Most computed tokens in memory at a time
     adapted: bool = False,  # Whether adapters are trained
 ) -> dict:  # JSON object
     "Describe what two starts of one run have in common"
