@@ -82,14 +82,13 @@ _FARTHEST = 0.002  # smallest chance, of either
 
 def calibrated_ratios(
     misplaced: np.ndarray,  # Scores of misplaced turns, (n,); higher is more doubtful
-    logged: np.ndarray,  # Scores of logged turns, (m,)
-    believed: np.ndarray,  # How much each logged turn is believed, above 0, (m,)
+    logged: np.ndarray,  # Scores of logged turns, right and wrong, (m,)
 ) -> np.ndarray:  # (m,)
     "Compare the density of misplaced turns with that of logged ones, at the score of each"
     from sklearn.isotonic import IsotonicRegression
 
     even = np.full(len(misplaced), len(logged) / len(misplaced))
-    weights = np.concatenate([believed / believed.mean(), even])
+    weights = np.concatenate([np.ones(len(logged)), even])
     target = np.repeat([0, 1], [len(logged), len(misplaced)])
     model = IsotonicRegression(y_min=_FARTHEST, y_max=1 - _FARTHEST, out_of_bounds="clip")
     model.fit(np.concatenate([logged, misplaced]), target, sample_weight=weights)
