@@ -185,6 +185,10 @@ def _near(tree: torch.Tensor, window: int) -> torch.Tensor:  # (T, T)
     return depth[:, None] - depth < window
 
 
+def _fits_kernel(device: torch.device) -> bool:
+    return device.type == "cpu"
+
+
 def tree_attention(
     module: torch.nn.Module,  # The attention layer
     query: torch.Tensor,  # (1, H, T, D)
@@ -201,8 +205,8 @@ def tree_attention(
 ) -> tuple[torch.Tensor, None]:  # (1, T, H, D), no weights
     "Attend along the paths of a tree"
     own_mask = attention_mask is not None and attention_mask.dtype is not torch.bool
-    own_mask |= options.get("position_bias") is not None
-    if tree is not None and query.device.type == "cpu" and not (own_mask or softcap or dropout):
+    adds = own_mask or softcap or dropout or options.get("position_bias") is not None
+    if tree is not None and _fits_kernel(query.device) and not adds:
         blocks = _blocks(tuple(map(tuple, tree.tolist())), sliding_window)
         # autocast leaves queries and keys in float32; the kernel wants one width of all
         width = max(query.shape[-1], value.shape[-1])
