@@ -59,7 +59,7 @@ def _window_blocks(nodes: np.ndarray, depth: torch.Tensor, window: int) -> list[
             blocks.append(_Block(partly, keys, mask=mask))
     return blocks
 
-
+# %% ../../nbs/05_packing/03_attention.ipynb #9fc23b20
 @lru_cache(maxsize=4)
 def _blocks(nodes: tuple[tuple[int, int, int], ...], window: int | None = None) -> list[_Block]:
     "List the blocks of a tree"
@@ -73,7 +73,7 @@ def _blocks(nodes: tuple[tuple[int, int, int], ...], window: int | None = None) 
         _Block(slice(end, stop), slice(start, end)) for start, end, stop in nodes if stop > end
     ]
 
-
+# %% ../../nbs/05_packing/03_attention.ipynb #0c911ece
 def _fold(tensor: torch.Tensor, rows: slice | torch.Tensor, groups: int) -> torch.Tensor:
     "Fold (1, H, T, …) to (1, H / groups, groups · rows, …)"
     part = tensor[:, :, rows]
@@ -146,10 +146,7 @@ class _TreeAttention(torch.autograd.Function):
         gradients = (part.to(saved[0].dtype) for part in (grad_query, grad_key, grad_value))
         return *gradients, grad_sinks, None, None
 
-# %% ../../nbs/05_packing/03_attention.ipynb #d3dada45
-TREE = "toolcall_tree"  # the name of the attention function
-
-
+# %% ../../nbs/05_packing/03_attention.ipynb #dd1ce4d8
 def _plain_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -177,6 +174,9 @@ def _plain_attention(
         scores = torch.cat([scores, column], dim=-1)
     weights = scores.softmax(-1)[..., : key.shape[2]]
     return torch.nn.functional.dropout(weights, dropout).to(value.dtype) @ value
+
+# %% ../../nbs/05_packing/03_attention.ipynb #d3dada45
+TREE = "toolcall_tree"  # the name of the attention function
 
 
 def _near(tree: torch.Tensor, window: int) -> torch.Tensor:  # (T, T)

@@ -142,7 +142,7 @@ class ExampleDataset(Dataset):
             row["weights"] = self.weights[number]
         return row
 
-# %% ../../nbs/05_packing/02_batches.ipynb #9bf020d8
+# %% ../../nbs/05_packing/02_batches.ipynb #63dbdb7d
 def _sides(dataset: ExampleDataset, padded: bool) -> list[list[int]]:
     "Numbers of the examples that may share rows: those up to the limit, and those beyond it"
     if dataset.apart is None:
@@ -154,7 +154,7 @@ def _sides(dataset: ExampleDataset, padded: bool) -> list[list[int]]:
         sides[len(example) > limit].append(number)
     return [side for side in sides if side]
 
-
+# %% ../../nbs/05_packing/02_batches.ipynb #9bf020d8
 class TreeSampler(Sampler):
     "Batches of examples that share as much as possible, or that are padded; new ones each epoch"
 
