@@ -297,13 +297,13 @@ def test_paths_on_two_sides_of_a_limit_share_no_row():
         assert_same(gradient(model, batches), alone)
 
 
-def make_trainer(folder, model, max_steps=3, **options):
+def make_trainer(folder, model, lora=None, **settings):
     from toolcall.models import load_tokenizer
     from toolcall.train import build_trainer, training_arguments
 
-    args = training_arguments(
-        folder, bf16=False, use_cpu=True, disable_tqdm=True, logging_steps=1, max_steps=max_steps
-    )
+    settings = {"max_steps": 3, "logging_steps": 1, "eval_strategy": "steps"} | settings
+    settings["eval_steps"] = settings.get("save_steps", 1)
+    args = training_arguments(folder, bf16=False, use_cpu=True, disable_tqdm=True, **settings)
     examples = [Example(row["prompt_ids"], row["completion_ids"], None, 0) for row in ROWS]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -313,7 +313,7 @@ def make_trainer(folder, model, max_steps=3, **options):
             examples,
             args=args,
             validation=examples,
-            **options,
+            lora=lora,
         )
     return trainer, [str(warning.message) for warning in said]
 
@@ -347,3 +347,16 @@ def test_the_check_takes_little_time_and_few_tokens():
     hook.remove()
     assert difference < bound == 1e-5 and len(seen) == 5
     assert torch.is_grad_enabled() and not any(w.grad is not None for w in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "deepseek_v3", "qwen3_5_text"])
+def test_a_run_is_resumed(kind, tmp_path):
+    "Experts are saved one by one, and a checkpoint is read into a model that joins them"
+    options = dict(save_steps=2, load_best_model_at_end=True, max_steps=4)
+    settings = FAMILIES[kind] | LARGE
+    trainer, _ = make_trainer(tmp_path, make_model(kind, settings), **options)
+    trainer.train()
+    again, _ = make_trainer(tmp_path, make_model(kind, settings), **options)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    first, second = (run.model.state_dict() for run in (trainer, again))
+    assert all(torch.equal(weight, second[name]) for name, weight in first.items())

@@ -4636,6 +4636,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'toolcall/train/checkpoints.py'),
                                             'toolcall.train.checkpoints.last_checkpoint': ( '06_train/checkpoints.html#last_checkpoint',
                                                                                             'toolcall/train/checkpoints.py'),
+                                            'toolcall.train.checkpoints.load_renamed': ( '06_train/checkpoints.html#load_renamed',
+                                                                                         'toolcall/train/checkpoints.py'),
                                             'toolcall.train.checkpoints.reading_checkpoint': ( '06_train/checkpoints.html#reading_checkpoint',
                                                                                                'toolcall/train/checkpoints.py'),
                                             'toolcall.train.checkpoints.step_of': ( '06_train/checkpoints.html#step_of',
