@@ -25,7 +25,7 @@ from transformers.generation import (
 )
 
 from ..errors import GenerateError
-from .by_generate import decode_padded, needs_generate
+from .by_generate import decode_padded, follows_padding, needs_generate
 from .decoding import Chooser, DecodedRow, decode, greedy
 from .protocol import collect
 from toolcall.generate.structured import (
@@ -157,13 +157,14 @@ def _decode_padded(engine: "HFEngine", prompts: list[list[int]]) -> list[Decoded
 
 
 def _decode_batch(engine: "HFEngine", prompts: list[list[int]]) -> list[DecodedRow]:
-    if engine.by_generate:
-        return _decode_padded(engine, prompts)
     limit = rope_limit(engine.model)
-    if limit and max(map(len, prompts)) + engine.max_new_tokens > limit:
-        # the rows of a batch would turn positions by the angles of its longest
+    # the rows of a batch would turn positions by the angles of its longest
+    crosses = limit is not None and max(map(len, prompts)) + engine.max_new_tokens > limit
+    if not engine.by_generate and not crosses:
+        return _decode_tree(engine, prompts)
+    if crosses or not engine.pads:
         return [_decode_padded(engine, [prompt])[0] for prompt in prompts]
-    return _decode_tree(engine, prompts)
+    return _decode_padded(engine, prompts)
 
 # %% ../../nbs/07_generate/03_engine.ipynb #b53ba6ab
 def _output(row: DecodedRow, renderer: "Renderer", prompt_tokens: int, batch_size: int) -> Output:
@@ -241,6 +242,11 @@ class HFEngine:
     def by_generate(self) -> str:  # Why the model's own `generate` answers, or ""
         "See `needs_generate`"
         return needs_generate(self.model)
+
+    @cached_property
+    def pads(self) -> bool:
+        "See `follows_padding`"
+        return follows_padding(self.model)
 
     def prompt(
         self,
