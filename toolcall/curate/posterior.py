@@ -95,6 +95,24 @@ def calibrated_ratios(
     chance = model.predict(logged)
     return chance / (1 - chance)
 
+# %% ../../nbs/03_curate/24e_posterior.ipynb #817477a4
+def add_up(
+    chances: np.ndarray,  # Share times ratio of each turn, (n,)
+    share: float,  # Of the log
+) -> np.ndarray:  # (n,), none above 1
+    "Raise probabilities by one factor until their mean is a share"
+    from scipy.optimize import brentq
+
+    def missing(factor: float) -> float:
+        return share - float(np.minimum(1, factor * chances).mean())
+
+    if missing(1.0) <= 0 or missing(_LARGEST) >= 0:
+        return np.minimum(1, chances)
+    return np.minimum(1, brentq(missing, 1.0, _LARGEST) * chances)
+
+
+_LARGEST = 50.0  # factor
+
 # %% ../../nbs/03_curate/24e_posterior.ipynb #4ae865a1
 def doubt_by_text(
     texts: Any,  # Sparse word weights of the turns, (n, words)
