@@ -81,8 +81,8 @@ class _Group:
                 own_ratios[:, k] = calibrated_ratios(*scores)
         shares *= min(1.0, 0.85 / max(shares.sum(), 1e-9))
         if self.kinds == CALL_KINDS:
-            parts = zip(own_ratios.T * shares[:, None], shares, strict=True)
-            doubts = np.column_stack([add_up(chances, share) for chances, share in parts])
+            pairs = zip(own_ratios.T * shares[:, None], shares, strict=True)
+            doubts = np.column_stack([add_up(chances, share) for chances, share in pairs])
             return kinds, doubts / np.maximum(1, doubts.sum(axis=1))[:, None]
         if WORD_KINDS[0] not in kinds:
             return kinds, posterior(own_ratios, shares)
