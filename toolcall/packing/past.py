@@ -58,6 +58,15 @@ class Past:
             piece = piece.above
         return torch.cat(keys, dim=2), torch.cat(values, dim=2)
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        "How many ancestors stand in each of the pieces above, the nearest first"
+        lengths, piece = [], self
+        while piece.above is not None and piece.path is not None:
+            lengths.append(len(piece.path))
+            piece = piece.above
+        return tuple(lengths)
+
     def detach(self) -> None:
         "Make leaves of what was kept; in float32, since many gradients are added up"
         grad = torch.is_grad_enabled()

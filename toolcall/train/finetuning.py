@@ -21,8 +21,8 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import TrainError
 from ..models import best_device, fast_dtype
-from ..packing.attention import refuses_trees
 from ..packing.batches import ExampleDataset, PaddedCollator, TreeCollator
+from ..packing.self_check import rope_limit, take_trees
 from ..text import write_atomic
 from .adapters import add_adapters
 from .best_checkpoint import aligned
@@ -126,6 +126,11 @@ def _check_inputs(
             f"{args.n_gpu} GPUs are visible to one process; make one visible "
             "(CUDA_VISIBLE_DEVICES=0) or start with `accelerate launch`"
         )
+    if getattr(model.config.get_text_config(), "output_router_logits", False):
+        raise TrainError(
+            "output_router_logits=True asks for a loss on the load of the experts, which is no "
+            "part of this loss; set model.config.output_router_logits = False"
+        )
     if is_quantized(model) and not adapted:
         raise TrainError(
             "packed weights can't be trained; give `lora`, whose adapters can, or load the model "
@@ -152,21 +157,22 @@ def build_trainer(
     rows_per_batch = 1
     if validation and args.eval_strategy == IntervalStrategy.NO:
         args.eval_strategy = IntervalStrategy.EPOCH
-    if reason := refuses_trees(model):
+    apart = rope_limit(model)
+    if reason := take_trees(model, args.device):
         collator = PaddedCollator(tokenizer.pad_token_id or 0)
         warnings.warn(
             f"{type(model).__name__} trains on padded batches instead of token trees: {reason}",
             stacklevel=2,
         )
-    elif takes_pieces(model, args):
+    elif apart is None and takes_pieces(model, args):
         collator = TreeCollator(max_tokens)
         rows_per_batch = args.gradient_accumulation_steps
         args = whole_step(args)
     return ToolTrainer(
         model=add_adapters(model, lora, args) if lora else model,
         args=args,
-        train_dataset=ExampleDataset(train, weights),
-        eval_dataset=ExampleDataset(validation) if validation else None,
+        train_dataset=ExampleDataset(train, weights, apart=apart),
+        eval_dataset=ExampleDataset(validation, apart=apart) if validation else None,
         processing_class=tokenizer,
         data_collator=collator,
         max_tokens=max_tokens,

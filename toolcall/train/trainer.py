@@ -21,13 +21,14 @@ from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy
 
 from ..errors import TrainError
 from ..manifest import write_manifest
-from ..packing.attention import with_blocks
 from ..packing.batches import ExampleDataset, TreeCollator, TreeSampler
+from ..packing.flex_blocks import with_blocks
 from .best_checkpoint import check_best_metric
 from toolcall.train.checkpoints import (
     check_room,
     checkpoint_fault,
     delete_old_checkpoints,
+    load_renamed,
     reading_checkpoint,
 )
 from .settings import refusing_settings
@@ -119,15 +120,15 @@ class ToolTrainer(Trainer):
         self.watch: _Measure | None = None  # what is measured beside the validation loss
         self.max_tokens = max_tokens
         self.rows_per_batch = rows_per_batch
-        collator = self.data_collator
-        self.padded = not isinstance(collator, TreeCollator)
-        self.pieces = isinstance(collator, TreeCollator) and bool(collator.max_tokens)
+        self.padded = not isinstance(self.data_collator, TreeCollator)
+        self.pieces = bool(getattr(self.data_collator, "max_tokens", None))
         self.batches: list[list[int]] | None = None  # when set, the batches of every epoch
         self.throughput: Throughput | None = None  # set at the first step of a planned run
         self.model_accepts_loss_kwargs = True  # `compute_loss` divides by the global count
         if self.args.torch_compile:  # rows have many lengths: compile once for all
             self.accelerator.state.dynamo_plugin.dynamic = True
         self._samplers: dict[int, TreeSampler] = {}
+        self._read_folder = ""  # of the weights that are read
         self._validation_set: ExampleDataset | None = None  # dataset of the validation loss
 
     def sampler(self, dataset: ExampleDataset, max_examples: int) -> TreeSampler:
@@ -201,8 +202,7 @@ class ToolTrainer(Trainer):
         try:
             return super().training_step(model, inputs, *args, **options)
         except RuntimeError as error:
-            cpu_allocation = "can't allocate memory" in str(error)
-            if isinstance(error, torch.OutOfMemoryError) or cpu_allocation:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise _out_of_memory(self, examples, tokens) from error
             raise
 
@@ -270,6 +270,7 @@ class ToolTrainer(Trainer):
         self.control.should_save |= waits
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        self._read_folder = resume_from_checkpoint
         with reading_checkpoint(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
@@ -283,16 +284,17 @@ class ToolTrainer(Trainer):
 
     def _issue_warnings_after_load(self, load_result):
         "Raise `TrainError` where the `Trainer` only warns"
-        derived = {
-            *(self.model._tied_weights_keys or ()),
-            *(self.model._keys_to_ignore_on_save or ()),
-        }
-        if names := sorted({*load_result.missing_keys} - derived):
+        model = self.model
+        derived = {*(model._tied_weights_keys or ()), *(model._keys_to_ignore_on_save or ())}
+        missing = {*load_result.missing_keys} - derived
+        if missing and load_result.unexpected_keys:
+            missing = load_renamed(model, self._read_folder) - derived
+        if names := sorted(missing):
             raise TrainError(f"the checkpoint lacks weights of the model, such as {names[0]}")
 
     def _load_best_model(self):
         best = Path(self.args.output_dir, Path(self.state.best_model_checkpoint).name)
         if fault := checkpoint_fault(best, resumes=False):
             raise TrainError(f"the best checkpoint, {best}, can't be loaded: {fault}")
-        self.state.best_model_checkpoint = str(best)
+        self.state.best_model_checkpoint = self._read_folder = str(best)
         super()._load_best_model()
