@@ -190,7 +190,7 @@ def examples():
 
 
 def train(folder, smollm, examples, *, bound=None, resume=False, **settings):
-    from toolcall.packing.attention import refuses_trees
+    from toolcall.packing.self_check import take_trees
     from toolcall.train import build_trainer, training_arguments
 
     fixed = dict(
@@ -207,7 +207,7 @@ def train(folder, smollm, examples, *, bound=None, resume=False, **settings):
     args = training_arguments(folder, **(fixed | settings))
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**(SHAPE | {"vocab_size": len(smollm)})))
-    assert not refuses_trees(model)
+    assert not take_trees(model)
     most = max(len(e.prompt_ids) + len(e.completion_ids) for e in examples)
     trainer = build_trainer(
         model, smollm, examples, args=args, max_tokens=most if bound is None else bound

@@ -201,15 +201,24 @@ def _plain_attention(
     weights = scores.softmax(-1)[..., : key.shape[2]]
     return torch.nn.functional.dropout(weights, dropout).to(value.dtype) @ value
 
+# %% ../../nbs/05_packing/03_attention.ipynb #adf1b8b5
+def _nearby(
+    mask: torch.Tensor,  # (…, T, T + A) yes and no, or numbers to add
+    tree: torch.Tensor,  # (N, 3)
+    window: int,
+    above: tuple[int, ...],  # As `Past.lengths`
+) -> torch.Tensor:  # The same, with keys of a distance less than the window alone
+    depth = torch.from_numpy(depths(tree.cpu().numpy()))
+    distances = depth[:, None] - torch.cat([depth, -_distances_above(above)])
+    far = (distances >= window).to(mask.device)
+    return mask.masked_fill(far, 0 if mask.dtype is torch.bool else torch.finfo(mask.dtype).min)
+
 # %% ../../nbs/05_packing/03_attention.ipynb #d3dada45
 TREE = "toolcall_tree"  # the name of the attention function
 
 
-def _near(tree: torch.Tensor, window: int, above: tuple[int, ...]) -> torch.Tensor:  # (T, T + A)
-    "Which keys are less than `window` tokens above or below each query"
-    depth = torch.from_numpy(depths(tree.cpu().numpy()))
-    places = torch.cat([depth, -_distances_above(above)])
-    return (depth[:, None] - places < window).to(tree.device)
+def _widened(tensor: torch.Tensor, width: int) -> torch.Tensor:
+    return torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1]))
 
 
 def _fits_kernel(device: torch.device) -> bool:
@@ -242,18 +251,11 @@ def tree_attention(
         blocks = _blocks(tuple(map(tuple, tree.tolist())), sliding_window, above)
         # autocast leaves queries and keys in float32; the kernel wants one width of all
         width = max(query.shape[-1], value.shape[-1])
-        parts = (
-            torch.nn.functional.pad(part.to(value.dtype), (0, width - part.shape[-1]))
-            for part in (query, key, value)
-        )
+        parts = (_widened(part.to(value.dtype), width) for part in (query, key, value))
         out = _TreeAttention.apply(*parts, s_aux, blocks, scaling)[..., : value.shape[-1]]
         return out.transpose(1, 2).contiguous(), None
     if tree is not None and sliding_window and attention_mask is not None:
-        near = _near(tree, sliding_window, above)
-        hidden = torch.finfo(query.dtype).min
-        attention_mask = (
-            attention_mask.masked_fill(~near, hidden) if own_mask else attention_mask & near
-        )
+        attention_mask = _nearby(attention_mask, tree, sliding_window, above)
     if softcap is None and s_aux is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **options
