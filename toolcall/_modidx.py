@@ -4526,6 +4526,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'toolcall.text.peek_json': ('00_record/text.html#peek_json', 'toolcall/text.py'),
                                'toolcall.text.printable': ('00_record/text.html#printable', 'toolcall/text.py'),
                                'toolcall.text.write_atomic': ('00_record/text.html#write_atomic', 'toolcall/text.py')},
+            'toolcall.threads': {'toolcall.threads.let_threads_sleep': ('00_record/threads.html#let_threads_sleep', 'toolcall/threads.py')},
             'toolcall.train.adapters': { 'toolcall.train.adapters._by_kind': ( '06_train/adapters.html#_by_kind',
                                                                                'toolcall/train/adapters.py'),
                                          'toolcall.train.adapters._given': ('06_train/adapters.html#_given', 'toolcall/train/adapters.py'),

@@ -26,6 +26,7 @@ from typing import NoReturn
 from ..errors import ToolcallError
 from ..terminal import guarded_streams, show
 from ..text import one_line, printable
+from ..threads import let_threads_sleep
 
 # %% ../../nbs/10_pipeline/08_exits.ipynb #f3ae1547
 EXIT_CODES = {
@@ -165,7 +166,8 @@ def _plain_warnings() -> Iterator[None]:
 def run_command(
     command: Callable[[], int],  # Gives 0, or 1 for a gate that failed
 ) -> int:  # A key of `EXIT_CODES`
-    "Run a command; no exception leaves it"
+    "Run a command, and let its threads sleep while they wait; no exception leaves it"
+    let_threads_sleep()  # commands import torch
     with guarded_streams() as output:
         with _plain_warnings(), _interrupts() as received:
             try:
