@@ -69,7 +69,7 @@ def demo_cost(
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(existing).free / 1e9
     return (
-        f"about {minutes:.0f} minutes on this machine when nothing else runs "
+        f"about {minutes:.0f} minutes on this machine at its present speed "
         f"({gigaflops:,.0f} GFLOP/s); up to {2 * _CHECKPOINT + 0.6:.1f} GB of disk in {output_dir} "
         f"({free:,.1f} GB are free), of which 1.7 GB stay"
     )
