@@ -132,6 +132,20 @@ def test_dirt_of_a_real_log_is_found(real_logs):
     assert found >= 0.8 and kept >= 0.93, (found, kept)  # of few turns
 
 
+def test_wrong_calls_of_tools_that_are_rarely_called_are_found(real_logs):
+    log = read(real_logs / "sealtools.messages.jsonl.gz", 1200)
+    found, kept = shares(dirty(log, MIXED, rate=0.25))
+    assert found >= 0.85 and kept >= 0.955, (found, kept)
+    assert shares(Dirtied(log))[1] >= 0.965
+
+
+def test_whole_sets_of_arguments_measure_how_many_are_wrong(real_logs):
+    "One call a conversation; all calls of a tool look alike"
+    log = read(real_logs / "voice_assistant.simple.json.gz", 1200)
+    found, kept = shares(dirty(log, MIXED, rate=0.25))
+    assert found >= 0.83 and kept >= 0.97, (found, kept)
+
+
 # What it never does
 
 

@@ -8,14 +8,14 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
 )
 
 from toolcall.generate.decoding import decode
-from toolcall.packing.attention import TREE, refuses_trees
 from toolcall.packing.batches import ExampleDataset, PaddedCollator, TreeCollator, TreeSampler
 from toolcall.packing.loss import completion_loss
+from toolcall.packing.self_check import take_trees
 from toolcall.turn import Example
 
 SIZES = dict(
@@ -41,6 +41,7 @@ ON_TREES = {
     "doge": SIZES | dict(num_key_value_heads=2),
     "qwen3": SIZES | dict(num_key_value_heads=2, head_dim=8),
 }
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
 PADDED = {
     "mistral": SIZES | dict(sliding_window=8),
     "gemma3_text": SIZES | dict(head_dim=8, sliding_window=8, final_logit_softcapping=2.0),
@@ -94,7 +95,6 @@ def assert_as_alone(model, batch):
 @pytest.mark.parametrize("kind", ON_TREES)
 def test_what_trains_on_trees_is_generated_from(kind):
     model = make_model(kind, ON_TREES[kind])
-    assert not refuses_trees(model)
     expected = [
         model.generate(
             torch.tensor([prompt]),
@@ -107,7 +107,7 @@ def test_what_trains_on_trees_is_generated_from(kind):
     ]
     rows = decode(model, PROMPTS, stops=[], max_new_tokens=70)
     assert [row.ids for row in rows] == expected
-    model.set_attn_implementation(TREE)
+    assert not take_trees(model)
     _, by_tree = gradient(model, [TreeCollator()(ROWS)])
     model.set_attn_implementation("sdpa")
     _, alone = gradient(model, [PaddedCollator(0)([row]) for row in ROWS])
@@ -117,7 +117,6 @@ def test_what_trains_on_trees_is_generated_from(kind):
 @pytest.mark.parametrize("kind", PADDED)
 def test_a_padded_batch_gives_the_head_its_labels_alone(kind):
     model = make_model(kind, PADDED[kind])
-    assert refuses_trees(model)
     batch = PaddedCollator(0)(ROWS)
     shapes = []
     hook = model.lm_head.register_forward_hook(lambda _, args, out: shapes.append(out.shape[:2]))
@@ -130,7 +129,7 @@ def test_a_padded_batch_gives_the_head_its_labels_alone(kind):
 
 def test_an_encoder_takes_no_trees():
     model = make_model("bert", SIZES)
-    assert refuses_trees(model) == "it sees the tokens that follow"
+    assert take_trees(model) == "it sees the tokens that follow"
 
 
 def examples_of(lengths):
@@ -164,14 +163,14 @@ def make_trainer(folder, max_tokens, lengths, **settings):
     from toolcall.train import build_trainer, training_arguments
 
     torch.manual_seed(0)
-    config = MistralConfig(**SIZES | {"vocab_size": 49152, "sliding_window": 8})
+    config = LlamaConfig(**SIZES | {"vocab_size": 49152, "rope_parameters": DYNAMIC})
     args = training_arguments(
         folder, bf16=False, use_cpu=True, disable_tqdm=True, logging_steps=1, **settings
     )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         trainer = build_trainer(
-            MistralForCausalLM(config),
+            LlamaForCausalLM(config),
             load_tokenizer("SmolLM2-135M-Instruct"),
             examples_of(lengths),
             validation=examples_of(lengths[:5]),
@@ -217,7 +216,7 @@ def test_a_dry_run_counts_padded_batches():
     from toolcall.train import training_arguments
     from toolcall.train.estimate import estimate
 
-    config = MistralConfig(**SIZES | {"vocab_size": 49152, "sliding_window": 8})
+    config = LlamaConfig(**SIZES | {"vocab_size": 49152, "rope_parameters": DYNAMIC})
     lengths = [10, 11, 12, 40, 41, 42]
     args = training_arguments(
         "unused",
@@ -231,7 +230,7 @@ def test_a_dry_run_counts_padded_batches():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cost = estimate(
-            MistralForCausalLM(config),
+            LlamaForCausalLM(config),
             load_tokenizer("SmolLM2-135M-Instruct"),
             examples_of(lengths),
             args=args,

@@ -16,7 +16,7 @@ from ..conversation import Conversation, ToolCall
 from .consequences import consequence_findings
 from .context import dialogue_keys
 from .decisions import RARE
-from .doubts_page import CleanReport, mask_doubtful
+from .doubts_page import MASKED_FROM, CleanReport, mask_doubtful
 from .drift import find_names
 from .exchanges import Exchange, read_exchanges, speaking_tools
 from .findings import Finding
@@ -84,6 +84,10 @@ def _told(
     return reason, "In other conversations such turns stand in other places."
 
 # %% ../../nbs/03_curate/27_cleaning.ipynb #546455cf
+def _place(conversation: Conversation) -> tuple[str, str]:
+    return conversation.id, str(conversation.meta.get("source", ""))
+
+
 def fit_findings(
     conversations: Sequence[Conversation],  # Of one log
     exchanges: Sequence[Exchange],  # Their turns
@@ -142,10 +146,6 @@ def repeat_findings(
         for f in by_key.get(keys[_place(c)][turn], [])
     ]
     return [*findings, *again]
-
-
-def _place(conversation: Conversation) -> tuple[str, str]:
-    return conversation.id, str(conversation.meta.get("source", ""))
 
 # %% ../../nbs/03_curate/27_cleaning.ipynb #5a054a59
 def rename(
@@ -244,7 +244,7 @@ def clean(
         notes.append(note)
     found, speaking, told = _judge(logged, tools, seed)
     findings += found
-    at_least = 0.5 if doubtful == "mask" else None
+    at_least = MASKED_FROM if doubtful == "mask" else None
     step, report = mask_doubtful(
         *(logged, findings),
         at_least=at_least,

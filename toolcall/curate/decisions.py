@@ -41,6 +41,24 @@ def frequent_labels(
     labels = [n if times[n] >= _FEWEST or n == WORDS else RARE for n in names]
     return np.array(labels, dtype=object)
 
+# %% ../../nbs/03_curate/24b_decisions.ipynb #45571df4
+_MOST_CLUSTERS = 24
+
+
+def word_clusters(
+    known: np.ndarray,  # Vectors of the log's turns of words, (n, directions)
+    turns: np.ndarray,  # Vectors of the turns to label, (m, directions)
+    seed: int,
+) -> np.ndarray:  # (m,)
+    "Label like words alike"
+    from sklearn.cluster import MiniBatchKMeans
+
+    if len(known) <= 40:
+        return np.array(["say"] * len(turns), dtype=object)
+    clusters = int(min(_MOST_CLUSTERS, np.sqrt(len(known)) / 2))
+    model = MiniBatchKMeans(clusters, random_state=seed, n_init=2).fit(known)
+    return np.array([f"say {k}" for k in model.predict(turns)], dtype=object)
+
 # %% ../../nbs/03_curate/24b_decisions.ipynb #597e7920
 class Decisions:
     "Which decision each place calls for, told by models that never saw the conversation"

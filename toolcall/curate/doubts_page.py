@@ -23,6 +23,9 @@ from ..pages import Page, Table
 from ..text import count, dumps, one_line, write_atomic
 
 # %% ../../nbs/03_curate/21b_doubts_page.ipynb #bb8b88f6
+MASKED_FROM = 0.6  # confidence of a finding
+
+
 @dataclass(frozen=True)
 class CleanReport:
     "What is doubtful in a log, and the count of all its turns"
@@ -31,7 +34,7 @@ class CleanReport:
     turns: int  # Turns that carried loss
     masked: dict[str, int]  # Turns by the reason that masks them
     tools: dict[str, dict[str, int]]  # Tool, or "" for words: turns, masked, doubtful by reason
-    at_least: float = 0.5  # The confidence that masks a turn; above 1 none does
+    at_least: float = MASKED_FROM  # The confidence that masks a turn; above 1 none does
     notes: list[str] = field(default_factory=list)  # Such as: the log is too small for a check
     examples: list[Doubt] = field(default_factory=list)  # A few of the findings in their places
     tables: list[Table] = field(default_factory=list)  # More for the page, such as proposed names
@@ -62,7 +65,7 @@ class CleanReport:
     def lead(self) -> str:
         "The most important counts, in two sentences"
         doubtful, masked = sum(self.doubtful.values()), sum(self.masked.values())
-        rest = f"{masked:,} of them are masked: they stay as context and carry no loss."
+        rest = f"Masked: {masked:,} of them, which stay as context and carry no loss."
         return (
             f"{doubtful:,} of {count(self.turns, 'turn')} ({_share(doubtful, self.turns)}) are "
             f"doubtful. {rest if masked else 'None of them is masked.'}"
@@ -163,7 +166,7 @@ def mask_doubtful(
     conversations: Sequence[Conversation],  # A log
     findings: Sequence[Finding],  # What is doubtful about it
     *,
-    at_least: float | None = 0.5,  # The confidence that masks a turn; None masks none
+    at_least: float | None = MASKED_FROM,  # The confidence that masks a turn; None masks none
     speaking: Collection[str] = (),  # Names of tools that carry words to the user
     notes: Sequence[str] = (),  # Sentences for the report
     seed: int = 0,  # Of the choice of the examples

@@ -15,7 +15,13 @@ from itertools import chain
 import numpy as np
 
 from .counts import Usage, Value, ValueOdds, schema_features, shape_of
-from .decisions import RARE, Decisions, decision_of, frequent_labels
+from toolcall.curate.decisions import (
+    RARE,
+    Decisions,
+    decision_of,
+    frequent_labels,
+    word_clusters,
+)
 from .exchanges import Exchange
 from .grounding import Ground, leaves, split_name, value_pattern, words_of
 from .misplaced import CALL_KINDS, LOGGED, Candidate
@@ -143,18 +149,6 @@ def misfits(
     return score
 
 # %% ../../nbs/03_curate/24d_evidence.ipynb #3b437f66
-def _clusters(material: Material, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    "Labels of like words"
-    from sklearn.cluster import MiniBatchKMeans
-
-    n = int(min(24, max(1, np.sqrt(len(rows)) / 2))) if len(rows) > 40 else 1
-    if n == 1:
-        return np.array(["say"] * len(turns), dtype=object)
-    model = MiniBatchKMeans(n, random_state=material.seed, n_init=2)
-    model.fit(material.spaces.turns[rows])
-    return np.array([f"say {k}" for k in model.predict(turns)], dtype=object)
-
-
 class Gatherer:
     "Gathers the evidence about candidates of a log"
 
@@ -189,7 +183,7 @@ class Gatherer:
     def of_words(self) -> list[np.ndarray]:
         "How expected such words are, and how much less than others"
         rows = np.where(~self.is_call[: self.material.n])[0]
-        clusters = _clusters(self.material, rows, self.turns)
+        clusters = word_clusters(self.material.spaces.turns[rows], self.turns, self.material.seed)
         if len(set(clusters)) == 1:
             return [np.zeros(len(self.places))] * 2
         saying = self.decisions(clusters, rows)
@@ -282,6 +276,9 @@ class Evidence:
         assert shape[1] == names, f"{shape[1]} columns, {names} names"
 
 # %% ../../nbs/03_curate/24d_evidence.ipynb #f67c3a05
+_ODDS = [i for i, name in enumerate(_COLUMNS) if "odds" in name]
+
+
 def gather(
     material: Material,  # The log
     candidates: Sequence[Candidate],  # Its own turns first, in their order, then misplaced ones
@@ -296,5 +293,7 @@ def gather(
     numbers = np.column_stack(
         [*expected, *gatherer.of_words(), *likeness, saying, calling, misfit, roles]
     )
+    shifts = np.random.default_rng(material.seed).uniform(-0.5, 0.5, (len(numbers), len(_ODDS)))
+    numbers[:, _ODDS] += shifts
     about = gatherer.is_call, gatherer.kinds, np.array([c.is_measure for c in candidates])
     return Evidence(numbers, *about, gatherer.folds, decisions, labels)

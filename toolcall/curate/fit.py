@@ -29,6 +29,7 @@ from toolcall.curate.misplaced import (
     Places,
 )
 from toolcall.curate.posterior import (
+    add_up,
     calibrated_ratios,
     density_ratios,
     posterior,
@@ -77,10 +78,11 @@ class _Group:
             shares[k] = wrong_share(ratios[measures, k], own_ratios[:, k], *estimate)
             if self.kinds == CALL_KINDS:
                 scores = ratios[measures, k], own_ratios[:, k]
-                own_ratios[:, k] = calibrated_ratios(*scores, np.ones(len(logged)))
+                own_ratios[:, k] = calibrated_ratios(*scores)
         shares *= min(1.0, 0.85 / max(shares.sum(), 1e-9))
         if self.kinds == CALL_KINDS:
-            doubts = own_ratios * shares
+            parts = zip(own_ratios.T * shares[:, None], shares, strict=True)
+            doubts = np.column_stack([add_up(chances, share) for chances, share in parts])
             return kinds, doubts / np.maximum(1, doubts.sum(axis=1))[:, None]
         if WORD_KINDS[0] not in kinds:
             return kinds, posterior(own_ratios, shares)
@@ -152,17 +154,16 @@ def _judge_frequent(
         wrong = decide.best[other] - decide.of(other, [label for _, label in pairs])
         rows = np.where(known)[0]
         logged = decide.best[rows] - decide.of(rows, labels[rows])
-        doubts[rows] = _judge_surprise(wrong, logged, np.clip(believed[rows], 0.02, 1))
+        doubts[rows] = _judge_surprise(wrong, logged)
     return doubts
 
 
-def _judge_surprise(wrong: np.ndarray, logged: np.ndarray, believed: np.ndarray) -> np.ndarray:
+def _judge_surprise(wrong: np.ndarray, logged: np.ndarray) -> np.ndarray:
     "Probability by how surprising a decision is; 0 where surprise doesn't tell"
     estimates = share_estimates(wrong, logged, (0.1, 0.8))
     if max(estimates) > _STEADY * min(estimates):
         return np.zeros(len(logged))
-    ratios = calibrated_ratios(wrong, logged, believed)
-    return posterior(ratios[:, None], np.array([min(estimates)]))[:, 0]
+    return np.minimum(1.0, calibrated_ratios(wrong, logged) * min(estimates))
 
 # %% ../../nbs/03_curate/24f_fit.ipynb #8ed72c82
 DECISION = "decision"

@@ -82,19 +82,36 @@ _FARTHEST = 0.002  # smallest chance, of either
 
 def calibrated_ratios(
     misplaced: np.ndarray,  # Scores of misplaced turns, (n,); higher is more doubtful
-    logged: np.ndarray,  # Scores of logged turns, (m,)
-    believed: np.ndarray,  # How much each logged turn is believed, above 0, (m,)
+    logged: np.ndarray,  # Scores of logged turns, right and wrong, (m,)
 ) -> np.ndarray:  # (m,)
     "Compare the density of misplaced turns with that of logged ones, at the score of each"
     from sklearn.isotonic import IsotonicRegression
 
     even = np.full(len(misplaced), len(logged) / len(misplaced))
-    weights = np.concatenate([believed / believed.mean(), even])
+    weights = np.concatenate([np.ones(len(logged)), even])
     target = np.repeat([0, 1], [len(logged), len(misplaced)])
     model = IsotonicRegression(y_min=_FARTHEST, y_max=1 - _FARTHEST, out_of_bounds="clip")
     model.fit(np.concatenate([logged, misplaced]), target, sample_weight=weights)
     chance = model.predict(logged)
     return chance / (1 - chance)
+
+# %% ../../nbs/03_curate/24e_posterior.ipynb #817477a4
+def add_up(
+    chances: np.ndarray,  # Share times ratio of each turn, (n,)
+    share: float,  # Of the log
+) -> np.ndarray:  # (n,), none above 1
+    "Raise probabilities by one factor until their mean is a share"
+    from scipy.optimize import brentq
+
+    def missing(factor: float) -> float:
+        return share - float(np.minimum(1, factor * chances).mean())
+
+    if missing(1.0) <= 0 or missing(_LARGEST) >= 0:
+        return np.minimum(1, chances)
+    return np.minimum(1, brentq(missing, 1.0, _LARGEST) * chances)
+
+
+_LARGEST = 50.0  # factor
 
 # %% ../../nbs/03_curate/24e_posterior.ipynb #4ae865a1
 def doubt_by_text(

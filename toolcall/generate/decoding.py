@@ -19,6 +19,12 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from .prefix_sharing import DECODE_ATTENTION, PrefixSharingLayer, address
+from toolcall.packing.self_check import (
+    outputs_alone,
+    relative_difference,
+    short_reach,
+    try_rows,
+)
 from ..packing.tree import Tree, build_trie, common_prefix_len, shared_length
 
 # %% ../../nbs/07_generate/01_decoding.ipynb #48c9a55c
@@ -182,7 +188,7 @@ class DecodedRow:
 
 @torch.inference_mode()
 def decode(
-    model: PreTrainedModel,  # One that `refuses_trees` does not refuse
+    model: PreTrainedModel,  # One that `needs_generate` does not refuse
     prompts: Sequence[list[int]],  # Token ids, sorted, none empty
     *,
     stops: Collection[int],  # Tokens that end a row
@@ -215,3 +221,33 @@ def decode(
                 tokens = tokens[places]
             logits = rows.step(model, tokens)
     return [DecodedRow(ids, first_seconds, end) for ids, end in zip(emitted, seconds)]
+
+# %% ../../nbs/07_generate/01_decoding.ipynb #b8e93232
+@torch.no_grad()
+def decoding_difference(
+    model: PreTrainedModel,  # A causal language model
+) -> tuple[float, float]:  # Relative difference of the logits, and its bound
+    "Compare prompts decoded along a tree with each prompt alone"
+    rows = try_rows(model.config.get_text_config().vocab_size)[:3]
+    rows.sort(key=lambda row: row["prompt_ids"])
+    prompts = [row["prompt_ids"] for row in rows]
+    loaded = model.config._attn_implementation
+    trains = model.training
+    model.eval()
+    try:
+        with short_reach(model):
+            # the blocks of `flex_attention` would be compiled for the prompts
+            reference = "sdpa" if loaded == "flex_attention" else loaded
+            with _attention_implementation(model, reference):
+                alone = outputs_alone(model, rows)
+            with _attention_implementation(model, DECODE_ATTENTION):
+                logits, layers, own_mask = _prefill(model, prompts, 8192)
+                active = _ActiveRows(list(map(len, prompts)), layers, own_mask)
+                given = torch.tensor([row["completion_ids"][:2] for row in rows])
+                tokens = given.T.to(model.device)
+                steps = [logits, active.step(model, tokens[0]), active.step(model, tokens[1])]
+    finally:
+        model.train(trains)
+    return relative_difference(
+        torch.stack(steps, dim=1), torch.stack([logits[: len(steps)] for logits in alone])
+    )

@@ -9,7 +9,8 @@ __all__ = ['TreeCollator', 'PaddedCollator', 'ExampleDataset', 'TreeSampler']
 
 # %% ../../nbs/05_packing/02_batches.ipynb #5f7f8c09
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -112,9 +113,12 @@ class ExampleDataset(Dataset):
         self,
         examples: Sequence[Example],  # From `encode`
         weights: dict[str, float] | None = None,  # Kind of span to loss weight; default: all 1
+        *,
+        apart: int | None = None,  # Longer paths share no row with others; see `rope_limit`
     ):
         self.examples = list(examples)
         self.epoch = 0
+        self.apart = apart
         self.weights = _label_weights(examples, weights) if weights else None
 
     def set_epoch(
@@ -138,6 +142,18 @@ class ExampleDataset(Dataset):
             row["weights"] = self.weights[number]
         return row
 
+# %% ../../nbs/05_packing/02_batches.ipynb #63dbdb7d
+def _sides(dataset: ExampleDataset, padded: bool) -> list[list[int]]:
+    "Numbers of the examples that may share rows: those up to the limit, and those beyond it"
+    if dataset.apart is None:
+        return [list(range(len(dataset)))]
+    # the last token of an example is computed in a padded batch only
+    limit = dataset.apart + (0 if padded else 1)
+    sides: list[list[int]] = [[], []]
+    for number, example in enumerate(dataset.examples):
+        sides[len(example) > limit].append(number)
+    return [side for side in sides if side]
+
 # %% ../../nbs/05_packing/02_batches.ipynb #9bf020d8
 class TreeSampler(Sampler):
     "Batches of examples that share as much as possible, or that are padded; new ones each epoch"
@@ -157,20 +173,31 @@ class TreeSampler(Sampler):
         self.seed = seed
         self.rank = rank
         self.world = world
-        self.measured: Lengths | Prefixes
-        if padded:
-            self.measured = lengths = measure_lengths(dataset.examples)
-            self.plan = partial(plan_padded, lengths, max_tokens, max_examples=max_examples)
-        else:
-            self.measured = prefixes = sort_by_prefix(dataset.examples)
-            self.plan = partial(plan_rows, prefixes, max_tokens, max_examples=max_examples)
+        measure: Callable = measure_lengths if padded else sort_by_prefix
+        plan: Callable = plan_padded if padded else plan_rows
+        self.measured: Lengths | Prefixes = measure(dataset.examples)
+        sides = _sides(dataset, padded)
+        parts = [self.measured]
+        if len(sides) > 1:
+            parts = [measure([dataset.examples[number] for number in side]) for side in sides]
+        self.plans = [
+            (side, partial(plan, part, max_tokens, max_examples=max_examples))
+            for side, part in zip(sides, parts)
+        ]
         planned = len(self._plan(0))
         self.count = -(-min(planned + planned // 50, len(dataset)) // world) * world
         if self.count > len(dataset):
             raise PackingError(f"{len(dataset)} examples can't be divided among {world} processes")
 
     def _plan(self, epoch: int) -> list[Row]:
-        return self.plan(seed=self.seed + epoch)
+        rows = [
+            replace(row, examples=tuple(side[number] for number in row.examples))
+            for side, plan in self.plans
+            for row in plan(seed=self.seed + epoch)
+        ]
+        if len(self.plans) > 1:
+            random.Random(self.seed + epoch).shuffle(rows)
+        return rows
 
     def rows(
         self,

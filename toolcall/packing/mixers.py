@@ -111,8 +111,10 @@ class _Call:
 _STATES = {"get_conv_state", "get_recurrent_state", "get_linear_cache"}
 
 
-def _mixers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
-    "Layers that own a convolution over tokens, or read a state from a cache"
+def find_mixers(
+    model: PreTrainedModel,  # A causal language model
+) -> Iterator[tuple[str, nn.Module]]:  # Name in the decoder, and layer
+    "Find the layers that own a convolution over tokens, or read a state from a cache"
     for name, module in model.get_decoder().named_modules():
         code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
         reads = _STATES & set(code.co_names) if code else ()
@@ -215,8 +217,8 @@ def mixers_on_trees(
     model: PreTrainedModel,  # A causal language model; its mixers are adapted in place
 ) -> str:  # Why they can't follow a tree, or ""
     "Let the layers with a state follow the tree of a batch"
-    found = [mixer for _, mixer in _mixers(model) if "_own_forward" not in vars(mixer)]
-    if not any(True for _ in _mixers(model)):
+    found = [mixer for _, mixer in find_mixers(model) if "_own_forward" not in vars(mixer)]
+    if not any(True for _ in find_mixers(model)):
         keeps = getattr(model, "_is_stateful", False)
         kind = type(model.get_decoder()).__name__
         return f"{kind} keeps a state in layers that are not known" if keeps else ""
@@ -252,14 +254,14 @@ def mixer_kinds(
     model: PreTrainedModel,  # After `mixers_on_trees`
 ) -> dict[str, str]:  # Name of each adapted layer: windows, states or paths
     "Say how each layer with a state follows a tree"
-    return {n: vars(m)["_tree_kind"] for n, m in _mixers(model) if "_own_forward" in vars(m)}
+    return {n: vars(m)["_tree_kind"] for n, m in find_mixers(model) if "_own_forward" in vars(m)}
 
 
 def restore_mixers(
     model: PreTrainedModel,  # After `mixers_on_trees`
 ) -> None:
     "Take back what `mixers_on_trees` has done"
-    for _, mixer in _mixers(model):
+    for _, mixer in find_mixers(model):
         if "_own_forward" not in vars(mixer):
             continue
         own = vars(mixer).pop("_own_forward")

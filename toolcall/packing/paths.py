@@ -43,6 +43,17 @@ def ancestors(
         columns[:, column] = nearest
     return columns
 
+# %% ../../nbs/05_packing/02a_paths.ipynb #e5082e5b
+def depths(
+    nodes: np.ndarray,  # (N, 3) start, end, one past the last descendant
+) -> np.ndarray:  # (T,)
+    "Count the tokens above each token"
+    depth = np.arange(nodes[:, 1].max())
+    for (start, end, _), above in zip(nodes.tolist(), _parent_nodes(nodes)):
+        begin = depth[nodes[above, 1] - 1] + 1 if above >= 0 else 0
+        depth[start:end] = np.arange(begin, begin + end - start)
+    return depth
+
 # %% ../../nbs/05_packing/02a_paths.ipynb #8feac80a
 @dataclass(frozen=True)
 class Segments:

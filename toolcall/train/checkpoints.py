@@ -17,9 +17,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
 from transformers.trainer_pt_utils import safe_globals
 
 from ..errors import TrainError
@@ -238,6 +240,19 @@ def reading_checkpoint(
             f"{checkpoint} does not fit this run: {_first_sentence(error)}; put back the files "
             "that it was saved with, or delete it"
         ) from error
+
+# %% ../../nbs/06_train/01_checkpoints.ipynb #775ba927
+def load_renamed(
+    model: PreTrainedModel,  # Gets the weights
+    checkpoint: str | Path,  # A folder
+) -> set[str]:  # Names of weights that the checkpoint lacks
+    "Load weights that a checkpoint holds under other names than the model"
+    made: Any = type(model).from_pretrained(
+        checkpoint, config=model.config, dtype=model.dtype, output_loading_info=True
+    )
+    loaded, report = made
+    model.load_state_dict(loaded.state_dict(), strict=False)
+    return set(report["missing_keys"])
 
 # %% ../../nbs/06_train/01_checkpoints.ipynb #62a4028d
 def check_room(

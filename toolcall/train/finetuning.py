@@ -21,8 +21,8 @@ from transformers.trainer_utils import IntervalStrategy
 
 from ..errors import TrainError
 from ..models import best_device, fast_dtype
-from ..packing.attention import TREE, refuses_trees
 from ..packing.batches import ExampleDataset, PaddedCollator, TreeCollator
+from ..packing.self_check import rope_limit, take_trees
 from ..text import write_atomic
 from .adapters import add_adapters
 from .best_checkpoint import aligned
@@ -125,6 +125,11 @@ def _check_inputs(
             f"{args.n_gpu} GPUs are visible to one process; make one visible "
             "(CUDA_VISIBLE_DEVICES=0) or start with `accelerate launch`"
         )
+    if getattr(model.config.get_text_config(), "output_router_logits", False):
+        raise TrainError(
+            "output_router_logits=True asks for a loss on the load of the experts, which is no "
+            "part of this loss; set model.config.output_router_logits = False"
+        )
     if is_quantized(model) and not adapted:
         raise TrainError(
             "packed weights can't be trained; give `lora`, whose adapters can, or load the model "
@@ -148,21 +153,20 @@ def build_trainer(
     _check_ids(model, tokenizer, [*train, *validation])
     check_optimizer(args)
     collator: TreeCollator | PaddedCollator = TreeCollator()
-    if reason := refuses_trees(model):
+    if reason := take_trees(model, args.device):
         collator = PaddedCollator(tokenizer.pad_token_id or 0)
         warnings.warn(
             f"{type(model).__name__} trains on padded batches instead of token trees: {reason}",
             stacklevel=2,
         )
-    elif args.device.type == "cpu":
-        model.set_attn_implementation(TREE)
+    apart = rope_limit(model)
     if validation and args.eval_strategy == IntervalStrategy.NO:
         args.eval_strategy = IntervalStrategy.EPOCH
     return ToolTrainer(
         model=add_adapters(model, lora, args) if lora else model,
         args=args,
-        train_dataset=ExampleDataset(train, weights),
-        eval_dataset=ExampleDataset(validation) if validation else None,
+        train_dataset=ExampleDataset(train, weights, apart=apart),
+        eval_dataset=ExampleDataset(validation, apart=apart) if validation else None,
         processing_class=tokenizer,
         data_collator=collator,
         max_tokens=max_tokens,

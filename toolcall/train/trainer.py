@@ -29,6 +29,7 @@ from toolcall.train.checkpoints import (
     check_room,
     checkpoint_fault,
     delete_old_checkpoints,
+    load_renamed,
     reading_checkpoint,
 )
 from .settings import refusing_settings
@@ -126,6 +127,7 @@ class ToolTrainer(Trainer):
         if self.args.torch_compile:  # rows have many lengths: compile once for all
             self.accelerator.state.dynamo_plugin.dynamic = True
         self._samplers: dict[int, TreeSampler] = {}
+        self._read_folder = ""  # of the weights that are read
         self._validation_set: ExampleDataset | None = None  # dataset of the validation loss
 
     def sampler(self, dataset: ExampleDataset, max_examples: int) -> TreeSampler:
@@ -263,6 +265,7 @@ class ToolTrainer(Trainer):
         self.control.should_save |= waits
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        self._read_folder = resume_from_checkpoint
         with reading_checkpoint(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
@@ -280,12 +283,15 @@ class ToolTrainer(Trainer):
             *(self.model._tied_weights_keys or ()),
             *(self.model._keys_to_ignore_on_save or ()),
         }
-        if names := sorted({*load_result.missing_keys} - derived):
+        missing = {*load_result.missing_keys} - derived
+        if missing and load_result.unexpected_keys:
+            missing = load_renamed(self.model, self._read_folder) - derived
+        if names := sorted(missing):
             raise TrainError(f"the checkpoint lacks weights of the model, such as {names[0]}")
 
     def _load_best_model(self):
         best = Path(self.args.output_dir, Path(self.state.best_model_checkpoint).name)
         if fault := checkpoint_fault(best, resumes=False):
             raise TrainError(f"the best checkpoint, {best}, can't be loaded: {fault}")
-        self.state.best_model_checkpoint = str(best)
+        self.state.best_model_checkpoint = self._read_folder = str(best)
         super()._load_best_model()
