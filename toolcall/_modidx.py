@@ -4514,6 +4514,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'toolcall.serve.replies._reasoning_of': ( '08_serve/replies.html#_reasoning_of',
                                                                                   'toolcall/serve/replies.py'),
                                         'toolcall.serve.replies._shown': ('08_serve/replies.html#_shown', 'toolcall/serve/replies.py'),
+                                        'toolcall.serve.replies._still_answers': ( '08_serve/replies.html#_still_answers',
+                                                                                   'toolcall/serve/replies.py'),
                                         'toolcall.serve.replies.ask_turn': ('08_serve/replies.html#ask_turn', 'toolcall/serve/replies.py'),
                                         'toolcall.serve.replies.client_messages': ( '08_serve/replies.html#client_messages',
                                                                                     'toolcall/serve/replies.py'),
