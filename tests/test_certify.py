@@ -443,6 +443,35 @@ def test_a_server_that_goes_away_is_told(smollm_run):
         certify(smollm_run, server=url, turns=4, model="liar")
 
 
+def test_an_answer_that_is_broken_off_is_a_turn_without_one(smollm_run):
+    "The server goes on: the turn differs, and the others are asked"
+    seen = []
+
+    def broken_off(self):
+        length = int(self.headers["Content-Length"])
+        if self.path == "/v1/chat/completions" and not seen:
+            seen.append(self.rfile.read(length))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"{")
+            self.close_connection = True
+        else:
+            Handler.do_POST(self)
+
+    server = Liar(None, smollm_run)
+    server.RequestHandlerClass = type("BreaksOff", (Handler,), {"do_POST": broken_off})
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    certificate = certify(smollm_run, server=url, turns=4)
+    server.shutdown()
+    server.server_close()
+    assert seen and not certificate.passed
+    assert (certificate.equal, len(certificate.differs)) == (3, 1), repr(certificate)
+    assert "broken off" in repr(certificate.differs)
+
+
 HOLD = """
 import signal, sys, time
 from toolcall.serve.servers import start_server

@@ -11,13 +11,11 @@ __all__ = []
 import argparse
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .columns import api_key
 from .command_table import argument, command
-from .options import Config
 from ..terminal import say
 from ..text import JSON, excerpt, loads
 
@@ -103,24 +101,3 @@ def _certify(options: argparse.Namespace) -> int:
         key=api_key(options.api_key_env) if options.api_key_env else "",
     )
     return 0 if passed else 1
-
-# %% ../../nbs/10_pipeline/08c_certify_command.ipynb #a24b296e
-_DEMO_SERVERS = {"transformers": "uvicorn", "llama.cpp": "xllamacpp"}  # and what each needs
-_DEMO_TURNS = 24
-
-
-def certify_demo(
-    config: Config,  # Of the demo
-) -> bool:  # Whether all passed; True where the servers aren't installed
-    "Certify the demo's model with two servers"
-    needed = ["openai", *_DEMO_SERVERS.values()]
-    if lacking := [name for name in needed if find_spec(name) is None]:
-        command = 'pip install "toolcall-tune[serve]"'
-        say("certificate", f"none, as {', '.join(lacking)} can't be imported: {command}")
-        return True
-    return certify_servers(
-        config.output_dir,
-        list(_DEMO_SERVERS),
-        turns=_DEMO_TURNS,
-        max_new_tokens=config.generation.max_new_tokens,
-    )

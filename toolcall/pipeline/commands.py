@@ -13,20 +13,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .certify_command import certify_demo
 from .command_table import COMMANDS, argument, command
-from .config import apply_overrides, load_config, make_config
-from .exits import CommandParser, run_command
+from .config import load_config
+from .exits import CommandParser, gate_code, run_command
 from .options import Config
 from .outputs import check_paths
-from ..samples import sample_log
 from ..terminal import show
 
 if TYPE_CHECKING:
     from toolcall.evaluate.evaluation import Comparison
-    from toolcall.report.page import Report
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #2ad32d07
 def compare_runs(
@@ -48,30 +45,6 @@ _OVERRIDES = argument(
 )
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #efaa6fd7
-_DEMO: dict[str, Any] = {
-    "log_path": str(sample_log()),
-    "output_dir": "runs/demo",
-    "train_data_path": "runs/demo/toolcall_train.jsonl",
-    "batch_size": 16,
-    "num_train_epochs": 1,
-    "save_steps": 10,
-    "logging_steps": 2,
-    "training": {"learning_rate": 3e-4, "warmup_steps": 5},
-    "generation": {"max_new_tokens": 96},
-    "evaluation": {"max_turns": 66, "latency_turns": 5},
-}
-
-
-@command("demo", "sample logs, embedded model, the whole chain", _OVERRIDES)
-def _demo(options: argparse.Namespace) -> int:
-    from toolcall.pipeline.chain import run
-
-    config = make_config(apply_overrides(_DEMO, options.overrides), source="demo")
-    report = run(config)
-    passed = report is None or certify_demo(config)
-    return _gate(report) or int(not passed)
-
-
 def _load(options: argparse.Namespace) -> Config:
     "The configuration of a command; a run that would write over its file is refused"
     config = load_config(options.config, options.overrides)
@@ -79,17 +52,11 @@ def _load(options: argparse.Namespace) -> Config:
     return config
 
 
-def _gate(report: "Report | None") -> int:
-    "1 where the report has a latency budget that isn't shown to be held"
-    checks = report.latency_checks if report else []
-    return int(any(check.answer != "yes" for check in checks))
-
-
 @command("run", "the whole chain", _CONFIG, _OVERRIDES)
 def _run(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import run
 
-    return _gate(run(_load(options)))
+    return gate_code(run(_load(options)))
 
 
 @command("data", "read, curate and split a log", _CONFIG, _OVERRIDES)
@@ -158,7 +125,7 @@ def _eval(options: argparse.Namespace) -> int:
 
     endpoints = pair_endpoints(options.endpoint, options.model, options.api_key_env)
     kinds = quantised_kinds(options.quantised)
-    return _gate(evaluate_run(_load(options), endpoints=endpoints, quantised=kinds))
+    return gate_code(evaluate_run(_load(options), endpoints=endpoints, quantised=kinds))
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #14ba1404
 def _difference(text: str) -> float:
@@ -243,6 +210,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #3ea48dff
 import toolcall.pipeline.chat_command
+import toolcall.pipeline.demo_command
 import toolcall.pipeline.export_command  # noqa: F401
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #d00f2376

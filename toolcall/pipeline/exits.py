@@ -21,11 +21,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import ToolcallError
 from ..terminal import guarded_streams, show
 from ..text import one_line, printable
+from ..threads import let_threads_sleep
+
+if TYPE_CHECKING:
+    from toolcall.report.page import Report
 
 # %% ../../nbs/10_pipeline/08_exits.ipynb #f3ae1547
 EXIT_CODES = {
@@ -39,6 +43,14 @@ EXIT_CODES = {
     141: "the reader of standard output has closed the pipe; the work itself is done",
     143: "ended by SIGTERM",
 }
+
+# %% ../../nbs/10_pipeline/08_exits.ipynb #7c33b93c
+def gate_code(
+    report: "Report | None",  # None in all processes but the first
+) -> int:  # 0 or 1
+    "1 where the report has a latency budget that isn't shown to be held"
+    checks = report.latency_checks if report else []
+    return int(any(check.answer != "yes" for check in checks))
 
 # %% ../../nbs/10_pipeline/08_exits.ipynb #f248967f
 class CommandParser(argparse.ArgumentParser):
@@ -165,7 +177,8 @@ def _plain_warnings() -> Iterator[None]:
 def run_command(
     command: Callable[[], int],  # Gives 0, or 1 for a gate that failed
 ) -> int:  # A key of `EXIT_CODES`
-    "Run a command; no exception leaves it"
+    "Run a command, and let its threads sleep while they wait; no exception leaves it"
+    let_threads_sleep()  # commands import torch
     with guarded_streams() as output:
         with _plain_warnings(), _interrupts() as received:
             try:

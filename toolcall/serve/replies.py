@@ -107,6 +107,20 @@ def _read_pieces(chunks: Iterable[Any]) -> Reply:
     return Reply(text.strip(), calls, finish, prompt_tokens, reasoning.strip())
 
 # %% ../../nbs/08_serve/05_replies.ipynb #abe34dcc
+def _still_answers(client: Any) -> bool:
+    "Whether a server answers a small request"
+    import httpx2
+    import openai
+
+    try:
+        client.models.list(timeout=10)
+    except openai.APIStatusError:  # it has no such list
+        return True
+    except (openai.OpenAIError, httpx2.HTTPError):
+        return False
+    return True
+
+
 def ask_turn(
     client: Any,  # An `OpenAI` of the package openai
     server: "RunningServer",  # Who answers
@@ -140,6 +154,8 @@ def ask_turn(
         return Reply(error=str(error))
     except (openai.APIConnectionError, httpx2.HTTPError) as error:
         words = f"{type(error).__name__} {error}. {server.last_words()}"
+        if _still_answers(client):
+            return Reply(error=one_line(f"the answer is broken off: {words}")[-400:])
         raise ServeError(f"the server {server.kind} no longer answers: {words}") from None
     except (openai.OpenAIError, TypeError, AttributeError, LookupError, ValueError) as error:
         return Reply(error=one_line(f"{type(error).__name__}: {error}")[:400])
