@@ -5,7 +5,16 @@ import random
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from toolcall.conversation import Conversation
 from toolcall.errors import PackingError
@@ -26,9 +35,12 @@ SHAPE = dict(
     num_key_value_heads=2,
     attn_implementation="sdpa",
 )
+GEMMA = SHAPE | {"attn_implementation": "eager", "head_dim": 8, "sliding_window": 9}
 KINDS = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8, tie_word_embeddings=True)),
+    "mistral with a window": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=9)),
+    "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**GEMMA)),  # windows and soft caps
 }
 
 
