@@ -4,8 +4,9 @@
 
 All train the same model on the same examples with the same optimizer and precision, on this
 machine; each computes about `max_tokens` tokens at a time. A step of TRL is one such batch, a step
-of toolcall one tree of `examples` examples, computed in pieces. A logical token is a token of an
-example's prompt or completion, one row a turn, in every way and however often it is computed.
+of toolcall one tree of `examples` examples, computed in pieces; where they aren't given, as many as
+make a tree of about four pieces. A logical token is a token of an example's prompt or completion,
+one row a turn, in every way and however often it is computed.
 
     trees           toolcall
     checkpointed    toolcall with `gradient_checkpointing`, which trades speed for memory
@@ -54,10 +55,12 @@ from toolcall.chatml import ChatML, encode
 from toolcall.curate import curate
 from toolcall.logs import read_logs
 from toolcall.models import load_model
+from toolcall.packing.plan import plan_rows, sort_by_prefix
 from toolcall.packing.tree import build_trie
 from toolcall.train import build_trainer, training_arguments
 from toolcall.train.estimate import StepClock
 from toolcall.train.throughput import peak_memory
+from toolcall.turn import Example
 
 WAYS = ("trees", "checkpointed", "trl", "merged", "merged-padded", "padded")
 OF_TRL = ("trl", "merged", "merged-padded")
@@ -71,7 +74,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="timed steps of each round")
     parser.add_argument("--max-tokens", type=int, default=4096, help="computed at a time")
-    parser.add_argument("--examples", type=int, default=128, help="of a step of toolcall")
+    parser.add_argument("--examples", type=int, help="of a step of toolcall; default: 16 to 256")
     parser.add_argument("--conversations", type=int, default=400, help="of each log; 0: all")
     parser.add_argument("--model", default="SmolLM2-135M-Instruct", help="a folder or a name")
     parser.add_argument("--ways", nargs="+", default=WAYS[:-1], choices=WAYS)
@@ -82,7 +85,6 @@ def main() -> None:
         return
     print(
         f"{options.rounds} rounds of {options.steps} steps, {options.max_tokens} tokens at a time, "
-        f"{options.examples} examples a tree, "
         f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, "
         f"torch {torch.__version__}\n"
         f"{'log':<28} {'way':<14} {'logical tokens/s':>16} {'range':>13} {'x best TRL':>10} "
@@ -102,6 +104,7 @@ def run_alone(way: str, log: str, options: argparse.Namespace) -> dict[str, floa
         str(part)
         for name in names
         for part in (f"--{name.replace('_', '-')}", getattr(options, name))
+        if getattr(options, name) is not None
     ]
     command = [sys.executable, __file__, log, "--one", "--ways", way, *settings]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -178,12 +181,24 @@ def trees(way, model, tokenizer, examples, folder, options, **more) -> tuple[Tra
     args = training_arguments(
         folder,
         **settings(folder, options),
-        per_device_train_batch_size=options.examples,
+        per_device_train_batch_size=options.examples or of_a_step(examples, options.max_tokens),
         **more,
     )
     trainer = build_trainer(model, tokenizer, examples, args=args, max_tokens=options.max_tokens)
     rows = trainer.sampler(trainer.train_dataset, args.per_device_train_batch_size).rows(0)
     return trainer, sum(row.computed for row in rows)
+
+
+def of_a_step(examples: list[Example], max_tokens: int) -> int:
+    "Examples of a step, a power of two, whose tree has about four times the tokens of a piece"
+    prefixes = sort_by_prefix(examples)
+    many = 16
+    while many < 256:
+        rows = plan_rows(prefixes, max_tokens, max_examples=2 * many, pieces=True)
+        if statistics.mean(row.computed for row in rows) > 4 * max_tokens:
+            break
+        many *= 2
+    return many
 
 
 def checkpointed(*args) -> tuple[Trainer, int]:

@@ -1,6 +1,9 @@
 "A step in pieces has the loss and the gradient of each example alone"
 
+import multiprocessing
 import random
+import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from toolcall.packing.batches import ExampleDataset, TreeCollator, TreeSampler
 from toolcall.packing.loss import completion_loss
 from toolcall.packing.pieces import cut_pieces
 from toolcall.packing.tree import build_trie
-from toolcall.train.steps import batch_loss
+from toolcall.train.steps import batch_loss, loss_before_last
 from toolcall.turn import Example
 
 SHAPE = dict(
@@ -290,3 +293,45 @@ def test_the_validation_loss_is_that_of_rows(smollm, examples, tmp_path):
         expected = completion_loss(trainer.model, TreeCollator()(rows)).item()
     assert in_pieces == pytest.approx(expected, rel=1e-5)
     assert all(weight.grad is None for weight in trainer.model.parameters())
+
+
+def exchange(rank: int, port: int, unused: bool, results) -> None:
+    "One of two processes: its own examples, in another number of pieces than the other's"
+    import os
+
+    from torch.distributed import destroy_process_group, init_process_group
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    init_process_group("gloo", rank=rank, world_size=2)
+    model = DistributedDataParallel(make_model(), find_unused_parameters=unused)
+    accelerator = SimpleNamespace(
+        no_sync=lambda wrapped: wrapped.no_sync(), backward=torch.Tensor.backward
+    )
+    for seed in (4, 8):  # two steps, the buckets are made anew after the first
+        rows = random_rows(seed)[rank::2]
+        batch = TreeCollator(longest(rows) + 1 if rank else None)(rows)
+        model.zero_grad()
+        loss_before_last(accelerator, model, batch, count=100.0).backward()
+    results[rank] = torch.cat([w.grad.flatten() for w in model.parameters()]).tolist()
+    destroy_process_group()
+
+
+@pytest.mark.parametrize("unused", [False, True])
+def test_two_processes_with_other_pieces_exchange_gradients_once(unused):
+    manager = multiprocessing.get_context("spawn").Manager()
+    results = manager.dict()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(exchange, (port, unused, results), nprocs=2)
+    model = make_model()
+    rows = random_rows(8)
+    assert "pieces" in TreeCollator(longest(rows[1::2]) + 1)(rows[1::2])
+    for row in rows:
+        completion_loss(model, TreeCollator()([row]), count=200.0).backward()
+    expected = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    for rank in range(2):
+        difference = torch.tensor(results[rank]) - expected
+        assert difference.norm() < 1e-5 * expected.norm()

@@ -50,9 +50,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        "Scale the gradient of the forward pass"
+        "Scale the gradient of the forward pass, in place"
         gradient = ctx.saved_tensors[0]
-        return gradient * grad.to(gradient.dtype), None, None, None, None
+        return gradient.mul_(grad.to(gradient.dtype)), None, None, None, None
 
 # %% ../../nbs/05_packing/04_loss.ipynb #a477b1fa
 @contextmanager

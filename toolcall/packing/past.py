@@ -23,7 +23,7 @@ class _HandUp(torch.autograd.Function):
     def backward(ctx, grad):
         return grad, None, None, *ctx.gradients
 
-# %% ../../nbs/05_packing/02c_past.ipynb #709b8d9f
+# %% ../../nbs/05_packing/02c_past.ipynb #451a0d55
 class Past:
     "Keys and values above a piece, and its own for the pieces below it"
 
@@ -49,6 +49,8 @@ class Past:
         "Append the keys and values of the ancestors"
         if self.keeps and layer not in self.own:  # a checkpointed layer is computed twice
             self.own[layer] = (key, value)
+        if self.above is None:
+            return key, value
         keys, values = [key], [value]
         piece = self
         while piece.above is not None:
