@@ -12,9 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from toolcall.chatml import ChatML
 from toolcall.generate import EndpointEngine, HFEngine, predict
 from toolcall.models import load_tokenizer
-from toolcall.pipeline.commands import _gate, main
+from toolcall.pipeline.commands import main
 from toolcall.pipeline.config import make_config
 from toolcall.pipeline.data import make_data
+from toolcall.pipeline.exits import gate_code
 from toolcall.report.files import load_report, refresh_report, save_report
 from toolcall.report.latency_budget import check_latency
 from toolcall.samples import sample_log
@@ -195,7 +196,7 @@ def test_the_budget_decides_the_exit_code(finished, capsys):
     assert "p95 at most 60 s: yes, " in (told := capsys.readouterr().out) and "over 2" in told
     report = load_report(folder / "run")
     exceeded = replace(report, settings=report.settings | {"latency_budget": {"p95": 0.0001}})
-    assert (_gate(report), _gate(exceeded), _gate(None)) == (0, 1, 0)
+    assert (gate_code(report), gate_code(exceeded), gate_code(None)) == (0, 1, 0)
     assert "p95 at most 0.0001 s: no, " in exceeded.to_text()
     few = "evaluation={max_turns: 6, latency_budget: {p95: 60}}"
     assert run_eval(folder, few) == 1

@@ -295,7 +295,7 @@ def test_the_validation_loss_is_that_of_rows(smollm, examples, tmp_path):
     assert all(weight.grad is None for weight in trainer.model.parameters())
 
 
-def exchange(rank: int, port: int, unused: bool, results) -> None:
+def exchange(rank: int, port: int, unused: bool, compiled: bool, results) -> None:
     "One of two processes: its own examples, in another number of pieces than the other's"
     import os
 
@@ -306,6 +306,8 @@ def exchange(rank: int, port: int, unused: bool, results) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     init_process_group("gloo", rank=rank, world_size=2)
     model = DistributedDataParallel(make_model(), find_unused_parameters=unused)
+    if compiled:
+        model = torch.compile(model, backend="eager", dynamic=True)
     accelerator = SimpleNamespace(
         no_sync=lambda wrapped: wrapped.no_sync(), backward=torch.Tensor.backward
     )
@@ -318,14 +320,14 @@ def exchange(rank: int, port: int, unused: bool, results) -> None:
     destroy_process_group()
 
 
-@pytest.mark.parametrize("unused", [False, True])
-def test_two_processes_with_other_pieces_exchange_gradients_once(unused):
+@pytest.mark.parametrize(("unused", "compiled"), [(False, False), (True, False), (False, True)])
+def test_two_processes_with_other_pieces_exchange_gradients_once(unused, compiled):
     manager = multiprocessing.get_context("spawn").Manager()
     results = manager.dict()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(exchange, (port, unused, results), nprocs=2)
+    torch.multiprocessing.spawn(exchange, (port, unused, compiled, results), nprocs=2)
     model = make_model()
     rows = random_rows(8)
     assert "pieces" in TreeCollator(longest(rows[1::2]) + 1)(rows[1::2])
@@ -335,3 +337,14 @@ def test_two_processes_with_other_pieces_exchange_gradients_once(unused):
     for rank in range(2):
         difference = torch.tensor(results[rank]) - expected
         assert difference.norm() < 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("flag", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_a_launch_that_shards_the_weights_keeps_rows(flag, tmp_path, monkeypatch):
+    from toolcall.train import training_arguments
+    from toolcall.train.steps import refuses_pieces
+
+    args = training_arguments(tmp_path, use_cpu=True)
+    assert refuses_pieces(make_model(), args) == ""
+    monkeypatch.setenv(flag, "true")
+    assert "one forward pass a step" in refuses_pieces(make_model(), args)

@@ -209,8 +209,8 @@ def _nearby(
     above: tuple[int, ...],  # As `Past.lengths`
 ) -> torch.Tensor:  # The same, with keys of a distance less than the window alone
     depth = torch.from_numpy(depths(tree.cpu().numpy()))
-    distances = depth[:, None] - torch.cat([depth, -_distances_above(above)])
-    far = (distances >= window).to(mask.device)
+    places = torch.cat([depth, -_distances_above(above)]).to(mask.device)
+    far = depth.to(mask.device)[:, None] >= places + window
     return mask.masked_fill(far, 0 if mask.dtype is torch.bool else torch.finfo(mask.dtype).min)
 
 # %% ../../nbs/05_packing/03_attention.ipynb #d3dada45

@@ -45,11 +45,9 @@ def _tree_columns(
 ) -> dict[str, torch.Tensor]:
     "Tensors of a tree, or of a piece of one"
     logits_to_keep, label_rows = np.unique(predictors, return_inverse=True)
-    above = np.ones((len(tree.ids), tree.positions[0]), dtype=bool)  # all ancestors are seen
     arrays = {
         "input_ids": tree.ids[None],
         "position_ids": tree.positions[None],
-        "attention_mask": np.concatenate([tree.mask, above], axis=1)[None, None],
         "tree": tree.nodes,
         "logits_to_keep": logits_to_keep,
         "label_rows": label_rows,
@@ -68,8 +66,8 @@ class TreeCollator:
     label_weights (L,) and label_examples (one number an example).
 
     A tree of more than `max_tokens` is cut: of these tensors the batch holds input_ids and labels,
-    and `pieces` is a list with the others for each piece, which has P ancestors in other pieces:
-    attention_mask (1, 1, T, T + P), piece_parent and piece_path as in `Piece`.
+    and `pieces` is a list with the others for each piece, but for the mask, which is made when the
+    piece is computed; piece_parent and piece_path are as in `Piece`.
     """
 
     def __init__(
@@ -91,7 +89,9 @@ class TreeCollator:
         columns = _label_columns(rows)
         if self.max_tokens is None or len(tree.ids) <= self.max_tokens:
             weights = columns.get("label_weights")
-            return _tree_columns(tree, predictors, targets, weights) | columns
+            mask = torch.from_numpy(tree.mask[None, None])
+            tensors = _tree_columns(tree, predictors, targets, weights)
+            return tensors | columns | {"attention_mask": mask}
         whole = {"input_ids": tree.ids[None], "labels": np.append(-100, targets)[None]}
         tensors = {name: torch.from_numpy(array) for name, array in whole.items()}
         pieces = self._pieces(tree, predictors, targets, columns.pop("label_weights", None))

@@ -17,6 +17,18 @@ from transformers import PreTrainedModel
 from .loss import completion_loss
 from .past import Past
 
+# %% ../../nbs/05_packing/05a_piece_loss.ipynb #1f01786b
+def piece_mask(
+    nodes: torch.Tensor,  # (N, 3) of the piece, as in `Tree.nodes`
+    ancestors: int,  # P, in other pieces
+) -> torch.Tensor:  # (1, 1, T, T + P)
+    "Let each token of a piece see its ancestors and itself"
+    start, end, stop = nodes.T
+    stops = stop.repeat_interleave(end - start)
+    number = torch.arange(len(stops), device=nodes.device)
+    own = (number <= number[:, None]) & (number[:, None] < stops)
+    return torch.cat([own, own.new_ones(len(own), ancestors)], dim=1)[None, None]
+
 # %% ../../nbs/05_packing/05a_piece_loss.ipynb #9f5b972f
 def loss_in_pieces(
     model: PreTrainedModel,  # A causal language model whose attention is `TREE`
@@ -47,7 +59,8 @@ def loss_in_pieces(
         "The loss of a piece with that of all pieces below it"
         piece = {name: v for name, v in pieces[number].items() if not name.startswith("piece_")}
         past = Past(above, pieces[number]["piece_path"], keeps=number in below)
-        loss = completion_loss(model, piece | {"past": past}, count=count)
+        mask = piece_mask(piece["tree"], sum(past.lengths))
+        loss = completion_loss(model, piece | {"past": past, "attention_mask": mask}, count=count)
         if number not in below:
             return loss
         past.detach()

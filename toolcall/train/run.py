@@ -208,7 +208,7 @@ def check_same_run(
             stacklevel=2,
         )
         return
-    recorded = _recorded(file)
+    recorded = {"pieces": False} | _recorded(file)  # of a version without pieces
     changed = [
         f"{key}: {recorded[key]} there, {identity[key]} now"
         for key in sorted(recorded.keys() & identity.keys())

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import parse_flag_from_env
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.training_args import OptimizerNames
@@ -49,8 +50,9 @@ def loss_before_last(
     "Run a batch up to its last backward pass, in which processes exchange gradients"
     with accelerator.no_sync(model):
         loss = batch_loss(model, batch, count=count, backward=accelerator.backward)
-    if isinstance(model, DistributedDataParallel):
-        model.reducer.prepare_for_backward([loss])
+    inner = getattr(model, "_orig_mod", model)  # of a compiled model
+    if isinstance(inner, DistributedDataParallel):
+        inner.reducer.prepare_for_backward([loss])
     return loss
 
 # %% ../../nbs/06_train/01c_steps.ipynb #c440ba9b
@@ -61,11 +63,13 @@ def refuses_pieces(
     "Check that a model computes trees in pieces"
     optimizer = OptimizerNames(args.optim).value
     checkpointing: Any = args.activation_checkpointing_kwargs or {}
+    launched = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
+    sharded = bool(args.fsdp or args.deepspeed or launched)
     reasons = {
         "its attention is not that of toolcall": model.config._attn_implementation != TREE,
         "it has layers with a state": bool(mixer_kinds(model)),
-        "FSDP and DeepSpeed take one forward pass a step": bool(args.fsdp or args.deepspeed),
-        f"{optimizer} steps in its backward pass": "lomo" in optimizer,
+        "FSDP and DeepSpeed take one forward pass a step": sharded,
+        f"{optimizer} steps in its backward pass": "lomo" in optimizer or "layerwise" in optimizer,
         "its layers are checkpointed with use_reentrant": checkpointing.get("use_reentrant", False),
     }
     for reason, applies in reasons.items():
