@@ -4,6 +4,7 @@ import random
 import warnings
 
 import pytest
+import tiny
 import torch
 from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -19,51 +20,15 @@ from toolcall.packing.mixers import mixer_kinds
 from toolcall.packing.self_check import measure_difference, rope_limit, take_trees
 from toolcall.turn import Example
 
-SIZES = dict(
-    vocab_size=300,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    pad_token_id=0,
-    bos_token_id=None,
-    eos_token_id=None,
-)
+SIZES = tiny.SIZES | dict(num_key_value_heads=2, head_dim=8, bos_token_id=None, eos_token_id=None)
 WINDOW = dict(sliding_window=6, layer_types=["sliding_attention", "full_attention"])
 CAPPED = WINDOW | dict(query_pre_attn_scalar=8, attn_logit_softcapping=3.0)
-EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
-LOCAL_EXPERTS = dict(num_local_experts=4, num_experts_per_tok=2)
 CONVOLUTIONS = dict(layer_types=["conv", "full_attention"])
-DELTA = dict(
-    linear_num_value_heads=4,
-    linear_num_key_heads=2,
-    linear_key_head_dim=8,
-    linear_value_head_dim=8,
-    layer_types=["linear_attention", "full_attention"],
-)
-MAMBA = dict(
-    mamba_d_state=8,
-    mamba_n_heads=8,
-    mamba_d_head=8,
-    mamba_n_groups=2,
-    mamba_chunk_size=16,
-    mamba_expand=2,
-)
-LATENT = dict(
-    num_key_value_heads=4,
-    q_lora_rank=16,
-    kv_lora_rank=16,
-    qk_rope_head_dim=8,
-    qk_nope_head_dim=8,
-    v_head_dim=12,
-    moe_intermediate_size=32,
-    n_routed_experts=4,
-    num_experts_per_tok=2,
-    n_group=1,
-    topk_group=1,
-    first_k_dense_replace=1,
+DELTA = tiny.DELTA | dict(layer_types=["linear_attention", "full_attention"])
+DEEPSEEK = (
+    tiny.LATENT
+    | tiny.ROUTED
+    | dict(num_key_value_heads=4, v_head_dim=12, moe_intermediate_size=32, first_k_dense_replace=1)
 )
 LONGROPE = dict(
     rope_parameters=dict(
@@ -91,23 +56,23 @@ FAMILIES = {
     ),
     "mistral": dict(sliding_window=6),
     "phimoe": dict(sliding_window=6, num_local_experts=4),
-    "llama4_text": LOCAL_EXPERTS
+    "llama4_text": tiny.LOCAL_EXPERTS
     | dict(
         attention_chunk_size=6,
         layer_types=["chunked_attention", "full_attention"],
         intermediate_size_mlp=64,
     ),
-    "gpt_oss": WINDOW | LOCAL_EXPERTS,
+    "gpt_oss": WINDOW | tiny.LOCAL_EXPERTS,
     "olmo3": WINDOW,
     "lfm2": CONVOLUTIONS,
     "qwen3_5_text": DELTA,
-    "qwen3_next": DELTA | EXPERTS | dict(shared_expert_intermediate_size=16),
-    "falcon_h1": MAMBA | dict(mamba_d_ssm=64),
-    "granitemoehybrid": MAMBA | GRANITE | LOCAL_EXPERTS,
+    "qwen3_next": DELTA | tiny.EXPERTS | dict(shared_expert_intermediate_size=16),
+    "falcon_h1": tiny.MAMBA_2 | dict(mamba_d_ssm=64),
+    "granitemoehybrid": tiny.MAMBA_2 | GRANITE | tiny.LOCAL_EXPERTS,
     "mamba2": dict(state_size=8, num_heads=8, n_groups=2, chunk_size=16),
-    "deepseek_v3": LATENT,
+    "deepseek_v3": DEEPSEEK,
     "phi3": LONGROPE,
-    "qwen3_moe": EXPERTS,
+    "qwen3_moe": tiny.EXPERTS,
     "smollm3": dict(no_rope_layers=[1, 0]),
 }
 BY_MASK = {"phimoe", "llama4_text"}
@@ -343,7 +308,7 @@ def test_a_run_on_trees(kind, lora, tmp_path):
 
 
 def test_a_loss_of_the_router_is_refused(tmp_path):
-    model = make_model("qwen3_moe", EXPERTS | LARGE | dict(output_router_logits=True))
+    model = make_model("qwen3_moe", tiny.EXPERTS | LARGE | dict(output_router_logits=True))
     with pytest.raises(TrainError, match="set model.config.output_router_logits = False"):
         make_trainer(tmp_path, model)
 

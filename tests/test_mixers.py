@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
+from tiny import DELTA, EXPERTS, MAMBA_2
 
 from toolcall.errors import PackingError
 from toolcall.packing import mixers
@@ -21,21 +22,6 @@ TWO = dict(num_hidden_layers=2)
 MAMBA = dict(vocab_size=96, pad_token_id=0, hidden_size=32, state_size=8)
 CONVOLUTIONS = dict(num_hidden_layers=3, layer_types=["conv", "full_attention", "conv"])
 MIXED = dict(num_hidden_layers=2, layer_types=["linear_attention", "full_attention"])
-EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
-DELTA = dict(
-    linear_num_value_heads=4,
-    linear_num_key_heads=2,
-    linear_key_head_dim=8,
-    linear_value_head_dim=8,
-)
-MAMBA_2 = dict(
-    mamba_d_state=8,
-    mamba_n_heads=8,
-    mamba_d_head=8,
-    mamba_n_groups=2,
-    mamba_chunk_size=16,
-    mamba_expand=2,
-)
 ZAMBA = dict(num_hidden_layers=4, layers_block_type=["mamba", "hybrid"] * 2)
 FAMILIES = {
     "Lfm2": ("windows", SHAPE | HEADS | CONVOLUTIONS | {"conv_bias": True}),

@@ -4,7 +4,9 @@ import random
 import warnings
 
 import pytest
+import tiny
 import torch
+from tiny import LATENT, ROUTED
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,23 +20,11 @@ from toolcall.packing.loss import completion_loss
 from toolcall.packing.self_check import take_trees
 from toolcall.turn import Example
 
-SIZES = dict(
-    vocab_size=300,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=4,
-    pad_token_id=0,
-    bos_token_id=1,
-    eos_token_id=2,
-)
-LATENT = dict(q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8)
-EXPERTS = dict(n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1)
+SIZES = tiny.SIZES | dict(num_key_value_heads=4, bos_token_id=1, eos_token_id=2)
 ON_TREES = {
-    "deepseek_v2": SIZES | LATENT | EXPERTS | dict(v_head_dim=12, moe_intermediate_size=32),
-    "deepseek_v3": SIZES | LATENT | EXPERTS | dict(v_head_dim=12, moe_intermediate_size=32),
-    "glm4_moe_lite": SIZES | LATENT | EXPERTS | dict(v_head_dim=16, moe_intermediate_size=32),
+    "deepseek_v2": SIZES | LATENT | ROUTED | dict(v_head_dim=12, moe_intermediate_size=32),
+    "deepseek_v3": SIZES | LATENT | ROUTED | dict(v_head_dim=12, moe_intermediate_size=32),
+    "glm4_moe_lite": SIZES | LATENT | ROUTED | dict(v_head_dim=16, moe_intermediate_size=32),
     "minicpm3": SIZES | LATENT | dict(v_head_dim=8),
     "youtu": SIZES | LATENT | dict(v_head_dim=12),
     "jetmoe": SIZES | dict(num_key_value_heads=2, kv_channels=8, num_local_experts=4),

@@ -17,6 +17,7 @@ from transformers import (
     MistralForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    TrainingArguments,
 )
 
 from toolcall.conversation import Conversation
@@ -348,3 +349,20 @@ def test_a_launch_that_shards_the_weights_keeps_rows(flag, tmp_path, monkeypatch
     assert refuses_pieces(make_model(), args) == ""
     monkeypatch.setenv(flag, "true")
     assert "one forward pass a step" in refuses_pieces(make_model(), args)
+
+
+def test_a_model_that_keeps_rows_keeps_its_attention(tmp_path):
+    from toolcall.train import training_arguments
+    from toolcall.train.steps import takes_pieces
+
+    class OnGpu(TrainingArguments):
+        device = torch.device("cuda")
+
+    args = OnGpu(tmp_path, use_cpu=True, optim="lomo")
+    model = make_model(attention="sdpa")
+    assert not takes_pieces(model, args) and model.config._attn_implementation == "sdpa"
+    args.optim = "adamw_torch"
+    assert takes_pieces(model, args) and model.config._attn_implementation == TREE
+    on_cpu = training_arguments(tmp_path, use_cpu=True)
+    model = make_model(attention="sdpa")  # what the self-check chose
+    assert not takes_pieces(model, on_cpu) and model.config._attn_implementation == "sdpa"

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -151,7 +152,7 @@ def _decode_padded(engine: "HFEngine", prompts: list[list[int]]) -> list[Decoded
         stops=engine.renderer.stops,
         max_new_tokens=engine.max_new_tokens,
         pad=engine.renderer.tokenizer.pad_token_id or 0,
-        sampling=engine.sampling,
+        sampling=engine.sampling and engine.sampling | {"seed": next(engine.seeds)},
         processors=[GrammarLogitsProcessor(state, max(map(len, prompts)))] if state else [],
     )
 
@@ -230,6 +231,7 @@ class HFEngine:
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
         self.sampling: dict[str, float] = {}
+        self.seeds = count(seed)  # one for each call of the model's own `generate`
         self.choose: Chooser = greedy
         if temperature:
             self.sampling = {"temperature": temperature, "top_p": top_p, "seed": seed}

@@ -15,17 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# %% ../../nbs/05_packing/02a_paths.ipynb #784c0276
-def _parent_nodes(nodes: np.ndarray) -> list[int]:
-    "Number of the node above each node, -1 at a root"
-    parents: list[int] = []
-    above: list[int] = []
-    for number, start in enumerate(nodes[:, 0].tolist()):
-        while above and nodes[above[-1], 2] <= start:
-            above.pop()
-        parents.append(above[-1] if above else -1)
-        above.append(number)
-    return parents
+from .tree import parent_nodes
 
 # %% ../../nbs/05_packing/02a_paths.ipynb #e866b06c
 def ancestors(
@@ -34,7 +24,7 @@ def ancestors(
 ) -> np.ndarray:  # (T, count) the nearest ancestor last, -1 where there is none
     "List the last ancestors of each token"
     parents = np.arange(-1, nodes[:, 1].max() - 1)
-    for start, above in zip(nodes[:, 0], _parent_nodes(nodes)):
+    for start, above in zip(nodes[:, 0], parent_nodes(nodes)):
         parents[start] = nodes[above, 1] - 1 if above >= 0 else -1
     columns = np.empty((len(parents), count), dtype=np.int64)
     nearest = np.arange(len(parents))
@@ -49,7 +39,7 @@ def depths(
 ) -> np.ndarray:  # (T,)
     "Count the tokens above each token"
     depth = np.arange(nodes[:, 1].max())
-    for (start, end, _), above in zip(nodes.tolist(), _parent_nodes(nodes)):
+    for (start, end, _), above in zip(nodes.tolist(), parent_nodes(nodes)):
         begin = depth[nodes[above, 1] - 1] + 1 if above >= 0 else 0
         depth[start:end] = np.arange(begin, begin + end - start)
     return depth
@@ -75,7 +65,7 @@ class _Segment:
 
 def _segments(nodes: np.ndarray, worth: int | None) -> list[_Segment]:
     "Segments in depth-first order"
-    parents = _parent_nodes(nodes)
+    parents = parent_nodes(nodes)
     branches = np.bincount(np.array(parents) + 1, minlength=len(nodes) + 1)[1:]
     begins: list[tuple[np.ndarray, int, int]] = []  # of the segments below each node
     segments: list[_Segment] = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import PackingError
-from .tree import Tree
+from .tree import Tree, parent_nodes
 
 # %% ../../nbs/05_packing/01b_pieces.ipynb #cea72182
 @dataclass(frozen=True)
@@ -40,12 +40,8 @@ class _Nodes:
         self.spans = tree.nodes.tolist()
         self.below: list[list[int]] = [[] for _ in self.spans]
         self.roots: list[int] = []
-        above: list[int] = []
-        for number, (start, _, _) in enumerate(self.spans):
-            while above and self.spans[above[-1]][2] <= start:
-                above.pop()
-            (self.below[above[-1]] if above else self.roots).append(number)
-            above.append(number)
+        for number, above in enumerate(parent_nodes(tree.nodes)):
+            (self.below[above] if above >= 0 else self.roots).append(number)
         self.own = [end - start for start, end, _ in self.spans]
         self.size = [stop - start for start, _, stop in self.spans]
         self.height = self.own.copy()

@@ -77,6 +77,20 @@ def _draw(tree: Tree, dark: np.ndarray) -> "Figure":
     plt.close(figure)
     return figure
 
+# %% ../../nbs/05_packing/00_tree.ipynb #7ed87698
+def parent_nodes(
+    nodes: np.ndarray,  # (N, 3) as `Tree.nodes`
+) -> list[int]:  # -1 at a root
+    "Number of the node above each node"
+    parents: list[int] = []
+    above: list[int] = []
+    for number, start in enumerate(nodes[:, 0].tolist()):
+        while above and nodes[above[-1], 2] <= start:
+            above.pop()
+        parents.append(above[-1] if above else -1)
+        above.append(number)
+    return parents
+
 # %% ../../nbs/05_packing/00_tree.ipynb #a705969c
 def common_prefix_len(
     first: np.ndarray,  # Token ids

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import parse_flag_from_env, send_to_device
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, TrainingArguments
 from transformers.training_args import OptimizerNames
@@ -94,27 +94,24 @@ def _tried(model: PreTrainedModel) -> list[float]:
     rows = [{"prompt_ids": [0, 1, 2], "completion_ids": [3 + n, 4, 5]} for n in range(2)]
     losses = []
     for collator in (TreeCollator(), TreeCollator(5)):
-        batch = _placed(collator(rows), model.device)
+        batch = send_to_device(collator(rows), model.device)
         losses.append(batch_loss(model, batch).item())
     return losses
 
-
-def _placed(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {name: _placed(part, device) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_placed(part, device) for part in value]
-    return value.to(device) if isinstance(value, torch.Tensor) else value
-
 # %% ../../nbs/06_train/01c_steps.ipynb #8b1a6d67
 def takes_pieces(
-    model: PreTrainedModel,  # Takes token trees; its attention is set to that of trees
+    model: PreTrainedModel,  # After `take_trees`
     args: TrainingArguments,  # Of the run
 ) -> bool:  # Whether a step is computed in pieces
-    "Make a model ready for pieces"
-    if args.device.type == "cpu" or model.config._attn_implementation == "sdpa":
+    "Make a model ready for pieces, or leave it as it is"
+    chosen = model.config._attn_implementation
+    if args.device.type != "cpu" and chosen == "sdpa":
         model.set_attn_implementation(TREE)
-    return not refuses_pieces(model, args)
+    if not refuses_pieces(model, args):
+        return True
+    if model.config._attn_implementation != chosen:
+        model.set_attn_implementation(chosen)
+    return False
 
 # %% ../../nbs/06_train/01c_steps.ipynb #dc86704b
 def whole_step(
