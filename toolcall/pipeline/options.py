@@ -85,8 +85,17 @@ class PackingOptions(Options):
     "How examples are packed into token trees, see `build_trainer`"
 
     max_tokens: _Positive = 8192  # Most computed tokens in memory at a time
-    weights: dict[str, float] = {}  # Kind of span (name, arguments, text, reasoning) to loss weight
+    weights: dict[str, float] = {}  # Loss weights: name, arguments, text, reasoning, decision
     attention: Literal["sdpa", "flex_attention"] = "sdpa"  # On a GPU
+
+
+class RestraintOptions(Options):
+    "What teaches a model when not to call, beside the log's own turns"
+
+    taken_away: _Share = 0.0  # _Share of turns with calls that must not come without their tools
+    other_catalogues: _Share = 0.0  # _Share of conversations with other names and fewer tools
+    rehearsal: Annotated[int, Field(ge=0, le=300)] = 0  # Own answers that the base keeps giving
+    seed: _NonNegative = 0
 
 
 class GenerationOptions(Options):
@@ -145,6 +154,7 @@ class Config(Options):
     split: SplitOptions = SplitOptions()
     chatml: ChatMLOptions = ChatMLOptions()
     packing: PackingOptions = PackingOptions()
+    restraint: RestraintOptions = RestraintOptions()
     training: dict[str, JSON] = {}  # Any `TrainingArguments` field
     lora: dict[str, JSON] = {}  # Any `LoraConfig` field; empty trains all weights
     quantization: dict[str, JSON] = {}  # Any `BitsAndBytesConfig` field; only with lora

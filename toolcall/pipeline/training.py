@@ -121,11 +121,15 @@ def _encode(
 ) -> dict[str, list["Example"]]:
     "Examples of each set, kept on disk under `output_dir/encoded`"
     from toolcall.chatml.encoding_cache import encode_cached
+    from toolcall.chatml.restraint import other_catalogues, taken_away
 
-    options = config.chatml
+    options, restraint = config.chatml, config.restraint
     examples: dict[str, list[Example]] = {}
     for name, conversations in data.splits.parts.items():
         examples[name] = []
+        if name == "train":
+            share, seed = restraint.other_catalogues, restraint.seed
+            conversations = other_catalogues(conversations, share, seed=seed)
         if conversations:
             encoded = encode_cached(
                 chatml,
@@ -138,6 +142,11 @@ def _encode(
             examples[name] = encoded.examples
             if report:
                 say(f"{name} examples", encoded)
+    share, seed = restraint.taken_away, restraint.seed
+    unwanted = taken_away(chatml, examples["train"], share, seed=seed, max_length=config.max_length)
+    if unwanted and report:
+        say(f"{len(unwanted):,} turns are also learned without their tools, as no call")
+    examples["train"] += unwanted
     return examples
 
 # %% ../../nbs/10_pipeline/05_training.ipynb #7ee765f6
@@ -219,6 +228,7 @@ def _how_to_go_on(config: Config) -> str:
 
 def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     from toolcall.pipeline.data import describe, prepare, save_data, write_train_data
+    from toolcall.pipeline.rehearsal import rehearse
     from toolcall.train.estimate import estimate
     from toolcall.train.finetuning import finetune
 
@@ -237,6 +247,8 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
             vocabulary = model.config.get_text_config().vocab_size
             _check_grammars(chatml, vocabulary, [*data.splits.validation, *data.splits.test])
         examples = _encode(config, data, chatml, report=is_first)
+        if number := config.restraint.rehearsal:
+            examples["train"] += rehearse(model, chatml, number, seed=config.restraint.seed)
     if is_first:
         say(_headline(config, chatml, args))
     if dry_run:
