@@ -78,9 +78,10 @@ def main(argv: list[str] | None = None) -> int:
     train.add_argument("--batch-size", type=int, default=16)
     train.add_argument("--conversations", type=int, default=100_000, help="of the training set")
     train.add_argument("--turns", type=int, default=400, help="most held-out turns")
-    train.add_argument("--test", type=float, default=0.3, help="share of held-out conversations")
+    train.add_argument("--test", type=float, default=0.28, help="share of held-out conversations")
     train.add_argument("--max-length", type=int, default=2048)
     train.add_argument("--max-new-tokens", type=int, default=96)
+    train.add_argument("--neutral", type=int, default=100, help="prompts that measure retention")
     train.add_argument("--processes", type=int, default=1, help="models at a time, on a GPU")
     table = commands.add_parser("table")
     table.add_argument("folders", nargs="+")
@@ -128,7 +129,7 @@ def load_sets(options: argparse.Namespace) -> tuple[list[Conversation], list[Con
     from toolcall.text import fingerprint
 
     log = read_logs(options.log or sample_log())
-    sets = split(curate(log.conversations).conversations, test=options.test)
+    sets = split(curate(log.conversations).conversations, validation=0.08, test=options.test)
 
     def drawn(conversations: Sequence[Conversation]) -> list[Conversation]:
         return sorted(conversations, key=lambda one: fingerprint(one.id))
@@ -154,16 +155,14 @@ def measure(options: argparse.Namespace, lever: str, seed: int) -> None:
     model, tokenizer = load_model("SmolLM2-135M-Instruct", dtype=torch.float32)
     chatml = ChatML(tokenizer)
     tested = encode(chatml, held_out, max_length=options.max_length).examples
-    neutral = neutral_answers(model, chatml)
-    learned = (
-        [] if lever == "base" else make_examples(options, chatml, model, training, lever, seed)
-    )
-    if learned:
+    neutral = neutral_answers(model, chatml, options.neutral)
+    learned: list[Example] = []
+    if lever != "base":
+        learned = make_examples(options, chatml, model, training, lever, seed)
         model = trained(options, model, tokenizer, learned, settings, seed)
     seconds = time.monotonic() - started
-    model = model.to(fast_dtype()).eval()
-    result = scored(options, model, chatml, tested)
-    result["retention"] = retention(model, neutral)
+    kept = retention(model.eval(), neutral)
+    result = scored(options, model.to(fast_dtype()), chatml, tested) | {"retention": kept}
     result |= {"lever": lever, "seed": seed, "examples": len(learned), "seconds": seconds}
     result["tokens"] = sum(map(len, learned))
     result_file(options.folder, lever, seed).write_text(json.dumps(result))
@@ -262,11 +261,11 @@ def scored(options, model, chatml, tested: list[Example]) -> dict[str, Any]:
     }
 
 
-def neutral_answers(model, chatml) -> list[Example]:
-    "The base's answers to the last 100 of the neutral prompts; the first 100 may be rehearsed"
-    from toolcall.pipeline.rehearsal import rehearse
+def neutral_answers(model, chatml, number: int) -> list[Example]:
+    "The base's answers to the last of 300 neutral prompts; the first 100 may be rehearsed"
+    from toolcall.pipeline.rehearsal import answer_neutral, neutral_prompts
 
-    return rehearse(model, chatml, 300)[-100:]
+    return answer_neutral(model, chatml, neutral_prompts(300)[-number:])
 
 
 def retention(model, neutral: Sequence[Example]) -> list[list[int]]:
@@ -296,8 +295,6 @@ def shares(result: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray, li
     called = np.array([row[3] == "call" for row in turns])
     removed, renamed, kept = result["removed"], result["renamed"], result["retention"]
     one = np.ones(len(removed))
-    again = {(row[0], row[1]) for row in renamed}
-    same_turns = np.array([(row[0], row[1]) in again for row in turns])
     return {
         "exact_match": (exact, np.ones(len(turns)), ids),
         "irrelevance_accuracy": (no_call & ~due, ~due, ids),
@@ -305,9 +302,7 @@ def shares(result: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray, li
         "removed": (np.array([row[1] for row in removed]), one, [row[0] for row in removed]),
         "absent_tool": (np.array([row[2] for row in removed]), one, [row[0] for row in removed]),
         "renamed": (
-            np.array([row[2] for row in renamed])
-            * exact[same_turns].size
-            / max(exact[same_turns].sum(), 1),
+            np.array([row[2] for row in renamed]),
             np.ones(len(renamed)),
             [row[0] for row in renamed],
         ),

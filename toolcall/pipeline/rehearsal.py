@@ -7,8 +7,9 @@ A model that is tuned on one kind of turns forgets the others. A number of neutr
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #1a02e5fc
+# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #bbcb61a3
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolcall.conversation import Conversation
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from toolcall.chatml.examples import ChatML
 
-# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #02883d14
+# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #aa028ec8
 _FORMS = (
     "Write two sentences about {}.",
     "Why do people like {}?",
@@ -47,10 +48,33 @@ def neutral_prompts(
 ) -> list[str]:
     "Draw neutral prompts"
     prompts = [form.format(subject) for form in _FORMS for subject in _SUBJECTS]
-    return random.Random(seed).sample(prompts, min(number, len(prompts)))
+    random.Random(seed).shuffle(prompts)
+    return prompts[:number]
 
-# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #26e66540
+# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #957bd826
 _TOKENS = 32  # of an answer
+
+
+def answer_neutral(
+    model: "PreTrainedModel",  # Before its training
+    chatml: "ChatML",  # The tokenizer and style
+    prompts: Sequence[str],  # What a user asks
+) -> list[Example]:  # Their notes say rehearsed
+    "Let a model answer prompts, and make examples of its answers"
+    from toolcall.generate.engine import HFEngine
+
+    asked = [
+        Conversation(f"rehearsal-{place}", [{"role": "user", "content": prompt}])
+        for place, prompt in enumerate(prompts)
+    ]
+    rendered = [chatml.prompt_ids(conversation.messages, []) for conversation in asked]
+    trains = model.training
+    outputs = HFEngine(model, chatml, max_new_tokens=_TOKENS).generate(rendered, progress=False)
+    model.train(trains)
+    return [
+        Example(prompt, list(output.ids), conversation, 1, notes=("rehearsed",))
+        for prompt, output, conversation in zip(rendered, outputs, asked)
+    ]
 
 
 def rehearse(
@@ -60,18 +84,5 @@ def rehearse(
     *,
     seed: int = 0,  # Decides which
 ) -> list[Example]:  # Their notes say rehearsed
-    "Let a model answer neutral prompts, and make examples of its answers"
-    from toolcall.generate.engine import HFEngine
-
-    asked = [
-        Conversation(f"rehearsal-{place}", [{"role": "user", "content": prompt}])
-        for place, prompt in enumerate(neutral_prompts(number, seed=seed))
-    ]
-    prompts = [chatml.prompt_ids(conversation.messages, []) for conversation in asked]
-    trains = model.training
-    outputs = HFEngine(model, chatml, max_new_tokens=_TOKENS).generate(prompts, progress=False)
-    model.train(trains)
-    return [
-        Example(prompt, list(output.ids), conversation, 1, notes=("rehearsed",))
-        for prompt, output, conversation in zip(prompts, outputs, asked)
-    ]
+    "Let a model answer neutral prompts that are drawn"
+    return answer_neutral(model, chatml, neutral_prompts(number, seed=seed))
