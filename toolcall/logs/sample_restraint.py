@@ -212,7 +212,7 @@ _OTHER_QUESTIONS = {
     },
 }
 
-
+# %% ../../nbs/02_logs/05a_sample_restraint.ipynb #a222947e
 def look_alike_beside(dialogue: SampleDialogue) -> None:
     "A tool and its look-alike are on offer: a question for one, then a question for the other"
     dialogue.kinds.append("look-alike beside")

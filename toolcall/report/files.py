@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment
 
 from ..errors import EvaluateError, ServeError
-from ..evaluate.breakdowns import error_counts
+from ..evaluate.breakdowns import error_counts, kind_table
 from ..evaluate.evaluation import Evaluation, load_evaluation
 from ..evaluate.scores import TurnScore, error_kind
 from ..pages import Table
@@ -60,6 +60,10 @@ def _evaluation_json(evaluation: Evaluation) -> dict:
         "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},
         "never_call": asdict(evaluation.never_call),
         "errors": error_counts(evaluation.scores),
+        "kinds": {
+            kind: {name: asdict(metric) for name, metric in row.items()}
+            for kind, row in kind_table(evaluation.scores).items()
+        },
         "latency": evaluation.latency,
         "cut": evaluation.cut,
         "no_answer": evaluation.no_answer,
@@ -74,6 +78,7 @@ def _turn_json(score: TurnScore) -> dict:
         "turn": score.turn,
         "outcome": score.outcome,
         "exact": score.exact,
+        "kinds": score.kinds,
         "error": error_kind(score),
         "expected": [{"name": c.name, "arguments": c.arguments} for c in score.expected],
         "predicted": [{"name": c.name, "arguments": c.arguments} for c in score.predicted],
