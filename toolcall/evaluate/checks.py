@@ -17,7 +17,8 @@ import numpy as np
 from .intervals import Metric, bootstrap, wilson
 from ..text import count
 
-# %% ../../nbs/08_evaluate/11_checks.ipynb #3de2c675
+# %% ../../nbs/08_evaluate/11_checks.ipynb #f7a90f95
+ANSWERS = ("failed", "undecided", "passed")  # the first one that a condition has is the gate's
 _WORDS = {"failed": "failed", "undecided": "not enough turns to tell", "passed": "passed"}
 
 
@@ -30,8 +31,13 @@ class Check:
     reason: str  # In numbers
     needed: int | None = None  # About how many turns or prompts would tell, where undecided
 
+    @property
+    def words(self) -> str:
+        "The answer in words"
+        return _WORDS[self.answer]
+
     def __str__(self) -> str:
-        return f"{self.condition}: {_WORDS[self.answer]}: {self.reason}"
+        return f"{self.condition}: {self.words}: {self.reason}"
 
 
 def overall(
@@ -39,16 +45,9 @@ def overall(
 ) -> str:  # passed, failed or undecided
     "The answer of a whole gate"
     answers = [check.answer for check in checks]
-    return next((answer for answer in _WORDS if answer in answers), "passed")
+    return next((answer for answer in ANSWERS if answer in answers), "passed")
 
-
-def gate_rows(
-    checks: Sequence[Check],  # Of a gate
-) -> list[tuple[str, str, str]]:  # Condition, answer in words, reason
-    "Write the answers as rows of a table"
-    return [(check.condition, _WORDS[check.answer], check.reason) for check in checks]
-
-# %% ../../nbs/08_evaluate/11_checks.ipynb #480802aa
+# %% ../../nbs/08_evaluate/11_checks.ipynb #c4b30f6e
 _Z = 1.959964
 _TOO_MANY = 1_000_000  # a share this near to its limit won't be told from it
 
@@ -62,18 +61,25 @@ def _answer(low: float, high: float, limit: float, fewer: bool) -> str:
     return "failed" if high < limit else "undecided"
 
 
+def _ends(metric: Metric) -> tuple[float, float, float] | None:
+    "Value, lower and upper end; None where nothing was counted"
+    if metric.value is None or metric.low is None or metric.high is None:
+        return None
+    return metric.value, metric.low, metric.high
+
+
 def _factor(metric: Metric, limit: float) -> float | None:
     "How many times as many it takes until the interval ends at the limit, if the share stays"
-    width = metric.high - metric.low
-    if metric.value in (0, 1):
-        independent = _Z**2 * (1 / width - 1)
+    value, low, high = _ends(metric) or (limit, 0.0, 1.0)
+    if value in (0, 1):
+        independent = _Z**2 * (1 / (high - low) - 1)
     else:
-        low, high = wilson(metric.value * metric.n, metric.n)
-        independent = metric.n * ((high - low) / width) ** 2
-    distance = abs(metric.value - limit)
+        ends = wilson(value * metric.n, metric.n)
+        independent = metric.n * ((ends[1] - ends[0]) / (high - low)) ** 2
+    distance = abs(value - limit)
     return _Z**2 * limit * (1 - limit) / distance**2 / independent if distance > 1e-9 else None
 
-# %% ../../nbs/08_evaluate/11_checks.ipynb #6a13dda8
+# %% ../../nbs/08_evaluate/11_checks.ipynb #a7f2bf96
 def _at(limit: float, fewer: bool) -> str:
     return f"at {'most' if fewer else 'least'} {limit:g}"
 
@@ -93,10 +99,11 @@ def check_share(
 ) -> Check:
     "Hold a share against a limit"
     condition = f"{name} {_at(limit, fewer)}"
-    if metric.value is None:
+    known = _ends(metric)
+    if known is None:
         none = f"none of {count(turns, unit)} counts for it"
         return Check(condition, "undecided", none)
-    answer = _answer(metric.low, metric.high, limit, fewer)
+    answer = _answer(*known[1:], limit, fewer)
     numbers = str(metric).strip()
     side = "upper" if (answer == "passed") == fewer else "lower"
     if answer != "undecided":
@@ -114,7 +121,7 @@ def _undecided(condition: str, numbers: str, factor: float | None, turns: int, u
     would = f"at this value about {count(needed, unit)} would tell, and there are {turns:,}"
     return Check(condition, "undecided", f"{within}; {would}", needed)
 
-# %% ../../nbs/08_evaluate/11_checks.ipynb #07734521
+# %% ../../nbs/08_evaluate/11_checks.ipynb #ec1bfdb9
 def check_difference(
     condition: str,  # In words
     change: Metric,  # Of the second model less the first
@@ -128,23 +135,25 @@ def check_difference(
     if same_answers:
         told = f"the same answers to all {count(turns, 'turn')}, word for word: a difference of 0"
         return Check(condition, "passed" if least <= 0 else "failed", told)
-    if change.value is None:
+    known = _ends(change)
+    if known is None:
         return Check(condition, "undecided", f"none of {count(turns, 'held-out turn')} counts")
-    value, low, high = (100 * end for end in (change.value, change.low, change.high))
-    numbers = f"{value:+.1f} points [{low:+.1f}, {high:+.1f}] on {count(turns, 'turn')}"
-    answer = _answer(change.low, change.high, least, False)
+    value, low, high = known
+    numbers = f"{100 * value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    numbers = f"{numbers} on {count(turns, 'turn')}"
+    answer = _answer(low, high, least, False)
     if answer != "undecided":
         side = "lower" if answer == "passed" else "upper"
         return Check(condition, answer, f"{numbers}, {_end(side, answer)}")
-    distance = abs(change.value - least)
-    width = change.value - change.low if change.value >= least else change.high - change.value
+    distance = abs(value - least)
+    width = value - low if value >= least else high - value
     factor = None
     if distance > 1e-9 and width < 1:
         odds = (1 / distance - 1) / (1 / width - 1)  # Wilson's bound for zero in n
         factor = odds if unchanged else (width / distance) ** 2
     return _undecided(condition, numbers, factor, turns, "held-out turn")
 
-# %% ../../nbs/08_evaluate/11_checks.ipynb #546aa853
+# %% ../../nbs/08_evaluate/11_checks.ipynb #b614f48b
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -167,10 +176,11 @@ def check_latency_limit(
         return Check(condition, "undecided", f"measured on {count(turns, 'turn')}", 2)
     if key in PERCENTILES:
         share, hits = PERCENTILES[key], sum(one <= limit for one in seconds)
-        metric = Metric(hits / turns, turns, *wilson(hits, turns))
-        answer = _answer(metric.low, metric.high, share, False)
-        value = np.percentile(seconds, 100 * share)
-        numbers = f"{value:.3g} s; {metric.value:.0%} [{metric.low:.1%}, {metric.high:.1%}] "
+        low, high = wilson(hits, turns)
+        metric = Metric(hits / turns, turns, low, high)
+        answer = _answer(low, high, share, False)
+        value = float(np.percentile(seconds, 100 * share))
+        numbers = f"{value:.3g} s; {hits / turns:.0%} [{low:.1%}, {high:.1%}] "
         numbers += f"of {count(turns, 'turn')} are that fast, and {share:.0%} have to be"
         factor = _factor(metric, share)
     else:

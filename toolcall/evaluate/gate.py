@@ -73,7 +73,7 @@ def gate_turns(
     keys = [_LATENCY[name] for name in gate if name in _LATENCY]
     return max(map(turns_for_latency, keys), default=0)
 
-# %% ../../nbs/08_evaluate/12_gate.ipynb #d48527e9
+# %% ../../nbs/08_evaluate/12_gate.ipynb #2edfe167
 def check_gate(
     gate: Mapping[str, Any],  # As `gate_problem` has checked it
     base: Evaluation,
@@ -100,12 +100,18 @@ def _check(
     return check_share(name, metric, limit, turns=turns, fewer=name in FEWER_IS_BETTER)
 
 
+def _negative(change: Metric) -> Metric:
+    if change.value is None or change.low is None or change.high is None:
+        return change
+    return Metric(-change.value, change.n, -change.high, -change.low)
+
+
 def _check_margin(name: str, margin: float, base: Evaluation, tuned: Evaluation) -> Check:
     change = metric_difference(OTHER_NAMES.get(name, name), base.scores, tuned.scores)
     unchanged = change.value == 0 and change.high == wilson(0, change.n)[1]
     side = "below"
-    if name in FEWER_IS_BETTER and change.value is not None:
-        change, side = Metric(-change.value, change.n, -change.high, -change.low), "above"
+    if name in FEWER_IS_BETTER:
+        change, side = _negative(change), "above"
     return check_difference(
         f"{name} at most {margin:g} {side} base",
         change,
