@@ -218,6 +218,7 @@ class Comparison:
     by_tool: dict[
         str, tuple[Metric, Metric]
     ]  # Exact match of both, by expected tools, greatest loss first
+    same: bool = False  # Whether both wrote the same in every turn, word for word
 
     @property
     def verdict(self) -> str:
@@ -283,7 +284,8 @@ def compare(
         name: (before_by_tool[name], after_by_tool[name])
         for name in sorted(before_by_tool, key=gain)
     }
-    return Comparison(gained, lost, mcnemar(len(gained), len(lost)), change, by_tool)
+    same = base.scores == tuned.scores and not base.no_answer
+    return Comparison(gained, lost, mcnemar(len(gained), len(lost)), change, by_tool, same)
 
 
 def _turns(evaluation: Evaluation) -> list[tuple[str, int, list[ToolCall]]]:

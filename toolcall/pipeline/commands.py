@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from .command_table import COMMANDS, argument, command
 from .config import load_config
-from .exits import CommandParser, gate_code, run_command
+from .exits import GATE_CODES, CommandParser, gate_code, run_command
 from .options import Config
 from .outputs import check_paths
 from ..terminal import show
@@ -145,15 +145,27 @@ def _difference(text: str) -> float:
         "--fail-below",
         type=_difference,
         metavar="DIFFERENCE",
-        help="exit with 1 when the lower end of the interval of the second's exact match "
-        "less the first's is below this, such as -0.02",
+        help="a gate: exit with 1 when the second's exact match less the first's is shown to be "
+        "below this, such as -0.02, and with 3 when there are not enough turns to tell",
     ),
 )
 def _compare(options: argparse.Namespace) -> int:
+    from toolcall.evaluate.checks import check_difference
+
     comparison = compare_runs(options.first, options.second)
     show(repr(comparison))
-    bound = options.fail_below
-    return int(bound is not None and comparison.exact_match.low < bound)
+    if options.fail_below is None:
+        return 0
+    check = check_difference(
+        f"gate: exact_match of the second less the first at least {options.fail_below:+g}",
+        comparison.exact_match,
+        options.fail_below,
+        turns=comparison.exact_match.n,
+        same_answers=comparison.same,
+        unchanged=not comparison.gained and not comparison.lost,
+    )
+    show(str(check))
+    return GATE_CODES[check.answer]
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #38848aec
 @command(

@@ -133,6 +133,8 @@ class EvaluationOptions(Options):
     latency_turns: _NonNegative = 10  # Turns that are answered one at a time, for latency
     latency_budget: LatencyBudget = LatencyBudget()  # Not held: exit code 1; may need more turns
     watch_turns: _NonNegative = 16  # Validation turns that are generated during training
+    retention: bool = True  # Measure what the tuned model keeps of the base's own answers
+    gate: dict[str, JSON] = {}  # Metric to a limit, see `check_gate`; not passed: exit code 1 or 3
 
 # %% ../../nbs/10_pipeline/00_options.ipynb #9baffe11
 class Config(Options):
