@@ -98,6 +98,9 @@ class GenerationOptions(Options):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # _Share of the probability to sample from
     seed: _NonNegative = 0
     structured: bool = False  # Hold calls to the offered tools and their schemas
+    call_threshold: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] | None = (
+        None  # Least probability at which the tuned model calls; auto: chosen on validation turns
+    )
 
 
 _Seconds = Annotated[float, Field(gt=0)]
@@ -124,6 +127,7 @@ class EvaluationOptions(Options):
     latency_turns: _NonNegative = 10  # Turns that are answered one at a time, for latency
     latency_budget: LatencyBudget = LatencyBudget()  # Not held: exit code 1; may need more turns
     watch_turns: _NonNegative = 16  # Validation turns that are generated during training
+    calibration_turns: _NonNegative = 0  # Most validation turns that tell how sure calls are
 
 # %% ../../nbs/10_pipeline/00_options.ipynb #9baffe11
 class Config(Options):
