@@ -22,8 +22,8 @@ _TURNS = 10  # least turns of a bin
 
 
 def reliability(
-    probabilities: Sequence[float],  # That a turn is right
-    right: Sequence[bool],  # Whether it is
+    probabilities: Sequence[float] | np.ndarray,  # That a turn is right
+    right: Sequence[bool] | np.ndarray,  # Whether it is
 ) -> tuple[np.ndarray, np.ndarray]:  # Bin of each turn; (bins, 3) turns, probabilities, right ones
     "Sort turns into bins of equally many"
     values = np.asarray(probabilities, dtype=float)
@@ -38,8 +38,8 @@ def reliability(
 
 
 def calibration_error(
-    probabilities: Sequence[float],  # That a turn is right
-    right: Sequence[bool],  # Whether it is
+    probabilities: Sequence[float] | np.ndarray,  # That a turn is right
+    right: Sequence[bool] | np.ndarray,  # Whether it is
     groups: Sequence[str],  # Conversation of each turn
 ) -> Metric:
     "Compute the expected calibration error with equal-mass bins"
@@ -55,8 +55,8 @@ def calibration_error(
 
 
 def brier_score(
-    probabilities: Sequence[float],  # That a turn is right
-    right: Sequence[bool],  # Whether it is
+    probabilities: Sequence[float] | np.ndarray,  # That a turn is right
+    right: Sequence[bool] | np.ndarray,  # Whether it is
     groups: Sequence[str],  # Conversation of each turn
 ) -> Metric:
     "Compute the mean squared error of probabilities (Brier 1950)"
@@ -74,19 +74,19 @@ class Curve:
     shift: float = 0.0
     turns: int = 0  # That it was fitted on
 
-    def __call__(self, sureness: Sequence[float]) -> np.ndarray:
+    def __call__(self, sureness: Sequence[float] | np.ndarray) -> np.ndarray:
         "Map the model's probabilities to calibrated ones"
         return 1 / (1 + np.exp(-self.slope * _logit(sureness) - self.shift))
 
 
-def _logit(probabilities: Sequence[float]) -> np.ndarray:
+def _logit(probabilities: Sequence[float] | np.ndarray) -> np.ndarray:
     inside = np.clip(np.asarray(probabilities, dtype=float), 1e-6, 1 - 1e-6)
     return np.log(inside) - np.log1p(-inside)
 
 
 def fit_curve(
-    sureness: Sequence[float],  # Probability that the model gave to what it did
-    right: Sequence[bool],  # Whether it was right
+    sureness: Sequence[float] | np.ndarray,  # Probability that the model gave to what it did
+    right: Sequence[bool] | np.ndarray,  # Whether it was right
 ) -> Curve:
     "Fit Platt's curve by maximum likelihood"
     from scipy.optimize import minimize  # takes half a second to import
