@@ -8,6 +8,7 @@ An assistant turn is the unit of training and of evaluation. An `Example` is a t
 __all__ = ['Parser', 'EXAMPLE_NOTES', 'Span', 'Parsed', 'TokenSpan', 'Example', 'TurnReject', 'Output']
 
 # %% ../nbs/00_record/03_turn.ipynb #impa71f2
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -125,6 +126,23 @@ class TurnReject:
     code: str  # control_token, template_refuses, not_proven or too_long
     message: str
 
+# %% ../nbs/00_record/03_turn.ipynb #eed5eaf5
+@dataclass(frozen=True)
+class Decision:
+    "How sure a model was of a turn"
+
+    call_probability: float  # That the turn opens a call, where call and words part
+    call_logprob: float | None = None  # Of the call, from its opener to the end; None: no call
+    call_min_logprob: float | None = None  # Of the call's most doubtful token
+    call_tokens: int = 0  # Tokens of the call
+
+    @property
+    def sureness(self) -> float:
+        "The probability that the model gave to its call, or to not calling"
+        if self.call_logprob is None:
+            return 1.0 - self.call_probability
+        return math.exp(self.call_logprob)
+
 # %% ../nbs/00_record/03_turn.ipynb #babb101e
 @dataclass(frozen=True)
 class Output:
@@ -141,6 +159,7 @@ class Output:
     parsed: Parsed | None = None  # Calls as a server reports them
     error: str = ""  # Why there is no answer, such as content_filter; failed_… if it may come yet
     left_in_text: bool = False  # Whether a server left calls in the text, so that we parsed them
+    decision: Decision | None = None  # How sure the model was, where the engine knows it
 
     @property
     def is_final(self) -> bool:

@@ -21,7 +21,7 @@ from .intervals import Metric, difference, mcnemar, ratio
 from .matching import Pair
 from .metrics import DEFINITIONS, all_metrics, latency_summary
 from .rules import warn_of_rules
-from .scores import TurnScore, error_kind, score_turn
+from .scores import TurnScore, error_kind, score_turn, with_decision
 from .values import Equality, Rule
 from ..text import JSON, escape_markdown, fingerprint, one_line, write_atomic
 from ..turn import Example, Output, Parsed
@@ -181,7 +181,7 @@ def evaluate(
     equality = Equality(mode, rules or {})
     warn_of_rules(equality.rules, [example.conversation for example in examples])
     scores = [
-        replace(
+        with_decision(
             score_turn(
                 example,
                 _parsed(output, parse, example.conversation.tools),
@@ -191,7 +191,7 @@ def evaluate(
                 error=output.error,
                 expect=expect,
             ),
-            left_in_text=output.left_in_text,
+            output,
         )
         for example, output in zip(examples, outputs)
     ]

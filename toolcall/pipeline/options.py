@@ -107,6 +107,9 @@ class GenerationOptions(Options):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # _Share of the probability to sample from
     seed: _NonNegative = 0
     structured: bool = False  # Hold calls to the offered tools and their schemas
+    call_threshold: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] | None = (
+        None  # Least probability at which the tuned model calls; auto: chosen on validation turns
+    )
 
 
 _Seconds = Annotated[float, Field(gt=0)]
@@ -135,6 +138,7 @@ class EvaluationOptions(Options):
     watch_turns: _NonNegative = 16  # Validation turns that are generated during training
     retention: bool = True  # Measure what the tuned model keeps of the base's own answers
     gate: dict[str, JSON] = {}  # Metric to a limit, see `check_gate`; not passed: exit code 1 or 3
+    calibration_turns: _NonNegative = 0  # Most validation turns that tell how sure calls are
 
 # %% ../../nbs/10_pipeline/00_options.ipynb #9baffe11
 class Config(Options):

@@ -24,7 +24,7 @@ from ..evaluate.checks import overall
 from ..evaluate.evaluation import Evaluation, load_evaluation
 from ..evaluate.retention import load_retention
 from ..evaluate.scores import TurnScore, error_kind
-from ..pages import Table
+from ..pages import Picture, Table
 from ..serve.certificate import Certificate
 from ..text import excerpt, fingerprint, loads, one_line, write_atomic
 
@@ -191,13 +191,16 @@ def _evaluation_path(folder: str | Path, name: str) -> Path:
 
 
 def _write_page(report: "Report", folder: str | Path) -> None:
-    page = replace(report, sections=[*report.sections, *_sections(Path(folder))]).page
+    page = replace(report, sections=[*report.sections, *_sections(Path(folder), report)]).page
     write_atomic(Path(folder, "report.html"), [page.to_html().rstrip("\n")])
     write_atomic(Path(folder, "report.md"), [page.to_markdown().rstrip("\n")])
 
 
-def _sections(folder: Path) -> Iterator[Table | _Notes]:
-    "The parts of the page that other commands have written into the folder"
+def _sections(folder: Path, report: "Report") -> Iterator[Picture | Table | _Notes]:
+    "The parts of the page that stand beside the report in the folder"
+    from toolcall.report.sureness import sureness_sections
+
+    yield from sureness_sections(folder, report.tuned.scores)
     if (folder / "certificate.json").is_file():
         yield _certificate_table(folder)
     if (file := folder / "serve.md").is_file():
