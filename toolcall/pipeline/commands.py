@@ -194,6 +194,12 @@ def _compare(options: argparse.Namespace) -> int:
         help="a key of the log that is not read and doesn't matter; repeat it for more",
     ),
     argument(
+        "--tools",
+        default="",
+        metavar="FILE",
+        help="tools for conversations that declare none: a list in JSON, an MCP answer, or Python",
+    ),
+    argument(
         "--doubts",
         type=int,
         default=3_000,
@@ -204,19 +210,12 @@ def _compare(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from toolcall.pipeline.inspecting import inspect, inspect_tokens
 
+    shared = {"page": options.html, "ignore": options.ignore, "tools": options.tools}
     if options.tokens:
         styles = options.style or ["auto"]
-        text = inspect_tokens(
-            options.file,
-            model=options.model,
-            styles=styles,
-            page=options.html,
-            ignore=options.ignore,
-        )
+        text = inspect_tokens(options.file, model=options.model, styles=styles, **shared)
     else:
-        text = inspect(
-            options.file, page=options.html, ignore=options.ignore, doubts=options.doubts
-        )
+        text = inspect(options.file, doubts=options.doubts, **shared)
     show(text, coloured=options.tokens and sys.stdout.isatty())
     return 0
 

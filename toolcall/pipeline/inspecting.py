@@ -20,6 +20,7 @@ from ..curate.diagnosis import MOST_TURNS, describe_log, look_for_doubts
 from ..errors import ConfigError
 from ..logs.log import read_logs
 from ..logs.reading import find_logs
+from ..logs.tool_files import load_tools
 from .options import Config
 from .outputs import writing
 from ..targets import Place, check_targets
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from toolcall.chatml.views import TokenView
 
 # %% ../../nbs/10_pipeline/07_inspecting.ipynb #1a18971a
-def _check_page(page: str | Path, log: str | Path, model: str = "") -> None:
+def _check_page(page: str | Path, log: str | Path, tools: str | Path, model: str = "") -> None:
     "Raise `ConfigError` when a page would be written over an input, or over what is no page"
-    files = Path(model).iterdir() if model and Path(model).is_dir() else ()
+    files = list(Path(model).iterdir()) if model and Path(model).is_dir() else []
+    files += [Path(tools)] if tools else []
     reads = [Place("inspect", file) for file in (*find_logs(log), *files)]
     check_targets(reads, [Place("--html", page)])
     page = Path(page)
@@ -62,12 +64,14 @@ def inspect(
     limit: int = 3,  # Conversations to show
     ignore: Sequence[str] = (),  # Keys that are not read and don't matter
     doubts: int = MOST_TURNS,  # Turns in which doubts are looked for; 0: none
+    tools: str | Path = "",  # A file of tools, for conversations that declare none
 ) -> str:  # The diagnosis and the first conversations
     "Describe a log without a model"
     if page:
-        _check_page(page, path)
-    log = read_logs(path, max_reject=1.0, ignore=ignore)
-    diagnosis = describe_log(log, look_for_doubts(log, doubts))
+        _check_page(page, path, tools)
+    log = read_logs(path, max_reject=1.0, ignore=ignore, tools=tools or None)
+    catalogue = load_tools(tools)[0] if tools else None
+    diagnosis = describe_log(log, look_for_doubts(log, doubts, catalogue))
     if page:
         _write_page(page, diagnosis.page.to_html())
     return "\n\n".join([str(diagnosis), *map(_as_text, log.conversations[:limit])])
@@ -98,6 +102,7 @@ def inspect_tokens(
     page: str | Path | None = None,  # Also write the views there, as HTML
     limit: int = 3,  # Turns to show
     ignore: Sequence[str] = (),  # Keys that are not read and don't matter
+    tools: str | Path = "",  # A file of tools, for conversations that declare none
 ) -> str:  # The views for a terminal
     "Show a log's first turns as coloured tokens"
     from toolcall.chatml.encoding import encode
@@ -106,8 +111,9 @@ def inspect_tokens(
     from toolcall.models import load_tokenizer
 
     if page:
-        _check_page(page, path, model)
-    conversations = curate(read_logs(path, ignore=ignore).conversations).conversations
+        _check_page(page, path, tools, model)
+    log = read_logs(path, ignore=ignore, tools=tools or None)
+    conversations = curate(log.conversations).conversations
     columns, reports = [], []
     for style in styles:
         chatml = ChatML(load_tokenizer(model), style)
