@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from .command_table import COMMANDS, argument, command
+from .command_table import COMMANDS, argument, command, parse_command_line
 from .config import load_config
-from .exits import CommandParser, gate_code, run_command
-from .options import Config
+from .exits import gate_code, run_command
+from .options import ChatMLOptions, Config
 from .outputs import check_paths
 from ..terminal import show
 
@@ -39,9 +39,14 @@ def compare_runs(
     return compare(load_evaluation(file(first)), load_evaluation(file(second)))
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #8cd3ac5c
-_CONFIG = argument("config", help="a YAML file")
+_MODEL = Config.model_fields["model_name_or_path"].default
+_CONFIG = argument("config", help="a YAML file, or a log, which gets the defaults")
 _OVERRIDES = argument(
-    "overrides", nargs="*", metavar="key=value", help="override a key of the configuration"
+    "overrides",
+    nargs="*",
+    default=[],
+    metavar="key=value",
+    help="override a key of the configuration",
 )
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #efaa6fd7
@@ -52,14 +57,22 @@ def _load(options: argparse.Namespace) -> Config:
     return config
 
 
-@command("run", "the whole chain", _CONFIG, _OVERRIDES)
+@command(
+    "run", "the whole chain", _CONFIG, _OVERRIDES, example="toolcall run config.yaml batch_size=4"
+)
 def _run(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import run
 
     return gate_code(run(_load(options)))
 
 
-@command("data", "read, curate and split a log", _CONFIG, _OVERRIDES)
+@command(
+    "data",
+    "read, curate and split a log",
+    _CONFIG,
+    _OVERRIDES,
+    example="toolcall data log.jsonl output_dir=runs/mine",
+)
 def _data(options: argparse.Namespace) -> int:
     from toolcall.pipeline.data import make_data
 
@@ -77,6 +90,7 @@ def _data(options: argparse.Namespace) -> int:
     ),
     _CONFIG,
     _OVERRIDES,
+    example="toolcall train config.yaml --dry-run",
 )
 def _train(options: argparse.Namespace) -> int:
     from toolcall.pipeline.training import train
@@ -84,7 +98,7 @@ def _train(options: argparse.Namespace) -> int:
     train(_load(options), dry_run=options.dry_run)
     return 0
 
-
+# %% ../../nbs/10_pipeline/09_commands.ipynb #a498ed41
 @command(
     "eval",
     "evaluate base and tuned model of a run, and models of servers beside them",
@@ -117,6 +131,7 @@ def _train(options: argparse.Namespace) -> int:
     ),
     _CONFIG,
     _OVERRIDES,
+    example="toolcall eval config.yaml",
 )
 def _eval(options: argparse.Namespace) -> int:
     from toolcall.pipeline.chain import evaluate_run
@@ -159,20 +174,15 @@ def _compare(options: argparse.Namespace) -> int:
 @command(
     "inspect",
     "describe a log",
-    argument("file", help="a log file, a pattern in quotes, or - for standard input"),
-    argument(
-        "--html", metavar="PAGE", help="also write a page with tables and plots, or with the tokens"
-    ),
+    argument("files", nargs="+", metavar="file", help="a log, a pattern, or - for standard input"),
+    argument("--html", metavar="PAGE", help="also write a page, with plots or with tokens"),
     argument("--tokens", action="store_true", help="show the first turns as tokens"),
-    argument(
-        "--model",
-        default=Config.model_fields["model_name_or_path"].default,
-        help="whose tokenizer --tokens takes",
-    ),
+    argument("--model", help="whose tokens are shown; implies --tokens"),
     argument(
         "--style",
         action="append",
-        help="auto, native, hermes or function_call; repeat --style to compare",
+        choices=get_args(ChatMLOptions.model_fields["style"].annotation),
+        help="how the turns are written; repeat it to compare; implies --tokens",
     ),
     argument(
         "--ignore",
@@ -186,26 +196,21 @@ def _compare(options: argparse.Namespace) -> int:
         type=int,
         default=3_000,
         metavar="TURNS",
-        help="look for doubtful turns among the first of these (default: %(default)s); 0: don't",
+        help="look for doubtful turns among so many (default: %(default)s); 0: don't",
     ),
+    example="toolcall inspect logs/*.jsonl --html page.html",
 )
 def _inspect(options: argparse.Namespace) -> int:
     from toolcall.pipeline.inspecting import inspect, inspect_tokens
 
-    if options.tokens:
-        styles = options.style or ["auto"]
-        text = inspect_tokens(
-            options.file,
-            model=options.model,
-            styles=styles,
-            page=options.html,
-            ignore=options.ignore,
-        )
+    common = {"page": options.html, "ignore": options.ignore}
+    tokens = options.tokens or options.model or options.style
+    if tokens:
+        model, styles = options.model or _MODEL, options.style or ["auto"]
+        text = inspect_tokens(options.files, model=model, styles=styles, **common)
     else:
-        text = inspect(
-            options.file, page=options.html, ignore=options.ignore, doubts=options.doubts
-        )
-    show(text, coloured=options.tokens and sys.stdout.isatty())
+        text = inspect(options.files, doubts=options.doubts, **common)
+    show(text, coloured=bool(tokens) and sys.stdout.isatty())
     return 0
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #3ea48dff
@@ -215,16 +220,8 @@ import toolcall.pipeline.export_command  # noqa: F401
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #d00f2376
 def _run_arguments(argv: Sequence[str] | None) -> int:
-    parser = CommandParser(
-        prog="toolcall", description="From tool-call logs to a small model that makes those calls."
-    )
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    for name, one in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=one.summary, description=one.summary)
-        for names, options in one.arguments:
-            subparser.add_argument(*names, **options)
-    arguments = parser.parse_args(argv)
-    return COMMANDS[arguments.command].run(arguments)
+    one, options = parse_command_line([*(sys.argv[1:] if argv is None else argv)])
+    return one.run(options)
 
 
 def main(

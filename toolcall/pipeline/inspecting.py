@@ -18,12 +18,13 @@ from ..conversation import Conversation
 from ..curate.chain import curate
 from ..curate.diagnosis import MOST_TURNS, describe_log, look_for_doubts
 from ..errors import ConfigError
-from ..logs.log import read_logs
+from ..logs.log import LogPath, read_logs
 from ..logs.reading import find_logs
+from .file_kinds import check_log, check_model
 from .options import Config
 from .outputs import writing
 from ..targets import Place, check_targets
-from ..text import one_line, write_atomic
+from ..text import count, one_line, write_atomic
 from ..turn import EXAMPLE_NOTES, Example, TurnReject
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from toolcall.chatml.views import TokenView
 
 # %% ../../nbs/10_pipeline/07_inspecting.ipynb #1a18971a
-def _check_page(page: str | Path, log: str | Path, model: str = "") -> None:
+def _check_page(page: str | Path, log: LogPath, model: str = "") -> None:
     "Raise `ConfigError` when a page would be written over an input, or over what is no page"
     files = Path(model).iterdir() if model and Path(model).is_dir() else ()
     reads = [Place("inspect", file) for file in (*find_logs(log), *files)]
@@ -56,7 +57,7 @@ def _as_text(conversation: Conversation) -> str:
 
 
 def inspect(
-    path: str | Path,  # A log file, a pattern, or `-` for standard input
+    path: LogPath,  # A log file, a pattern, `-` for standard input, or several
     *,
     page: str | Path | None = None,  # Also write the diagnosis there, as HTML
     limit: int = 3,  # Conversations to show
@@ -64,6 +65,7 @@ def inspect(
     doubts: int = MOST_TURNS,  # Turns in which doubts are looked for; 0: none
 ) -> str:  # The diagnosis and the first conversations
     "Describe a log without a model"
+    check_log(path)
     if page:
         _check_page(page, path)
     log = read_logs(path, max_reject=1.0, ignore=ignore)
@@ -91,7 +93,7 @@ def _view(item: Example | TurnReject, chatml: "ChatML") -> "TokenView":
 
 
 def inspect_tokens(
-    path: str | Path,  # A log file, a pattern, or `-` for standard input
+    path: LogPath,  # A log file, a pattern, `-` for standard input, or several
     *,
     model: str = Config.model_fields["model_name_or_path"].default,  # Whose tokenizer
     styles: Sequence[str] = ("auto",),  # One view each
@@ -100,23 +102,25 @@ def inspect_tokens(
     ignore: Sequence[str] = (),  # Keys that are not read and don't matter
 ) -> str:  # The views for a terminal
     "Show a log's first turns as coloured tokens"
-    from toolcall.chatml.encoding import encode
     from toolcall.chatml.examples import ChatML
     from toolcall.chatml.views import SideBySide, tokens_page
     from toolcall.models import load_tokenizer
 
+    check_model(model)
+    check_log(path)
     if page:
         _check_page(page, path, model)
+    writers = [ChatML(load_tokenizer(model), style) for style in styles]
     conversations = curate(read_logs(path, ignore=ignore).conversations).conversations
+    turns = sum(len(conversation.turns) for conversation in conversations)
     columns, reports = [], []
-    for style in styles:
-        chatml = ChatML(load_tokenizer(model), style)
+    for style, chatml in zip(styles, writers):
         items = [
             item for conversation in conversations[:limit] for item in chatml.examples(conversation)
         ]
         columns.append([_view(item, chatml) for item in items[:limit]])
         why = f"{style}: {chatml.style.name} ({chatml.style.why})"
-        reports.append(f"{why}\n{encode(chatml, conversations)}")
+        reports.append(f"{why}, the first {len(columns[-1])} of {count(turns, 'turn')}")
     rows = [SideBySide(list(views)) for views in zip(*columns)]
     if page:
         _write_page(page, tokens_page(rows))
