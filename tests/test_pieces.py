@@ -128,7 +128,7 @@ def test_checkpointed_layers_in_pieces_are_exact(seed, reentrant):
     rows = random_rows(seed, weights=True)
     model.train()
     options = None if reentrant is None else {"use_reentrant": reentrant}
-    model.activation_checkpointing_enable(options)
+    model.gradient_checkpointing_enable(options)
     assert apart(model, rows, longest(rows) + 3) < 1e-5
 
 

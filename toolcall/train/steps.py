@@ -56,13 +56,19 @@ def loss_before_last(
     return loss
 
 # %% ../../nbs/06_train/01c_steps.ipynb #c440ba9b
+def _checkpointing_kwargs(args: TrainingArguments) -> dict[str, Any]:
+    names = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")  # new, before 5.23
+    found = (getattr(args, name, None) for name in names)
+    return next(filter(None, found), {})
+
+
 def refuses_pieces(
     model: PreTrainedModel,  # Takes token trees
     args: TrainingArguments,  # Of the run
 ) -> str:  # Why a step isn't computed in pieces, or ""
     "Check that a model computes trees in pieces"
     optimizer = OptimizerNames(args.optim).value
-    checkpointing: Any = args.activation_checkpointing_kwargs or {}
+    checkpointing: Any = _checkpointing_kwargs(args)
     launched = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
     sharded = bool(args.fsdp or args.deepspeed or launched)
     reasons = {
