@@ -84,9 +84,8 @@ def test_an_output_folder_that_is_a_file_or_read_only(run):
         ("log_path=config.yaml", "config.yaml is a configuration, and a log is wanted"),
     ],
 )
-@pytest.mark.parametrize("command", ["train", "run"])
-def test_wrong_values_are_refused_before_the_log_is_read(run, command, override, said):
-    ended = run(f"{command} config.yaml {override} output_dir=refused")
+def test_wrong_values_are_refused_before_the_log_is_read(run, override, said):
+    ended = run(f"run config.yaml {override} output_dir=refused")
     assert sentence(ended, said) and "records in" not in ended.out
 
 
