@@ -178,3 +178,30 @@ def test_another_setting_after_an_interrupted_saving(run, project):
         os.remove(checkpoint / "trainer_state.json")
     ended = run("train config.yaml output_dir=cut training.max_grad_norm=0.5")
     assert sentence(ended, "max_grad_norm: 1.0 there, 0.5 now")
+
+
+def test_a_log_without_a_configuration(run, project, small_model):
+    "`init` writes a configuration that loads, and `run LOG` takes the defaults"
+    written = run("init log.jsonl --doubts 0")
+    assert written.code == 0 and written.out.startswith("# This log can teach 24 turns")
+    (project / "written.yaml").write_text(written.out)
+    model = f"model_name_or_path={small_model}"
+    assert run(f"train written.yaml --dry-run {model} output_dir=written").code == 0
+    ended = run(f"train log.jsonl --dry-run {model} output_dir=defaults training.bf16=false")
+    assert ended.code == 0 and "optimizer steps" in ended.out
+    assert sentence(run("init log.jsonl more.jsonl"), "put the pattern in quotes")
+    assert sentence(run("init config.yaml"), "config.yaml is a configuration, and a log is wanted")
+
+
+def test_the_schema_knows_the_options(run):
+    schema = json.loads(run("schema").out)
+    assert schema["properties"]["batch_size"]["description"] == "Most examples a step and device"
+    assert schema["additionalProperties"] is False
+
+
+def test_inspect_says_first_what_to_do(run):
+    lines = run("inspect log.jsonl --doubts 0").out.splitlines()
+    assert lines[0].startswith("This log can teach 24 turns of 24 conversations")
+    assert lines[1].startswith("Nothing is wrong") and lines[2].startswith("Set split.test=")
+    shown = run("inspect log.jsonl --doubts 0 --conversations 2").out
+    assert "assistant:" not in "\n".join(lines) and shown.count("assistant:") == 2
