@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ToolcallError
+from .file_kinds import check_model
 from .options import Config
 from .outputs import claim_output
 from ..terminal import say
@@ -197,6 +198,14 @@ def _finish(config: Config, args: "TrainingArguments") -> None:
         size = f"{sum(freed.values()) / 1e9:.1f} GB"
         say(f"deleted the optimizer's states of {', '.join(freed)} ({size}); no step is left")
 
+# %% ../../nbs/10_pipeline/05_training.ipynb #411460b0
+def _find(name: str) -> None:
+    "Raise `ModelError` for a model that isn't there, before the log is read"
+    from toolcall.models import load_tokenizer
+
+    check_model(name)
+    load_tokenizer(name)
+
 # %% ../../nbs/10_pipeline/05_training.ipynb #5463d74a
 def _headline(config: Config, chatml: "ChatML", args: "TrainingArguments") -> str:
     style = chatml.style.name + (f" ({chatml.style.why})" if chatml.style.why else "")
@@ -235,6 +244,8 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     args = _training_arguments(config)
     options = _trainer_options(config)
     is_first = args.process_index == 0
+    with args.main_process_first():
+        _find(config.model_name_or_path)
     data = prepare(config)
     if is_first:
         say(f"log {Path(config.log_path).name}", describe(data))
