@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, get_args
 
 from .command_table import COMMANDS, argument, command, parse_command_line
 from .config import load_config
-from .exits import GATE_CODES, CommandParser, gate_code, run_command
+from .exits import GATE_CODES, gate_code, run_command
 from .options import ChatMLOptions, Config
 from .outputs import check_paths
 from ..terminal import show
