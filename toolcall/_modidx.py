@@ -4447,6 +4447,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'toolcall/pipeline/quantised.py')},
             'toolcall.pipeline.rehearsal': { 'toolcall.pipeline.rehearsal.answer_neutral': ( '10_pipeline/rehearsal.html#answer_neutral',
                                                                                              'toolcall/pipeline/rehearsal.py'),
+                                             'toolcall.pipeline.rehearsal.further_examples': ( '10_pipeline/rehearsal.html#further_examples',
+                                                                                               'toolcall/pipeline/rehearsal.py'),
                                              'toolcall.pipeline.rehearsal.neutral_prompts': ( '10_pipeline/rehearsal.html#neutral_prompts',
                                                                                               'toolcall/pipeline/rehearsal.py'),
                                              'toolcall.pipeline.rehearsal.rehearse': ( '10_pipeline/rehearsal.html#rehearse',

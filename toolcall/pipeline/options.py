@@ -88,7 +88,7 @@ class PackingOptions(Options):
     weights: dict[str, float] = {}  # Loss weights: name, arguments, text, reasoning, decision
     attention: Literal["sdpa", "flex_attention"] = "sdpa"  # On a GPU
 
-
+# %% ../../nbs/10_pipeline/00_options.ipynb #d24b1365
 class RestraintOptions(Options):
     "What teaches a model when not to call, beside the log's own turns"
 

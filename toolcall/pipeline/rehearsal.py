@@ -1,4 +1,4 @@
-"""What a model answered before its training, learned beside the log.
+"""Further examples: what a model answered before its training, and what must not be called.
 
 A model that is tuned on one kind of turns forgets the others. A number of neutral prompts goes in; the base model answers them, and its answers come out as training examples. No tools are offered. The prompts are put together from forms and subjects, and are none of those that measure retention."""
 
@@ -7,12 +7,14 @@ A model that is tuned on one kind of turns forgets the others. A number of neutr
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #bbcb61a3
+# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #1857352d
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from toolcall.chatml.restraint import taken_away
 from toolcall.conversation import Conversation
+from toolcall.pipeline.options import Config
 from toolcall.turn import Example
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def neutral_prompts(
     random.Random(seed).shuffle(prompts)
     return prompts[:number]
 
-# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #957bd826
+# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #76956a88
 _TOKENS = 32  # of an answer
 
 
@@ -61,6 +63,8 @@ def answer_neutral(
     prompts: Sequence[str],  # What a user asks
 ) -> list[Example]:  # Their notes say rehearsed
     "Let a model answer prompts, and make examples of its answers"
+    if not prompts:
+        return []
     from toolcall.generate.engine import HFEngine
 
     asked = [
@@ -86,3 +90,18 @@ def rehearse(
 ) -> list[Example]:  # Their notes say rehearsed
     "Let a model answer neutral prompts that are drawn"
     return answer_neutral(model, chatml, neutral_prompts(number, seed=seed))
+
+# %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #8eb9ee1d
+def further_examples(
+    config: Config,  # Its group `restraint`
+    model: "PreTrainedModel",  # Before its training
+    chatml: "ChatML",  # The tokenizer and style
+    train: Sequence[Example],  # The training examples of the log
+) -> list[Example]:  # None of them is a logged turn
+    "Make the examples that teach when not to call, and what the model could do before"
+    options = config.restraint
+    unwanted = taken_away(
+        chatml, train, options.taken_away, seed=options.seed, max_length=config.max_length
+    )
+    rehearsed = rehearse(model, chatml, options.rehearsal, seed=options.seed)
+    return unwanted + rehearsed

@@ -63,7 +63,7 @@ def _gate_json(report: "Report") -> dict:
     conditions = [asdict(check) for check in report.gate_checks]
     return {"answer": overall(report.gate_checks), "conditions": conditions}
 
-
+# %% ../../nbs/09_report/04_files.ipynb #f9628e8a
 def _evaluation_json(evaluation: Evaluation) -> dict:
     return {
         "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},

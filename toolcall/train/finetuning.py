@@ -233,8 +233,7 @@ def finetune(
     trainer = build_trainer(model, tokenizer, train, args=args, validation=validation, **options)
     identity = _identified(trainer, args, adapted)
     logged = [example for example in train if example.is_logged]
-    stops = stop_ids(logged, tokenizer)
-    add_stops(trainer.model, stops)
+    add_stops(trainer.model, stops := stop_ids(logged, tokenizer))
     if prepare:
         prepare(trainer)
     checkpoint = _agreed_checkpoint(trainer, output_dir)
@@ -242,8 +241,7 @@ def finetune(
         write_atomic(output_dir / "run.json", identity_text(identity))
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=checkpoint)
-    options = {"adapted": adapted, "dtype": dtype, "stops": stops}
-    trained = _save_compared(trainer, logged, output_dir, **options)
+    trained = _save_compared(trainer, logged, output_dir, adapted=adapted, dtype=dtype, stops=stops)
     run = Run(
         output_dir=str(output_dir),
         history=trainer.state.log_history,
