@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..conversation import Conversation
 from ..errors import ConfigError, EvaluateError
 from .columns import Endpoint, answer_turns, column_names, endpoint_column
-from .options import Config
+from .options import Config, LatencyBudget
 from .outputs import claim_output
 from .quantised import quantised_column, weights_digest
 from .training import make_chatml, train
@@ -29,6 +29,7 @@ from ..text import fingerprint
 if TYPE_CHECKING:
     from toolcall.chatml.examples import ChatML
     from toolcall.evaluate.evaluation import Evaluation
+    from toolcall.generate.protocol import Engine
     from toolcall.report.page import Report
     from toolcall.turn import Example, Parser
 
@@ -68,7 +69,37 @@ def evaluate_checkpoint(
     evaluation = answer_turns(
         engine, examples, config, file=label, parse=chatml.parse, keep_times=keep_times
     )
-    return evaluation, examples
+    variants = _answer_variants(engine, chatml, examples, config, label)
+    return replace(evaluation, variants=variants), examples
+
+
+def _answer_variants(
+    engine: "Engine",
+    chatml: "ChatML",
+    examples: Sequence["Example"],
+    config: Config,
+    label: str,
+) -> dict[str, "Evaluation"]:
+    "Evaluate the scored turns with other catalogues, as the configuration says"
+    from toolcall.chatml.encoding import encode
+    from toolcall.evaluate.variants import make_variant
+
+    untimed = {"latency_turns": 0, "latency_budget": LatencyBudget()}
+    options = config.evaluation.model_copy(update=untimed)
+    config = config.model_copy(update={"evaluation": options})
+    turns: dict[str, list[int]] = {}
+    for example in examples:
+        turns.setdefault(example.conversation.id, []).append(example.turn)
+    logged = {example.conversation.id: example.conversation for example in examples}
+    scored = [one.relabel(id, train=turns[id]) for id, one in logged.items()]
+    variants: dict[str, Evaluation] = {}
+    for kind in options.variants:
+        if changed := encode(chatml, make_variant(kind, scored)).examples:
+            say(f"{len(changed)} turns with another catalogue: {kind}")
+            variants[kind] = answer_turns(
+                engine, changed, config, file=f"{label}-{kind}", parse=chatml.parse
+            )
+    return variants
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #8674029a
 def _required(path: Path) -> Path:

@@ -29,7 +29,7 @@ from toolcall.report.plots import (
     plot_latency,
     plot_metrics,
 )
-from .summary import kind_columns, metric_rows, summarize, tool_rows
+from .summary import kind_columns, metric_rows, summarize, tool_rows, variant_rows
 from ..text import count, one_line
 from ..turn import Example
 
@@ -114,6 +114,15 @@ def _breakdowns(report: "Report") -> list[Picture | Table]:
             + _divergence(report.tuned.scores),
         ),
     ]
+    if rows := variant_rows(models):
+        note = (
+            "The same turns with another catalogue: the called tool removed (no call is due), a "
+            "look-alike beside it, tools and parameters renamed, tools in another order."
+        )
+        exact = ["exact with the logged catalogue", "exact"]
+        unknown = "turns that call a tool that isn't there"
+        columns = ("variant", "model", "turns", *exact, "right not to call", unknown)
+        sections.insert(2, Table("Variants of the catalogue", columns, rows, note))
     if not any(error_counts(evaluation.scores) for evaluation in models.values()):
         return sections
     figure = plot_errors(models)

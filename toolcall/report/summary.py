@@ -10,7 +10,7 @@ __all__ = []
 # %% ../../nbs/09_report/02_summary.ipynb #fd6d5799
 from collections.abc import Mapping, Sequence
 
-from ..evaluate.breakdowns import error_counts, kind_table, tool_table
+from ..evaluate.breakdowns import compare_variant, error_counts, kind_table, tool_table
 from ..evaluate.evaluation import Evaluation, compare
 from ..evaluate.intervals import Metric
 from ..evaluate.metrics import DEFINITIONS
@@ -151,3 +151,16 @@ def kind_columns(
 
 def _kind_cell(table: dict[str, dict[str, Metric]], kind: str, metric: str) -> str:
     return _cell(table[kind][metric]) if kind in table else "–"  # an earlier version's turns
+
+# %% ../../nbs/09_report/02_summary.ipynb #7b72dd2a
+def variant_rows(
+    models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
+) -> Rows:  # Variant, model, turns, exact before and after, right not to call, calls of no tool
+    "Set answers with another catalogue beside those with the logged one"
+    rows = []
+    for kind in models["tuned"].variants:
+        for name, evaluation in models.items():
+            if changed := evaluation.variants.get(kind):
+                metrics = compare_variant(evaluation.scores, changed.scores)
+                rows.append((kind, name, str(len(changed.scores)), *map(_cell, metrics.values())))
+    return rows
