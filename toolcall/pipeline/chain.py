@@ -50,29 +50,6 @@ def _held_out_examples(
     return examples
 
 
-def evaluate_checkpoint(
-    name: str | Path,  # A folder, the embedded default's name, or a Hub id
-    config: Config,  # Style and generation settings
-    conversations: Sequence[Conversation],  # The held-out ones
-    *,
-    label: str = "model",  # Names the file of predictions under `output_dir`
-    keep_times: bool = False,  # Take the latency from the last evaluation
-) -> "tuple[Evaluation, list[Example]]":  # The evaluation, and the examples it is of
-    "Generate an answer to every held-out turn and score it"
-    from toolcall.generate.engine import HFEngine
-    from toolcall.models import fast_dtype, load_model
-
-    model, tokenizer = load_model(name, dtype=fast_dtype())
-    chatml = make_chatml(config, tokenizer)
-    examples = _held_out_examples(config, chatml, conversations)
-    engine = HFEngine(model, chatml, **config.generation.model_dump())
-    evaluation = answer_turns(
-        engine, examples, config, file=label, parse=chatml.parse, keep_times=keep_times
-    )
-    variants = _answer_variants(engine, chatml, examples, config, label)
-    return replace(evaluation, variants=variants), examples
-
-
 def _answer_variants(
     engine: "Engine",
     chatml: "ChatML",
@@ -100,6 +77,29 @@ def _answer_variants(
                 engine, changed, config, file=f"{label}-{kind}", parse=chatml.parse
             )
     return variants
+
+# %% ../../nbs/10_pipeline/06_chain.ipynb #4eff8d1e
+def evaluate_checkpoint(
+    name: str | Path,  # A folder, the embedded default's name, or a Hub id
+    config: Config,  # Style and generation settings
+    conversations: Sequence[Conversation],  # The held-out ones
+    *,
+    label: str = "model",  # Names the file of predictions under `output_dir`
+    keep_times: bool = False,  # Take the latency from the last evaluation
+) -> "tuple[Evaluation, list[Example]]":  # The evaluation, and the examples it is of
+    "Generate an answer to every held-out turn and score it"
+    from toolcall.generate.engine import HFEngine
+    from toolcall.models import fast_dtype, load_model
+
+    model, tokenizer = load_model(name, dtype=fast_dtype())
+    chatml = make_chatml(config, tokenizer)
+    examples = _held_out_examples(config, chatml, conversations)
+    engine = HFEngine(model, chatml, **config.generation.model_dump())
+    evaluation = answer_turns(
+        engine, examples, config, file=label, parse=chatml.parse, keep_times=keep_times
+    )
+    variants = _answer_variants(engine, chatml, examples, config, label)
+    return replace(evaluation, variants=variants), examples
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #8674029a
 def _required(path: Path) -> Path:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment
 
 from ..errors import EvaluateError, ServeError
-from ..evaluate.breakdowns import compare_variant, error_counts, kind_table
+from ..evaluate.breakdowns import error_counts, kind_table
 from ..evaluate.evaluation import Evaluation, load_evaluation
 from ..evaluate.scores import TurnScore, error_kind
 from ..pages import Table
+from .summary import variant_table
 from ..serve.certificate import Certificate
 from ..text import excerpt, fingerprint, loads, one_line, write_atomic
 
@@ -65,11 +66,8 @@ def _evaluation_json(evaluation: Evaluation) -> dict:
             for kind, row in kind_table(evaluation.scores).items()
         },
         "variants": {
-            kind: {
-                name: asdict(metric)
-                for name, metric in compare_variant(evaluation.scores, changed.scores).items()
-            }
-            for kind, changed in evaluation.variants.items()
+            kind: {name: asdict(metric) for name, metric in row.items()}
+            for kind, row in variant_table(evaluation).items()
         },
         "latency": evaluation.latency,
         "cut": evaluation.cut,

@@ -79,28 +79,42 @@ def _differences(report: "Report", name: str) -> list[Failures]:
         for right, wrong, scores in ((shown, "tuned", ours), ("tuned", shown, comparison.lost))
     ]
 
-# %% ../../nbs/09_report/03_page.ipynb #057d70c3
-def _breakdowns(report: "Report") -> list[Picture | Table]:
+# %% ../../nbs/09_report/03_page.ipynb #106be4d2
+def _tables(report: "Report") -> list[Table]:
+    "Tools, kinds of turns, and variants where there are any"
     models = report.models
     exact = [f"{name} exact" for name in models]
-    sections: list[Picture | Table] = [
+    worst = "those that the tuned model is worst at first."
+    right = [f"{name} right not to call" for name in models]
+    tables = [
         Table(
             "Tools",
             ("tool", "expected calls", *exact, "tuned precision", "tuned recall"),
             tool_rows(models),
-            "Calls with all arguments right, and calls by tool alone; "
-            "those that the tuned model is worst at first.",
+            f"Calls with all arguments right, and calls by tool alone; {worst}",
         ),
         Table(
             "Kinds of turns",
-            (
-                *("kind", "turns", *exact, "tuned calls where due", "turns without a call"),
-                *(f"{name} right not to call" for name in models),
-            ),
+            ("kind", "turns", *exact, "tuned calls where due", "turns without a call", *right),
             kind_columns(models),
-            "Kinds that the log names, or what stands before the turn; "
-            "those that the tuned model is worst at first.",
+            f"Kinds that the log names, or what stands before the turn; {worst}",
         ),
+    ]
+    if rows := variant_rows(models):
+        columns = ["variant", "model", "turns", "exact with the logged catalogue", "exact"]
+        columns += ["right not to call", "turns that call a tool that isn't there"]
+        note = (
+            "The same turns with another catalogue: the called tool removed (no call is due), a "
+            "look-alike beside it, tools and parameters renamed, tools in another order."
+        )
+        tables.append(Table("Variants of the catalogue", tuple(columns), rows, note))
+    return tables
+
+# %% ../../nbs/09_report/03_page.ipynb #057d70c3
+def _breakdowns(report: "Report") -> list[Picture | Table]:
+    models = report.models
+    sections: list[Picture | Table] = [
+        *_tables(report),
         Picture(
             "Which tool for which",
             plot_confusion(report.tuned.scores),
@@ -114,15 +128,6 @@ def _breakdowns(report: "Report") -> list[Picture | Table]:
             + _divergence(report.tuned.scores),
         ),
     ]
-    if rows := variant_rows(models):
-        note = (
-            "The same turns with another catalogue: the called tool removed (no call is due), a "
-            "look-alike beside it, tools and parameters renamed, tools in another order."
-        )
-        exact = ["exact with the logged catalogue", "exact"]
-        unknown = "turns that call a tool that isn't there"
-        columns = ("variant", "model", "turns", *exact, "right not to call", unknown)
-        sections.insert(2, Table("Variants of the catalogue", columns, rows, note))
     if not any(error_counts(evaluation.scores) for evaluation in models.values()):
         return sections
     figure = plot_errors(models)

@@ -153,14 +153,24 @@ def _kind_cell(table: dict[str, dict[str, Metric]], kind: str, metric: str) -> s
     return _cell(table[kind][metric]) if kind in table else "–"  # an earlier version's turns
 
 # %% ../../nbs/09_report/02_summary.ipynb #7b72dd2a
+def variant_table(
+    evaluation: Evaluation,  # Of one model
+) -> dict[str, dict[str, Metric]]:  # Variant to the metrics of `compare_variant`
+    "Compare each variant with the same turns as they were logged"
+    return {
+        kind: compare_variant(evaluation.scores, changed.scores)
+        for kind, changed in evaluation.variants.items()
+    }
+
+
 def variant_rows(
     models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
 ) -> Rows:  # Variant, model, turns, exact before and after, right not to call, calls of no tool
     "Set answers with another catalogue beside those with the logged one"
-    rows = []
-    for kind in models["tuned"].variants:
-        for name, evaluation in models.items():
-            if changed := evaluation.variants.get(kind):
-                metrics = compare_variant(evaluation.scores, changed.scores)
-                rows.append((kind, name, str(len(changed.scores)), *map(_cell, metrics.values())))
-    return rows
+    tables = {name: variant_table(evaluation) for name, evaluation in models.items()}
+    return [
+        (kind, name, str(table[kind]["exact_match"].n), *map(_cell, table[kind].values()))
+        for kind in tables["tuned"]
+        for name, table in tables.items()
+        if kind in table
+    ]
