@@ -44,6 +44,8 @@ def remove_called(
         if not names or names & earlier or not names <= set(_names(conversation)):
             continue
         tools = [tool for tool in conversation.tools if tool["function"]["name"] not in names]
+        if not tools:
+            continue
         messages = [*before, {"role": "assistant", "content": _REFUSAL}]
         variants.append(_variant(conversation, messages, tools, [turn]))
     return variants
