@@ -21,7 +21,7 @@ from .intervals import Metric, difference, mcnemar, ratio
 from .matching import Pair
 from .metrics import DEFINITIONS, all_metrics, latency_summary
 from .rules import warn_of_rules
-from .scores import TurnScore, error_kind, score_turn
+from .scores import TurnScore, error_kind, score_turn, with_decision
 from .values import Equality, Rule
 from ..text import JSON, escape_markdown, fingerprint, one_line, write_atomic
 from ..turn import Example, Output, Parsed
@@ -187,7 +187,7 @@ def evaluate(
     equality = Equality(mode, rules or {})
     warn_of_rules(equality.rules, [example.conversation for example in examples])
     scores = [
-        replace(
+        with_decision(
             score_turn(
                 example,
                 _parsed(output, parse, example.conversation.tools),
@@ -197,7 +197,7 @@ def evaluate(
                 error=output.error,
                 expect=expect,
             ),
-            left_in_text=output.left_in_text,
+            output,
         )
         for example, output in zip(examples, outputs)
     ]
@@ -224,6 +224,7 @@ class Comparison:
     by_tool: dict[
         str, tuple[Metric, Metric]
     ]  # Exact match of both, by expected tools, greatest loss first
+    same: bool = False  # Whether both wrote the same in every turn, word for word
 
     @property
     def verdict(self) -> str:
@@ -289,7 +290,8 @@ def compare(
         name: (before_by_tool[name], after_by_tool[name])
         for name in sorted(before_by_tool, key=gain)
     }
-    return Comparison(gained, lost, mcnemar(len(gained), len(lost)), change, by_tool)
+    same = base.scores == tuned.scores and not base.no_answer
+    return Comparison(gained, lost, mcnemar(len(gained), len(lost)), change, by_tool, same)
 
 
 def _turns(evaluation: Evaluation) -> list[tuple[str, int, list[ToolCall]]]:

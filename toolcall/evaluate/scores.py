@@ -18,7 +18,7 @@ from .values import Equality, OneOf
 from .words import only_words
 from ..schemas import argument_errors
 from ..text import JSON
-from ..turn import Example, Parsed
+from ..turn import Example, Output, Parsed
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #5a8dcefb
 _READABLE = ("call", "no_call")  # outcomes
@@ -47,6 +47,8 @@ class TurnScore:
     error: str = ""  # Code of a prompt without an answer, such as content_filter
     left_in_text: bool = False  # Whether a server left the calls in the text
     kinds: tuple[str, ...] = ()  # Of the conversation, as the log says, or of the turn
+    call_probability: float | None = None  # That the turn opens a call, see `Decision`
+    sureness: float | None = None  # Probability that the model gave to what it did
 
     @property
     def is_readable(self) -> bool:
@@ -179,6 +181,20 @@ def score_turn(
         error=error,
         kinds=kinds_of(example, expected),
     )
+
+# %% ../../nbs/08_evaluate/03_scores.ipynb #2068c826
+def with_decision(
+    score: TurnScore,  # Of the output
+    output: Output,  # What the engine returned
+) -> TurnScore:
+    "Add what an output says about itself"
+    score = replace(score, left_in_text=output.left_in_text)
+    decision = output.decision
+    if decision is None:
+        return score
+    seen = decision.call_logprob is not None or score.outcome != "call"
+    sureness = decision.sureness if seen else None
+    return replace(score, call_probability=decision.call_probability, sureness=sureness)
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #ade6d528
 ERRORS = {

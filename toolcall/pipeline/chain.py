@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ConfigError, EvaluateError
-from .columns import Endpoint, answer_turns, column_names, endpoint_column
-from .options import Config, LatencyBudget
+from toolcall.pipeline.columns import (
+    Endpoint,
+    answer_turns,
+    answer_variants,
+    column_names,
+    endpoint_column,
+)
+from .decisions import decision_turns, settle_threshold
+from .options import Config
 from .outputs import claim_output
 from .quantised import quantised_column, weights_digest
 from .training import make_chatml, train
@@ -29,54 +36,24 @@ from ..text import fingerprint
 if TYPE_CHECKING:
     from toolcall.chatml.examples import ChatML
     from toolcall.evaluate.evaluation import Evaluation
-    from toolcall.generate.protocol import Engine
     from toolcall.report.page import Report
     from toolcall.turn import Example, Parser
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #c8beff73
 def _held_out_examples(
-    config: Config, chatml: "ChatML", conversations: Sequence[Conversation]
+    chatml: "ChatML", conversations: Sequence[Conversation], most: int
 ) -> list["Example"]:
-    "At most `max_turns` turns of whole conversations, and none passed over for its length"
+    "At most so many turns of whole conversations, and none passed over for its length"
     from toolcall.chatml.encoding import encode
 
     examples: list[Example] = []
     # logs are often sorted by tool, so the first conversations would be no fair sample
     for conversation in sorted(conversations, key=lambda one: fingerprint(one.id)):
         turns = encode(chatml, [conversation]).examples
-        if examples and len(examples) + len(turns) > config.evaluation.max_turns:
+        if not most or (examples and len(examples) + len(turns) > most):
             break
         examples += turns
     return examples
-
-
-def _answer_variants(
-    engine: "Engine",
-    chatml: "ChatML",
-    examples: Sequence["Example"],
-    config: Config,
-    label: str,
-) -> dict[str, "Evaluation"]:
-    "Evaluate the scored turns with other catalogues, as the configuration says"
-    from toolcall.chatml.encoding import encode
-    from toolcall.evaluate.variants import make_variant
-
-    untimed = {"latency_turns": 0, "latency_budget": LatencyBudget()}
-    options = config.evaluation.model_copy(update=untimed)
-    config = config.model_copy(update={"evaluation": options})
-    turns: dict[str, list[int]] = {}
-    for example in examples:
-        turns.setdefault(example.conversation.id, []).append(example.turn)
-    logged = {example.conversation.id: example.conversation for example in examples}
-    scored = [one.relabel(id, train=turns[id]) for id, one in logged.items()]
-    variants: dict[str, Evaluation] = {}
-    for kind in options.variants:
-        if changed := encode(chatml, make_variant(kind, scored)).examples:
-            say(f"{len(changed)} turns with another catalogue: {kind}")
-            variants[kind] = answer_turns(
-                engine, changed, config, file=f"{label}-{kind}", parse=chatml.parse
-            )
-    return variants
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #4eff8d1e
 def evaluate_checkpoint(
@@ -86,6 +63,7 @@ def evaluate_checkpoint(
     *,
     label: str = "model",  # Names the file of predictions under `output_dir`
     keep_times: bool = False,  # Take the latency from the last evaluation
+    validation: Sequence[Conversation] | None = None,  # Tell when to call; None: greedily
 ) -> "tuple[Evaluation, list[Example]]":  # The evaluation, and the examples it is of
     "Generate an answer to every held-out turn and score it"
     from toolcall.generate.engine import HFEngine
@@ -93,12 +71,21 @@ def evaluate_checkpoint(
 
     model, tokenizer = load_model(name, dtype=fast_dtype())
     chatml = make_chatml(config, tokenizer)
-    examples = _held_out_examples(config, chatml, conversations)
-    engine = HFEngine(model, chatml, **config.generation.model_dump())
+    options = config.generation.model_dump(exclude={"call_threshold"})
+
+    def engine_of(call_threshold: float | None) -> HFEngine:
+        return HFEngine(model, chatml, **options, call_threshold=call_threshold)
+
+    threshold = None
+    if validation is not None:
+        turns = _held_out_examples(chatml, validation, most=decision_turns(config))
+        threshold = settle_threshold(engine_of, turns, config, parse=chatml.parse)
+    examples = _held_out_examples(chatml, conversations, most=config.evaluation.max_turns)
+    engine = engine_of(threshold)
     evaluation = answer_turns(
         engine, examples, config, file=label, parse=chatml.parse, keep_times=keep_times
     )
-    variants = _answer_variants(engine, chatml, examples, config, label)
+    variants = answer_variants(engine, examples, config, file=label, chatml=chatml)
     return replace(evaluation, variants=variants), examples
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #8674029a
@@ -234,22 +221,36 @@ def _evaluate_run(
     config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
 ) -> "Report":
     from toolcall.pipeline.data import check_saved
+    from toolcall.pipeline.retention import measure_retention
     from toolcall.report.files import save_report
     from toolcall.report.page import Report, last_messages
     from toolcall.serve.model_card import save_documents
 
     held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
+    validation = []
+    if decision_turns(config):
+        path = _required(Path(config.output_dir, "data", "validation.jsonl"))
+        validation = load_conversations(path)
     _required(Path(config.output_dir, "config.json"))
     check_saved(config)
     evaluations = {}
     for label, name in (("base", config.model_name_or_path), ("tuned", config.output_dir)):
         say(f"evaluating the {label} model")
         evaluations[label], examples = evaluate_checkpoint(
-            name, config, held_out, label=label, keep_times=bool(endpoints or quantised)
+            name,
+            config,
+            held_out,
+            label=label,
+            keep_times=bool(endpoints or quantised),
+            validation=validation if label == "tuned" else None,
         )
     settings = _settings(config, held_out, examples)
     base, tuned = evaluations.values()
-    report = Report(base, tuned, last_messages(examples), settings)
+    retention = None
+    if config.evaluation.retention:
+        say("asking both models neutral prompts, for the retention")
+        retention = measure_retention(config)
+    report = Report(base, tuned, last_messages(examples), settings, retention=retention)
     report = _with_columns(report, config, examples, endpoints, quantised)
     save_report(report, config.output_dir)
     save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
