@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from toolcall.evaluate.values import Equality as Equality
     from toolcall.evaluate.values import OneOf as OneOf
     from toolcall.evaluate.values import values_equal as values_equal
+    from toolcall.evaluate.variants import make_variant as make_variant
 
 # %% ../../nbs/08_evaluate/index.ipynb #765fd6ed
 __getattr__, __dir__, __all__ = lazy_names(
@@ -48,5 +49,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "toolcall.evaluate.metrics": ["DEFINITIONS"],
         "toolcall.evaluate.scores": ["TurnScore", "score_turn", "error_kind"],
         "toolcall.evaluate.values": ["values_equal", "OneOf", "Equality"],
+        "toolcall.evaluate.variants": ["make_variant"],
     },
 )

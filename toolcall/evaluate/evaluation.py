@@ -11,7 +11,7 @@ __all__ = ['Evaluation', 'make_evaluation', 'load_evaluation', 'evaluate', 'Comp
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..conversation import ToolCall
@@ -38,6 +38,7 @@ class Evaluation:
         str, float
     ]  # Seconds at batch size 1, see `latency_summary`; empty when not measured
     seconds: tuple[float, ...] = ()  # Of each of these
+    variants: dict[str, "Evaluation"] = field(default_factory=dict)  # With other catalogues
 
     @property
     def cut(self) -> int:
@@ -86,6 +87,7 @@ class Evaluation:
     ) -> None:
         "Write scores and latency with a digest; metrics are computed again on loading"
         saved = {"latency": self.latency, "seconds": self.seconds, "scores": self.scores}
+        saved["variants"] = {kind: one.scores for kind, one in self.variants.items()}
         try:
             plain = json.loads(json.dumps(saved, default=vars))
             text = json.dumps(plain | {"digest": fingerprint(plain)}, indent=1)
@@ -124,13 +126,17 @@ def load_evaluation(
         scores = [_read_score(fields) for fields in saved["scores"]]
         latency = dict(saved["latency"])
         seconds = list(saved["seconds"])
+        variants = {
+            kind: make_evaluation([_read_score(fields) for fields in changed])
+            for kind, changed in saved.get("variants", {}).items()
+        }
     except KeyError as error:
         raise EvaluateError(
             f"{path} holds no evaluation of this version: it has no {error}; evaluate again"
         ) from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EvaluateError(f"{path} holds no evaluation: {error}") from None
-    return make_evaluation(scores, latency, seconds)
+    return replace(make_evaluation(scores, latency, seconds), variants=variants)
 
 
 def _read_score(fields: dict[str, JSON]) -> TurnScore:

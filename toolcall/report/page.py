@@ -34,7 +34,7 @@ from toolcall.report.plots import (
     plot_latency,
     plot_metrics,
 )
-from .summary import kind_columns, metric_rows, summarize, tool_rows
+from .summary import breakdown_tables, metric_rows, summarize
 from ..text import count, one_line
 from ..turn import Example
 
@@ -87,25 +87,8 @@ def _differences(report: "Report", name: str) -> list[Failures]:
 # %% ../../nbs/09_report/03_page.ipynb #057d70c3
 def _breakdowns(report: "Report") -> list[Picture | Table]:
     models = report.models
-    exact = [f"{name} exact" for name in models]
     sections: list[Picture | Table] = [
-        Table(
-            "Tools",
-            ("tool", "expected calls", *exact, "tuned precision", "tuned recall"),
-            tool_rows(models),
-            "Calls with all arguments right, and calls by tool alone; "
-            "those that the tuned model is worst at first.",
-        ),
-        Table(
-            "Kinds of turns",
-            (
-                *("kind", "turns", *exact, "tuned calls where due", "turns without a call"),
-                *(f"{name} right not to call" for name in models),
-            ),
-            kind_columns(models),
-            "Kinds that the log names, or what stands before the turn; "
-            "those that the tuned model is worst at first.",
-        ),
+        *breakdown_tables(models),
         Picture(
             "Which tool for which",
             plot_confusion(report.tuned.scores),
