@@ -59,7 +59,7 @@ class GatePart:
         parts = [f"{words[name]} {counts[name]}" for name in reversed(ANSWERS) if name in words]
         return f"Gate: {words[overall(self.checks)]}. Conditions: {', '.join(parts)}."
 
-# %% ../../nbs/09_report/02b_gate_parts.ipynb #1cf97cf9
+# %% ../../nbs/09_report/02b_gate_parts.ipynb #db214188
 _MEANING = "share of the probability of the base's own tokens that the tuned model keeps"
 _SHOWN = 5
 
@@ -84,5 +84,5 @@ def retention_parts(
     ]
     return [
         Table("Retention", ("measure", "value", "meaning"), rows, note),
-        Table("Kept least", ("prompt", "the base's answer", "kept"), shown),
+        Table("Answers kept least", ("prompt", "the base's answer", "kept"), shown),
     ]
