@@ -12,6 +12,7 @@ import argparse
 import errno
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -66,8 +67,9 @@ class CommandParser(argparse.ArgumentParser):
     "A parser whose errors are safe to print, and whose help lists the exit codes"
 
     def error(self, message: str) -> NoReturn:
-        "End with exit code 2"
-        super().error(one_line(message))
+        "End with exit code 2, and an example where there is one"
+        hint = f"; {self.epilog}" if self.epilog else ""
+        super().error(one_line(message + hint))
 
     def format_help(self) -> str:
         "The usual help, and the exit codes"
@@ -91,7 +93,8 @@ def explain(
     if isinstance(error, ToolcallError):
         return 2, str(error)
     if isinstance(error, OSError) and error.errno is not None:
-        place = f"{error.filename}: " if error.filename else ""
+        named = re.sub(r"\.\d+\.part$", "", str(error.filename or ""))  # see `write_atomic`
+        place = f"{named}: " if named else ""
         reason = f"{place}{error.strerror or error}"
         if error.errno in _WRONG_PATH:
             return 2, _with_notes(reason, error)

@@ -34,7 +34,7 @@ from toolcall.report.plots import (
     plot_latency,
     plot_metrics,
 )
-from .summary import metric_rows, summarize, tool_rows
+from .summary import kind_columns, metric_rows, summarize, tool_rows
 from ..text import count, one_line
 from ..turn import Example
 
@@ -94,6 +94,16 @@ def _breakdowns(report: "Report") -> list[Picture | Table]:
             ("tool", "expected calls", *exact, "tuned precision", "tuned recall"),
             tool_rows(models),
             "Calls with all arguments right, and calls by tool alone; "
+            "those that the tuned model is worst at first.",
+        ),
+        Table(
+            "Kinds of turns",
+            (
+                *("kind", "turns", *exact, "tuned calls where due", "turns without a call"),
+                *(f"{name} right not to call" for name in models),
+            ),
+            kind_columns(models),
+            "Kinds that the log names, or what stands before the turn; "
             "those that the tuned model is worst at first.",
         ),
         Picture(
