@@ -1788,6 +1788,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'toolcall/evaluate/intervals.py'),
                                              'toolcall.evaluate.intervals.Metric.__str__': ( '08_evaluate/intervals.html#metric.__str__',
                                                                                              'toolcall/evaluate/intervals.py'),
+                                             'toolcall.evaluate.intervals.allow_unseen': ( '08_evaluate/intervals.html#allow_unseen',
+                                                                                           'toolcall/evaluate/intervals.py'),
                                              'toolcall.evaluate.intervals.bootstrap': ( '08_evaluate/intervals.html#bootstrap',
                                                                                         'toolcall/evaluate/intervals.py'),
                                              'toolcall.evaluate.intervals.difference': ( '08_evaluate/intervals.html#difference',

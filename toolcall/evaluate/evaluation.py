@@ -39,6 +39,7 @@ class Evaluation:
     ]  # Seconds at batch size 1, see `latency_summary`; empty when not measured
     seconds: tuple[float, ...] = ()  # Of each of these
     variants: dict[str, "Evaluation"] = field(default_factory=dict)  # With other catalogues
+    first_seconds: tuple[float, ...] = ()  # To the first token of each, where it is known
 
     @property
     def cut(self) -> int:
@@ -86,7 +87,8 @@ class Evaluation:
         path: str | Path,  # A JSON file
     ) -> None:
         "Write scores and latency with a digest; metrics are computed again on loading"
-        saved = {"latency": self.latency, "seconds": self.seconds, "scores": self.scores}
+        times = {"seconds": self.seconds, "first_seconds": self.first_seconds}
+        saved = {"latency": self.latency, **times, "scores": self.scores}
         saved["variants"] = {kind: one.scores for kind, one in self.variants.items()}
         try:
             plain = json.loads(json.dumps(saved, default=vars))
@@ -103,6 +105,7 @@ def make_evaluation(
     scores: Sequence[TurnScore],  # Turns, those of a conversation in their order
     latency: dict[str, float] | None = None,  # From `latency_summary`
     seconds: Sequence[float] = (),  # Of single prompts
+    first_seconds: Sequence[float] = (),  # To their first tokens
 ) -> Evaluation:
     "Compute the metrics of scores, or raise `EvaluateError` when there are none"
     if not scores:
@@ -112,7 +115,8 @@ def make_evaluation(
         [1] * len(scores),
         [score.conversation_id for score in scores],
     )
-    return Evaluation(list(scores), all_metrics(scores), never_call, latency or {}, tuple(seconds))
+    times = tuple(seconds), tuple(first_seconds)
+    return Evaluation(list(scores), all_metrics(scores), never_call, latency or {}, *times)
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #cf6534a6
 def load_evaluation(
@@ -125,7 +129,7 @@ def load_evaluation(
             raise ValueError("it differs from its digest, so it was changed; evaluate again")
         scores = [_read_score(fields) for fields in saved["scores"]]
         latency = dict(saved["latency"])
-        seconds = list(saved["seconds"])
+        times = list(saved["seconds"]), list(saved.get("first_seconds", ()))
         variants = {
             kind: make_evaluation([_read_score(fields) for fields in changed])
             for kind, changed in saved.get("variants", {}).items()
@@ -136,7 +140,7 @@ def load_evaluation(
         ) from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EvaluateError(f"{path} holds no evaluation: {error}") from None
-    return replace(make_evaluation(scores, latency, seconds), variants=variants)
+    return replace(make_evaluation(scores, latency, *times), variants=variants)
 
 
 def _read_score(fields: dict[str, JSON]) -> TurnScore:
@@ -202,7 +206,8 @@ def evaluate(
         for example, output in zip(examples, outputs)
     ]
     timed = [output for output in timed if not output.error]
-    return make_evaluation(scores, latency_summary(timed), [output.seconds for output in timed])
+    first = [one.first_seconds for one in timed if one.first_seconds]
+    return make_evaluation(scores, latency_summary(timed), [one.seconds for one in timed], first)
 
 
 def _parsed(
