@@ -48,6 +48,7 @@ class TurnScore:
     left_in_text: bool = False  # Whether a server left the calls in the text
     call_probability: float | None = None  # That the turn opens a call, see `Decision`
     sureness: float | None = None  # Probability that the model gave to what it did
+    answered_by: str = ""  # first or second: which engine of a cascade
 
     @property
     def is_readable(self) -> bool:
@@ -168,7 +169,7 @@ def with_decision(
     output: Output,  # What the engine returned
 ) -> TurnScore:
     "Add what an output says about itself"
-    score = replace(score, left_in_text=output.left_in_text)
+    score = replace(score, left_in_text=output.left_in_text, answered_by=output.answered_by)
     decision = output.decision
     if decision is None:
         return score
