@@ -132,6 +132,9 @@ def _text_of(content: JSON) -> str:
     return "".join(texts)
 
 
+_MESSAGE_KEYS = {"content", "tool_calls", "function_call", "refusal"}
+
+
 def _functions_of(message: dict) -> list[dict]:
     "Return name and arguments of each call, or raise `ValueError`"
     calls = message.get("tool_calls")
@@ -209,9 +212,6 @@ def read_answer(
     tokens = _tokens(answer, "prompt_tokens"), _tokens(answer, "completion_tokens")
     output = Output(text, stopped, *tokens, seconds, batch_size=batch_size, parsed=parsed)
     return replace(output, decision=read_decision(choice.get("logprobs"), bool(parsed)))
-
-
-_MESSAGE_KEYS = {"content", "tool_calls", "function_call", "refusal"}
 
 
 def _broken(code: str, problem: str, body: bytes) -> Failure:

@@ -17,6 +17,13 @@ from .protocol import collect
 from ..text import fingerprint
 from ..turn import Example, Output
 
+# %% ../../nbs/07_generate/04b_cascade.ipynb #a31ead21
+def _added(first: Output, second: Output) -> Output:
+    "The second engine's answer, with the time that the first one took before"
+    begun = second.first_seconds and first.seconds + second.first_seconds
+    seconds = first.seconds + second.seconds
+    return replace(second, seconds=seconds, first_seconds=begun, answered_by="second")
+
 # %% ../../nbs/07_generate/04b_cascade.ipynb #f1494b7a
 class Cascade:
     "An engine that hands over the turns that it is not sure of"
@@ -91,10 +98,3 @@ class Cascade:
     def identity(self) -> str:  # The same for the same engines and bound
         "Digest both engines and the bound"
         return fingerprint([self.first.identity(), self.second.identity(), self.least_sureness])
-
-
-def _added(first: Output, second: Output) -> Output:
-    "The second engine's answer, with the time that the first one took before"
-    begun = second.first_seconds and first.seconds + second.first_seconds
-    seconds = first.seconds + second.seconds
-    return replace(second, seconds=seconds, first_seconds=begun, answered_by="second")

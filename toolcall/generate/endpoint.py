@@ -179,7 +179,7 @@ def _tell_unknown(
             stacklevel=2,
         )
 
-
+# %% ../../nbs/07_generate/04_endpoint.ipynb #fd4e580f
 _RESERVED = ("model", "messages", "tools", "stream", "extra_body", "extra_headers", "extra_query")
 
 
