@@ -52,7 +52,7 @@ class TokenSpan(NamedTuple):
     last: int  # One past the last token
 
 # %% ../nbs/00_record/03_turn.ipynb #3d4e0307
-_SPAN_KINDS = ("name", "arguments", "text", "reasoning")
+_SPAN_KINDS = ("name", "arguments", "text", "reasoning", "decision")
 EXAMPLE_NOTES = {
     "neutralised": "control strings in content were neutralised",
     "seam": "prompt and turn as one text would be split elsewhere",
@@ -66,7 +66,10 @@ EXAMPLE_NOTES = {
     "parallel": "the template leaves calls after the first out of the prompt",
     "tools_pruned": "unused tools were left out to fit",
     "exchanges_dropped": "the oldest exchanges were left out to fit",
+    "taken_away": "the tools that it calls were taken away: a call must not begin",
+    "rehearsed": "the answer that the model gave before training",
 }
+_NOT_LOGGED = {"taken_away", "rehearsed"}
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,14 @@ class Example:
         "The calls that the turn holds"
         return self.conversation.calls(self.turn)
 
+    @property
+    def is_logged(self) -> bool:
+        "Whether the completion is a whole turn of a log"
+        return _NOT_LOGGED.isdisjoint(self.notes)
+
     def weigh(
         self,
-        weights: dict[str, float],  # Kind of span to weight; 1 where none is given
+        weights: dict[str, float],  # Kind of span, or decision for the first token; else 1
     ) -> list[float]:  # One a completion token
         "Weights of the completion's tokens, or raise `ChatMLError` for a kind that doesn't exist"
         if unknown := weights.keys() - set(_SPAN_KINDS):
@@ -97,6 +105,7 @@ class Example:
         for span in self.spans:
             weight = weights.get(span.kind, 1.0)
             values[span.first : span.last] = [weight] * (span.last - span.first)
+        values[0] = weights.get("decision", values[0])
         return values
 
     def __repr__(self) -> str:

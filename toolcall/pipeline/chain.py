@@ -218,6 +218,7 @@ def _evaluate_run(
     config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
 ) -> "Report":
     from toolcall.pipeline.data import check_saved
+    from toolcall.pipeline.retention import measure_retention
     from toolcall.report.files import save_report
     from toolcall.report.page import Report, last_messages
     from toolcall.serve.model_card import save_documents
@@ -242,7 +243,11 @@ def _evaluate_run(
         )
     settings = _settings(config, held_out, examples)
     base, tuned = evaluations.values()
-    report = Report(base, tuned, last_messages(examples), settings)
+    retention = None
+    if config.evaluation.retention:
+        say("asking both models neutral prompts, for the retention")
+        retention = measure_retention(config)
+    report = Report(base, tuned, last_messages(examples), settings, retention=retention)
     report = _with_columns(report, config, examples, endpoints, quantised)
     save_report(report, config.output_dir)
     save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from .command_table import argument, command
+from .file_kinds import check_model
 from ..samples import SAMPLE_TOOLS, sample_functions
 from ..terminal import show
 from ..text import one_line
@@ -58,6 +59,7 @@ def _chat(options: argparse.Namespace) -> int:
     from toolcall.generate.tools import ToolCaller
     from toolcall.models import fast_dtype, load_model
 
+    check_model(options.checkpoint)
     model, tokenizer = load_model(options.checkpoint, dtype=fast_dtype())
     engine = HFEngine(model, Renderer(tokenizer))
     caller = ToolCaller(engine, sample_functions(), schemas=SAMPLE_TOOLS)

@@ -10,7 +10,7 @@ __all__ = []
 # %% ../../nbs/09_report/02_summary.ipynb #fd6d5799
 from collections.abc import Mapping, Sequence
 
-from ..evaluate.breakdowns import error_counts, tool_table
+from ..evaluate.breakdowns import error_counts, kind_table, tool_table
 from ..evaluate.evaluation import Evaluation, compare
 from ..evaluate.intervals import Metric
 from ..evaluate.metrics import DEFINITIONS
@@ -124,3 +124,30 @@ def _cell(metric: Metric) -> str:
     if metric.value is None:
         return "–"
     return f"{metric.value:.0%} [{metric.low:.0%}, {metric.high:.0%}]"
+
+# %% ../../nbs/09_report/02_summary.ipynb #278f67c6
+def kind_columns(
+    models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
+) -> Rows:  # Kind, turns, exact of each model, calls where due, turns without a call, right there
+    "Set the kinds of turns side by side, those that the tuned model is worst at first"
+    tables = {name: kind_table(evaluation.scores) for name, evaluation in models.items()}
+    after = tables["tuned"]
+
+    def worst(kind: str) -> tuple[float, str]:
+        return after[kind]["exact_match"].value or 0.0, kind
+
+    return [
+        (
+            kind,
+            str(after[kind]["exact_match"].n),
+            *(_kind_cell(table, kind, "exact_match") for table in tables.values()),
+            _cell(after[kind]["call_decision_recall"]),
+            str(after[kind]["irrelevance_accuracy"].n),
+            *(_kind_cell(table, kind, "irrelevance_accuracy") for table in tables.values()),
+        )
+        for kind in sorted(after, key=worst)
+    ]
+
+
+def _kind_cell(table: dict[str, dict[str, Metric]], kind: str, metric: str) -> str:
+    return _cell(table[kind][metric]) if kind in table else "–"  # an earlier version's turns
