@@ -52,6 +52,11 @@ class Evaluation:
         return dict(Counter(score.error for score in self.scores if score.error).most_common())
 
     @property
+    def answered_by(self) -> dict[str, int]:
+        "Turns that each engine of a cascade answered"
+        return dict(Counter(score.answered_by for score in self.scores if score.answered_by))
+
+    @property
     def left_in_text(self) -> tuple[int, int]:
         "Calls that a server left in the text, and all calls of its answers"
         left = sum(len(score.predicted) for score in self.scores if score.left_in_text)
