@@ -38,8 +38,8 @@ class Evaluation:
         str, float
     ]  # Seconds at batch size 1, see `latency_summary`; empty when not measured
     seconds: tuple[float, ...] = ()  # Of each of these
-    variants: dict[str, "Evaluation"] = field(default_factory=dict)  # With other catalogues
     first_seconds: tuple[float, ...] = ()  # To the first token of each, where it is known
+    variants: dict[str, "Evaluation"] = field(default_factory=dict)  # With other catalogues
 
     @property
     def cut(self) -> int:
