@@ -17,12 +17,13 @@ from typing import Any
 from .. import __version__
 from ..evaluate.breakdowns import error_counts
 from ..evaluate.evaluation import Comparison, Evaluation, compare
-from ..evaluate.metrics import first_divergence
+from ..evaluate.metrics import DEFINITIONS, first_divergence
 from ..evaluate.scores import TurnScore
 from ..pages import Page, Picture, Table
 from .failures import Failures, worst
 from .latency_budget import LatencyCheck, check_latency
 from toolcall.report.plots import (
+    HEADLINES,
     plot_by_size,
     plot_confusion,
     plot_errors,
@@ -233,10 +234,16 @@ class Report:
     def __repr__(self) -> str:
         return self.to_text()
 
-    def to_text(self) -> str:
+    def to_text(
+        self,
+        *,
+        brief: bool = False,  # Only the headline metrics
+    ) -> str:  # A table and sentences
         "The metrics as a table for a terminal"
+        left_out = set(DEFINITIONS) - set(HEADLINES) if brief else set()
         rows = [("", *map(one_line, self.models))]
-        rows += [tuple(cell.strip() for cell in row[:-1]) for row in metric_rows(self.models)]
+        shown = [row for row in metric_rows(self.models) if row[0] not in left_out]
+        rows += [tuple(cell.strip() for cell in row[:-1]) for row in shown]
         widths = [max(map(len, column)) for column in zip(*rows)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
