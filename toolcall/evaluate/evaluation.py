@@ -16,14 +16,14 @@ from pathlib import Path
 
 from ..conversation import ToolCall
 from ..errors import EvaluateError
-from .breakdowns import exact_by, tool_of
+from .breakdowns import exact_by, kind_rows, tool_of
 from .intervals import Metric, difference, mcnemar, ratio
 from .matching import Pair
 from .metrics import DEFINITIONS, all_metrics, latency_summary
 from .rules import warn_of_rules
-from .scores import TurnScore, error_kind, score_turn
+from .scores import TurnScore, error_kind, score_turn, with_decision
 from .values import Equality, Rule
-from ..text import JSON, fingerprint, one_line, write_atomic
+from ..text import JSON, escape_markdown, fingerprint, one_line, write_atomic
 from ..turn import Example, Output, Parsed
 
 # %% ../../nbs/08_evaluate/07_evaluation.ipynb #80249ed9
@@ -60,24 +60,25 @@ class Evaluation:
         if codes := self.no_answer:
             words = ", ".join(f"{code} {number}" for code, number in codes.items())
             rows.append(f"{'no answer':24} {sum(codes.values())} of {len(self.scores)}: {words}")
-        return "\n".join([*rows, f"{'never calling':24} {self.never_call} exact match"])
+        rows.append(f"{'never calling':24} {self.never_call} exact match")
+        kinds = [
+            f"{one_line(kind)[:40]:40} {exact}; of calls {calls}; of words {words}"
+            for kind, exact, calls, words in kind_rows(self.scores)
+        ]
+        return "\n".join([*rows, *kinds])
 
     def _repr_markdown_(self) -> str:
-        rows = [
-            f"| {name} | {metric} | {DEFINITIONS[name]} |" for name, metric in self.metrics.items()
-        ]
-        return "\n".join(
-            [
-                "| metric | value [95 % interval] | share of |",
-                "|---|---|---|",
-                *rows,
-                f"| never calling | {self.never_call} | exact match of a model that never calls |",
-                *[
-                    f"| no answer: {code} | {number} of {len(self.scores)} | failed prompts |"
-                    for code, number in self.no_answer.items()
-                ],
-            ]
-        )
+        never = "exact match of a model that never calls"
+        lines = ["| metric | value [95 % interval] | share of |", "|---|---|---|"]
+        lines += [f"| {name} | {one} | {DEFINITIONS[name]} |" for name, one in self.metrics.items()]
+        lines.append(f"| never calling | {self.never_call} | {never} |")
+        for code, number in self.no_answer.items():
+            lines.append(f"| no answer: {code} | {number} of {len(self.scores)} | failed prompts |")
+        lines += ["", "| kind of turn | exact match | calls where due | right not to call |"]
+        lines.append("|---|---|---|---|")
+        for kind, *values in kind_rows(self.scores):
+            lines.append(f"| {escape_markdown(kind)} | {' | '.join(values)} |")
+        return "\n".join(lines)
 
     def save(
         self,
@@ -148,7 +149,8 @@ def _read_score(fields: dict[str, JSON]) -> TurnScore:
         )
         for pair in fields.pop("pairs")
     ]
-    return TurnScore(expected=expected, predicted=predicted, pairs=pairs, **fields)
+    kinds = tuple(fields.pop("kinds", ()))  # absent where an earlier version wrote it
+    return TurnScore(expected=expected, predicted=predicted, pairs=pairs, kinds=kinds, **fields)
 
 
 def _take(calls: list[ToolCall], fields: dict[str, JSON]) -> ToolCall:
@@ -179,7 +181,7 @@ def evaluate(
     equality = Equality(mode, rules or {})
     warn_of_rules(equality.rules, [example.conversation for example in examples])
     scores = [
-        replace(
+        with_decision(
             score_turn(
                 example,
                 _parsed(output, parse, example.conversation.tools),
@@ -189,7 +191,7 @@ def evaluate(
                 error=output.error,
                 expect=expect,
             ),
-            left_in_text=output.left_in_text,
+            output,
         )
         for example, output in zip(examples, outputs)
     ]
@@ -216,6 +218,7 @@ class Comparison:
     by_tool: dict[
         str, tuple[Metric, Metric]
     ]  # Exact match of both, by expected tools, greatest loss first
+    same: bool = False  # Whether both wrote the same in every turn, word for word
 
     @property
     def verdict(self) -> str:
@@ -281,7 +284,8 @@ def compare(
         name: (before_by_tool[name], after_by_tool[name])
         for name in sorted(before_by_tool, key=gain)
     }
-    return Comparison(gained, lost, mcnemar(len(gained), len(lost)), change, by_tool)
+    same = base.scores == tuned.scores and not base.no_answer
+    return Comparison(gained, lost, mcnemar(len(gained), len(lost)), change, by_tool, same)
 
 
 def _turns(evaluation: Evaluation) -> list[tuple[str, int, list[ToolCall]]]:

@@ -100,13 +100,14 @@ def answer_turns(
 ) -> "Evaluation":
     "Generate an answer to every held-out turn and score it"
     from toolcall.evaluate.evaluation import evaluate
+    from toolcall.evaluate.gate import gate_turns
     from toolcall.generate.predictions import predict
 
     options = config.evaluation
     folder = Path(config.output_dir, "predictions")
     outputs = predict(engine, examples, path=folder / f"{file}.jsonl")
     needed = turns_needed(options.latency_budget.model_dump(exclude_none=True))
-    single = examples[: max(options.latency_turns, needed)]
+    single = examples[: max(options.latency_turns, needed, gate_turns(options.gate))]
     times = folder / f"{file}.times.jsonl"
     if not keep_times:
         times.unlink(missing_ok=True)

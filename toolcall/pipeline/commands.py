@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, get_args
 
 from .command_table import COMMANDS, argument, command, parse_command_line
 from .config import load_config
-from .exits import gate_code, run_command
+from .exits import GATE_CODES, gate_code, run_command
 from .options import ChatMLOptions, Config
 from .outputs import check_paths
 from ..terminal import show
@@ -160,15 +160,27 @@ def _difference(text: str) -> float:
         "--fail-below",
         type=_difference,
         metavar="DIFFERENCE",
-        help="exit with 1 when the lower end of the interval of the second's exact match "
-        "less the first's is below this, such as -0.02",
+        help="a gate: exit with 1 when the second's exact match less the first's is shown to be "
+        "below this, such as -0.02, and with 3 when there are not enough turns to tell",
     ),
 )
 def _compare(options: argparse.Namespace) -> int:
+    from toolcall.evaluate.checks import check_difference
+
     comparison = compare_runs(options.first, options.second)
     show(repr(comparison))
-    bound = options.fail_below
-    return int(bound is not None and comparison.exact_match.low < bound)
+    if options.fail_below is None:
+        return 0
+    check = check_difference(
+        f"gate: exact_match of the second less the first at least {options.fail_below:+g}",
+        comparison.exact_match,
+        options.fail_below,
+        turns=comparison.exact_match.n,
+        same_answers=comparison.same,
+        unchanged=not comparison.gained and not comparison.lost,
+    )
+    show(str(check))
+    return GATE_CODES[check.answer]
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #5fd3e0d2
 _TOKENS = (
@@ -200,6 +212,12 @@ _TOKENS = (
         help="a key of the log that is not read and doesn't matter; repeat it for more",
     ),
     argument(
+        "--tools",
+        default="",
+        metavar="FILE",
+        help="tools for conversations that declare none: a list in JSON, an MCP answer, or Python",
+    ),
+    argument(
         "--doubts",
         type=int,
         default=3_000,
@@ -211,7 +229,7 @@ _TOKENS = (
 def _inspect(options: argparse.Namespace) -> int:
     from toolcall.pipeline.inspecting import inspect, inspect_tokens
 
-    common = {"page": options.html, "ignore": options.ignore}
+    common = {"page": options.html, "ignore": options.ignore, "tools": options.tools}
     tokens = options.tokens or options.model or options.style
     if tokens:
         model, styles = options.model or _MODEL, options.style or ["auto"]

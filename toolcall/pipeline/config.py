@@ -59,6 +59,17 @@ def _quantization_fields() -> list[str]:
 
     return [name for name in signature(BitsAndBytesConfig).parameters if name != "kwargs"]
 
+# %% ../../nbs/10_pipeline/01_config.ipynb #d9150a65
+def _gate_problem(config: Config) -> str:
+    gate = config.evaluation.gate
+    if not gate:
+        return ""
+    from toolcall.evaluate.gate import gate_problem
+
+    if "retention" in gate and not config.evaluation.retention:
+        return "it asks for retention, and evaluation.retention is false"
+    return gate_problem(gate)
+
 # %% ../../nbs/10_pipeline/01_config.ipynb #9e595803
 def _quantization_problem(quantization: dict[str, JSON], lora: dict[str, JSON]) -> str:
     from transformers import BitsAndBytesConfig
@@ -103,6 +114,8 @@ def _problem(config: Config) -> str:
         return 'clean needs scikit-learn: pip install "toolcall-tune[clean]"'
     if config.generation.structured and not find_spec("xgrammar"):
         return 'generation.structured needs xgrammar: pip install "toolcall-tune[structured]"'
+    if problem := _gate_problem(config):
+        return f"evaluation.gate: {problem}"
     texts = {
         "chatml.template_kwargs": config.chatml.template_kwargs,
         "evaluation.rules": config.evaluation.rules,

@@ -33,8 +33,9 @@ DEMO: dict[str, Any] = {
     "save_steps": 24,
     "logging_steps": 2,
     "training": {"learning_rate": 3e-4, "warmup_steps": 5},
-    "generation": {"max_new_tokens": 96},
-    "evaluation": {"max_turns": 66, "latency_turns": 5},
+    "split": {"validation": 0.08, "test": 0.28},
+    "generation": {"max_new_tokens": 80},
+    "evaluation": {"max_turns": 340, "latency_turns": 5},
 }
 
 # %% ../../nbs/10_pipeline/08e_demo.ipynb #eca2f626

@@ -21,6 +21,7 @@ from ..curate.diagnosis import MOST_TURNS, describe_log, look_for_doubts
 from ..errors import ConfigError
 from ..logs.log import LogPath, read_logs
 from ..logs.reading import find_logs
+from ..logs.tool_files import load_tools
 from .advice import verdict
 from .file_kinds import check_log, check_model
 from .options import Config
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
     from toolcall.chatml.views import TokenView
 
 # %% ../../nbs/10_pipeline/07_inspecting.ipynb #1a18971a
-def _check_page(page: str | Path, log: LogPath, model: str = "") -> None:
+def _check_page(page: str | Path, log: LogPath, tools: str | Path, model: str = "") -> None:
     "Raise `ConfigError` when a page would be written over an input, or over what is no page"
-    files = Path(model).iterdir() if model and Path(model).is_dir() else ()
+    files = list(Path(model).iterdir()) if model and Path(model).is_dir() else []
+    files += [Path(tools)] if tools else []
     reads = [Place("inspect", file) for file in (*find_logs(log), *files)]
     check_targets(reads, [Place("--html", page)])
     page = Path(page)
@@ -65,13 +67,15 @@ def inspect(
     limit: int = 0,  # Whole conversations to show
     ignore: Sequence[str] = (),  # Keys that are not read and don't matter
     doubts: int = MOST_TURNS,  # Turns in which doubts are looked for; 0: none
+    tools: str | Path = "",  # A file of tools, for conversations that declare none
 ) -> str:  # The diagnosis and the first conversations
     "Describe a log without a model"
     check_log(path)
     if page:
-        _check_page(page, path)
-    log = read_logs(path, max_reject=1.0, ignore=ignore)
-    diagnosis = describe_log(log, look_for_doubts(log, doubts))
+        _check_page(page, path, tools)
+    log = read_logs(path, max_reject=1.0, ignore=ignore, tools=tools or None)
+    catalogue = load_tools(tools)[0] if tools else None
+    diagnosis = describe_log(log, look_for_doubts(log, doubts, catalogue))
     said = verdict(diagnosis)
     if page:
         whole = diagnosis.page
@@ -104,6 +108,7 @@ def inspect_tokens(
     page: str | Path | None = None,  # Also write the views there, as HTML
     limit: int = 3,  # Turns to show
     ignore: Sequence[str] = (),  # Keys that are not read and don't matter
+    tools: str | Path = "",  # A file of tools, for conversations that declare none
 ) -> str:  # The views for a terminal
     "Show a log's first turns as coloured tokens"
     from toolcall.chatml.examples import ChatML
@@ -113,9 +118,10 @@ def inspect_tokens(
     check_model(model)
     check_log(path)
     if page:
-        _check_page(page, path, model)
+        _check_page(page, path, tools, model)
     writers = [ChatML(load_tokenizer(model), style) for style in styles]
-    conversations = curate(read_logs(path, ignore=ignore).conversations).conversations
+    log = read_logs(path, ignore=ignore, tools=tools or None)
+    conversations = curate(log.conversations).conversations
     turns = sum(len(conversation.turns) for conversation in conversations)
     columns, reports = [], []
     for style, chatml in zip(styles, writers):

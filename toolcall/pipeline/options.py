@@ -85,8 +85,17 @@ class PackingOptions(Options):
     "How examples are packed into token trees, see `build_trainer`"
 
     max_tokens: _Positive = 8192  # Most computed tokens in memory at a time
-    weights: dict[str, float] = {}  # Kind of span (name, arguments, text, reasoning) to loss weight
+    weights: dict[str, float] = {}  # Loss weights: name, arguments, text, reasoning, decision
     attention: Literal["sdpa", "flex_attention"] = "sdpa"  # On a GPU
+
+# %% ../../nbs/10_pipeline/00_options.ipynb #d24b1365
+class RestraintOptions(Options):
+    "What teaches a model when not to call, beside the log's own turns"
+
+    taken_away: _Share = 0.0  # _Share of turns with calls that must not come without their tools
+    other_catalogues: _Share = 0.0  # _Share of conversations with other names and fewer tools
+    rehearsal: Annotated[int, Field(ge=0, le=300)] = 0  # Own answers that the base keeps giving
+    seed: _NonNegative = 0
 
 
 class GenerationOptions(Options):
@@ -98,6 +107,9 @@ class GenerationOptions(Options):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # Share of the probability to sample from
     seed: _NonNegative = 0
     structured: bool = False  # Hold calls to the offered tools and their schemas
+    call_threshold: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] | None = (
+        None  # Least probability at which the tuned model calls; auto: chosen on validation turns
+    )
 
 
 _Seconds = Annotated[float, Field(gt=0)]
@@ -124,6 +136,9 @@ class EvaluationOptions(Options):
     latency_turns: _NonNegative = 10  # Turns that are answered one at a time, for latency
     latency_budget: LatencyBudget = LatencyBudget()  # Not held: exit code 1; may need more turns
     watch_turns: _NonNegative = 16  # Validation turns that are generated during training
+    retention: bool = True  # Measure what the tuned model keeps of the base's own answers
+    gate: dict[str, JSON] = {}  # Metric to a limit, see `check_gate`; not passed: exit code 1 or 3
+    calibration_turns: _NonNegative = 0  # Most validation turns that tell how sure calls are
 
 # %% ../../nbs/10_pipeline/00_options.ipynb #9baffe11
 class Config(Options):
@@ -145,6 +160,7 @@ class Config(Options):
     split: SplitOptions = SplitOptions()
     chatml: ChatMLOptions = ChatMLOptions()
     packing: PackingOptions = PackingOptions()
+    restraint: RestraintOptions = RestraintOptions()
     training: dict[str, JSON] = {}  # Any `TrainingArguments` field
     lora: dict[str, JSON] = {}  # Any `LoraConfig` field; empty trains all weights
     quantization: dict[str, JSON] = {}  # Any `BitsAndBytesConfig` field; only with lora

@@ -11,26 +11,30 @@ __all__ = ['Report', 'last_messages', 'environment']
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 from .. import __version__
 from ..evaluate.breakdowns import error_counts
+from ..evaluate.checks import Check
 from ..evaluate.evaluation import Comparison, Evaluation, compare
-from ..evaluate.metrics import DEFINITIONS, first_divergence
+from ..evaluate.gate import check_gate
+from ..evaluate.metrics import first_divergence
+from ..evaluate.retention import Retention
 from ..evaluate.scores import TurnScore
 from ..pages import Page, Picture, Table
 from .failures import Failures, worst
+from .gate_parts import GatePart, retention_parts
 from .latency_budget import LatencyCheck, check_latency
 from toolcall.report.plots import (
-    HEADLINES,
     plot_by_size,
     plot_confusion,
     plot_errors,
     plot_latency,
     plot_metrics,
 )
-from .summary import metric_rows, summarize, tool_rows
+from .summary import kind_columns, metric_rows, metric_text, summarize, tool_rows
 from ..text import count, one_line
 from ..turn import Example
 
@@ -90,6 +94,16 @@ def _breakdowns(report: "Report") -> list[Picture | Table]:
             ("tool", "expected calls", *exact, "tuned precision", "tuned recall"),
             tool_rows(models),
             "Calls with all arguments right, and calls by tool alone; "
+            "those that the tuned model is worst at first.",
+        ),
+        Table(
+            "Kinds of turns",
+            (
+                *("kind", "turns", *exact, "tuned calls where due", "turns without a call"),
+                *(f"{name} right not to call" for name in models),
+            ),
+            kind_columns(models),
+            "Kinds that the log names, or what stands before the turn; "
             "those that the tuned model is worst at first.",
         ),
         Picture(
@@ -167,6 +181,7 @@ def _origins(report: "Report") -> list[Table]:
 # %% ../../nbs/09_report/03_page.ipynb #adebc3ae
 _PRIVACY = "private values"  # the key of the settings that holds `privacy_note`
 _BUDGET = "latency_budget"  # the key of the settings that holds the most seconds
+_GATE = "gate"  # the key of the settings that holds the conditions
 
 
 @dataclass(frozen=True)
@@ -183,6 +198,7 @@ class Report:
     columns: dict[str, Evaluation] = field(default_factory=dict)  # Further models, by name
     sources: dict[str, dict[str, str]] = field(default_factory=dict)  # Facts about each model
     sections: Sequence[Any] = ()  # Further parts of the page
+    retention: Retention | None = None  # Of the tuned model; None where it wasn't measured
 
     @property
     def models(self) -> dict[str, Evaluation]:
@@ -193,6 +209,12 @@ class Report:
     def latency_checks(self) -> list[LatencyCheck]:
         "The latency of the tuned model against the budget of the settings"
         return check_latency(self.settings.get(_BUDGET) or {}, self.tuned.latency)
+
+    @cached_property
+    def gate_checks(self) -> list[Check]:
+        "The tuned model against the gate of the settings"
+        gate = self.settings.get(_GATE) or {}
+        return check_gate(gate, self.base, self.tuned, self.retention)
 
     @property
     def comparison(self) -> Comparison:
@@ -215,15 +237,19 @@ class Report:
             "the dashed line is what a model reaches that never calls.",
         )
         failures = _failures(self, comparison)
-        parts: list[Any] = [glance, *_origins(self), *failures, *_breakdowns(self)]
+        gate = [GatePart(self.gate_checks)] if self.gate_checks else []
+        parts: list[Any] = [*gate, glance, *_origins(self), *failures, *_breakdowns(self)]
+        parts += retention_parts(self.retention) if self.retention else []
         return Page("Tool-call report", self._lead(), [*parts, *_numbers(self), *self.sections])
 
     def _lead(self) -> str:
-        "The summary, the latency budget, and whether the training data were redacted"
+        "The summary, retention, budget, gate, and whether the training data were redacted"
         lines = [summarize(self.models)]
+        lines += [f"Retention: {self.retention}."] if self.retention else []
         if checks := self.latency_checks:
             answers = "; ".join(map(str, checks))
             lines.append(f"Latency budget of the tuned model, one turn at a time: {answers}.")
+        lines += [str(GatePart(self.gate_checks))] if self.gate_checks else []
         if note := self.settings.get(_PRIVACY):
             lines.append(f"Training data {note}")
         return "\n".join(lines)
@@ -240,16 +266,9 @@ class Report:
         brief: bool = False,  # Only the headline metrics
     ) -> str:  # A table and sentences
         "The metrics as a table for a terminal"
-        left_out = set(DEFINITIONS) - set(HEADLINES) if brief else set()
-        rows = [("", *map(one_line, self.models))]
-        shown = [row for row in metric_rows(self.models) if row[0] not in left_out]
-        rows += [tuple(cell.strip() for cell in row[:-1]) for row in shown]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-            for row in rows
-        ]
-        return "\n".join(lines) + f"\n\n{self._lead()}"
+        table = metric_text(self.models, brief=brief)
+        gate = f"\n\n{GatePart(self.gate_checks).to_text()}" if self.gate_checks else ""
+        return f"{table}\n\n{self._lead()}{gate}"
 
 # %% ../../nbs/09_report/03_page.ipynb #276153a1
 def last_messages(

@@ -28,18 +28,11 @@ from toolcall.evaluate.breakdowns import (
 )
 from ..evaluate.evaluation import Evaluation
 from ..evaluate.intervals import Metric
+from ..evaluate.metrics import HEADLINES
 from ..evaluate.scores import TurnScore
 from ..text import JSON, one_line
 
 # %% ../../nbs/09_report/00_plots.ipynb #ea0b9d22
-HEADLINES = (
-    "exact_match",
-    "tool_selection_accuracy",
-    "tool_recall",
-    "argument_accuracy",
-    "parse_rate",
-    "irrelevance_accuracy",
-)
 _COLOURS = ("#9ca3af", "#2563eb", "#f59e0b", "#10b981", "#a855f7", "#ef4444", "#0891b2")
 _HATCHES = ("", "", "///", "---", "xxx", "|||", "\\\\\\")
 _GROUP = 0.76  # width of the bars of a group

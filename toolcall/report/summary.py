@@ -10,10 +10,10 @@ __all__ = []
 # %% ../../nbs/09_report/02_summary.ipynb #fd6d5799
 from collections.abc import Mapping, Sequence
 
-from ..evaluate.breakdowns import error_counts, tool_table
+from ..evaluate.breakdowns import error_counts, kind_table, tool_table
 from ..evaluate.evaluation import Evaluation, compare
 from ..evaluate.intervals import Metric
-from ..evaluate.metrics import DEFINITIONS
+from ..evaluate.metrics import DEFINITIONS, HEADLINES
 from ..evaluate.scores import ERRORS, TurnScore
 from ..pages import Rows
 from ..text import count, excerpt, one_line
@@ -97,6 +97,21 @@ def metric_rows(
     never_call = (str(evaluation.never_call) for evaluation in evaluations)
     return [*rows, ("never-call baseline", *never_call, meaning)]
 
+# %% ../../nbs/09_report/02_summary.ipynb #b44e0b65
+def metric_text(
+    models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
+    *,
+    brief: bool = False,  # Only the headline metrics
+) -> str:  # Lines with aligned columns
+    "Set the metrics side by side for a terminal"
+    left_out = set(DEFINITIONS) - set(HEADLINES) if brief else set()
+    rows = [("", *map(one_line, models))]
+    shown = [row for row in metric_rows(models) if row[0] not in left_out]
+    rows += [tuple(cell.strip() for cell in row[:-1]) for row in shown]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
 # %% ../../nbs/09_report/02_summary.ipynb #b3ded6ba
 def tool_rows(
     models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
@@ -124,3 +139,30 @@ def _cell(metric: Metric) -> str:
     if metric.value is None:
         return "–"
     return f"{metric.value:.0%} [{metric.low:.0%}, {metric.high:.0%}]"
+
+# %% ../../nbs/09_report/02_summary.ipynb #278f67c6
+def kind_columns(
+    models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
+) -> Rows:  # Kind, turns, exact of each model, calls where due, turns without a call, right there
+    "Set the kinds of turns side by side, those that the tuned model is worst at first"
+    tables = {name: kind_table(evaluation.scores) for name, evaluation in models.items()}
+    after = tables["tuned"]
+
+    def worst(kind: str) -> tuple[float, str]:
+        return after[kind]["exact_match"].value or 0.0, kind
+
+    return [
+        (
+            kind,
+            str(after[kind]["exact_match"].n),
+            *(_kind_cell(table, kind, "exact_match") for table in tables.values()),
+            _cell(after[kind]["call_decision_recall"]),
+            str(after[kind]["irrelevance_accuracy"].n),
+            *(_kind_cell(table, kind, "irrelevance_accuracy") for table in tables.values()),
+        )
+        for kind in sorted(after, key=worst)
+    ]
+
+
+def _kind_cell(table: dict[str, dict[str, Metric]], kind: str, metric: str) -> str:
+    return _cell(table[kind][metric]) if kind in table else "–"  # an earlier version's turns
