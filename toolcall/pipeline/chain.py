@@ -254,7 +254,8 @@ def _evaluate_run(
     report = _with_columns(report, config, examples, endpoints, quantised)
     save_report(report, config.output_dir)
     save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
-    say(f"held-out turns of {settings['log']}", report.to_text())
+    say(f"held-out turns of {settings['log']}", report.to_text(brief=True))
+    say(f"all metrics and the failures are in {Path(config.output_dir, 'report.html')}")
     return report
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #6459b58c

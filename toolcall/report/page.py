@@ -34,7 +34,7 @@ from toolcall.report.plots import (
     plot_latency,
     plot_metrics,
 )
-from .summary import breakdown_tables, metric_rows, summarize
+from .summary import breakdown_tables, metric_rows, metric_text, summarize
 from ..text import count, one_line
 from ..turn import Example
 
@@ -246,17 +246,15 @@ class Report:
     def __repr__(self) -> str:
         return self.to_text()
 
-    def to_text(self) -> str:
+    def to_text(
+        self,
+        *,
+        brief: bool = False,  # Only the headline metrics
+    ) -> str:  # A table and sentences
         "The metrics as a table for a terminal"
-        rows = [("", *map(one_line, self.models))]
-        rows += [tuple(cell.strip() for cell in row[:-1]) for row in metric_rows(self.models)]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-            for row in rows
-        ]
+        table = metric_text(self.models, brief=brief)
         gate = f"\n\n{GatePart(self.gate_checks).to_text()}" if self.gate_checks else ""
-        return "\n".join(lines) + f"\n\n{self._lead()}{gate}"
+        return f"{table}\n\n{self._lead()}{gate}"
 
 # %% ../../nbs/09_report/03_page.ipynb #276153a1
 def last_messages(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from ..evaluate.breakdowns import compare_variant, error_counts, kind_table, tool_table
 from ..evaluate.evaluation import Evaluation, compare
 from ..evaluate.intervals import Metric
-from ..evaluate.metrics import DEFINITIONS
+from ..evaluate.metrics import DEFINITIONS, HEADLINES
 from ..evaluate.scores import ERRORS, TurnScore
 from ..pages import Rows, Table
 from ..text import count, excerpt, one_line
@@ -96,6 +96,21 @@ def metric_rows(
     meaning = "exact_match of a model that never calls a tool"
     never_call = (str(evaluation.never_call) for evaluation in evaluations)
     return [*rows, ("never-call baseline", *never_call, meaning)]
+
+# %% ../../nbs/09_report/02_summary.ipynb #b44e0b65
+def metric_text(
+    models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
+    *,
+    brief: bool = False,  # Only the headline metrics
+) -> str:  # Lines with aligned columns
+    "Set the metrics side by side for a terminal"
+    left_out = set(DEFINITIONS) - set(HEADLINES) if brief else set()
+    rows = [("", *map(one_line, models))]
+    shown = [row for row in metric_rows(models) if row[0] not in left_out]
+    rows += [tuple(cell.strip() for cell in row[:-1]) for row in shown]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
 
 # %% ../../nbs/09_report/02_summary.ipynb #b3ded6ba
 def tool_rows(
