@@ -13,9 +13,9 @@ from ..faces import lazy_names
 if TYPE_CHECKING:
     from toolcall.errors import EvaluateError as EvaluateError
     from toolcall.evaluate.chatml_rows import evaluate_model as evaluate_model
-    from toolcall.evaluate.evaluation import Comparison as Comparison
+    from toolcall.evaluate.comparison import Comparison as Comparison
+    from toolcall.evaluate.comparison import compare as compare
     from toolcall.evaluate.evaluation import Evaluation as Evaluation
-    from toolcall.evaluate.evaluation import compare as compare
     from toolcall.evaluate.evaluation import evaluate as evaluate
     from toolcall.evaluate.evaluation import load_evaluation as load_evaluation
     from toolcall.evaluate.evaluation import make_evaluation as make_evaluation
@@ -36,11 +36,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "toolcall.errors": ["EvaluateError"],
         "toolcall.evaluate.chatml_rows": ["evaluate_model"],
+        "toolcall.evaluate.comparison": ["compare", "Comparison"],
         "toolcall.evaluate.evaluation": [
             "evaluate",
-            "compare",
             "Evaluation",
-            "Comparison",
             "load_evaluation",
             "make_evaluation",
         ],

@@ -20,8 +20,9 @@ from toolcall.evaluate.checks import (
     check_share,
     turns_for_latency,
 )
+from .comparison import compare
 from .differences import metric_difference
-from .evaluation import Evaluation, compare
+from .evaluation import Evaluation
 from .intervals import Metric, wilson
 from .metrics import DEFINITIONS, FEWER_IS_BETTER, OTHER_NAMES
 from .retention import Retention

@@ -158,7 +158,7 @@ def _with_columns(
 def _earlier_columns(
     report: "Report", config: Config, digest: str
 ) -> tuple[dict[str, "Evaluation"], dict[str, dict[str, str]]]:
-    from toolcall.evaluate.evaluation import compare
+    from toolcall.evaluate.comparison import compare
     from toolcall.report.files import load_report
 
     columns, sources = {}, {}

@@ -18,7 +18,8 @@ from typing import Any
 from .. import __version__
 from ..evaluate.breakdowns import error_counts
 from ..evaluate.checks import Check
-from ..evaluate.evaluation import Comparison, Evaluation, compare
+from ..evaluate.comparison import Comparison, compare
+from ..evaluate.evaluation import Evaluation
 from ..evaluate.gate import check_gate
 from ..evaluate.metrics import first_divergence
 from ..evaluate.retention import Retention

@@ -11,7 +11,8 @@ __all__ = []
 from collections.abc import Mapping, Sequence
 
 from ..evaluate.breakdowns import compare_variant, error_counts, kind_table, tool_table
-from ..evaluate.evaluation import Evaluation, compare
+from ..evaluate.comparison import compare
+from ..evaluate.evaluation import Evaluation
 from ..evaluate.intervals import Metric
 from ..evaluate.metrics import DEFINITIONS, HEADLINES
 from ..evaluate.scores import ERRORS, TurnScore
