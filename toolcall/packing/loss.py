@@ -46,12 +46,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         "Sum the loss, chunk by chunk"
         total = weights.new_zeros(())
         gradient = logits.detach()
-        for start in range(0, len(logits), chunk):
+        order = rows.argsort()
+        chunks = -(-len(logits) // chunk)
+        # a GPU is asked once how many labels each chunk has, and not waited for in the loop
+        counts = torch.bincount(rows // chunk, minlength=chunks).tolist()
+        for number, labels in enumerate(order.split(counts)):
+            start = number * chunk
             part = gradient[start : start + chunk].float()
-            inside = (rows >= start) & (rows < start + chunk)
-            row = rows[inside] - start
-            target = targets[inside]
-            weight = weights[inside]
+            row = rows[labels] - start
+            target = targets[labels]
+            weight = weights[labels]
             log_sums = part.logsumexp(-1)
             loss, weight = _losses(part[row, target] - log_sums[row], weight)
             total = total + loss.sum()
