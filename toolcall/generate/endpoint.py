@@ -27,7 +27,7 @@ from .any_syntax import parse_any
 from .asking import Judge, Server, ask_until_deadline, wire_messages
 from .protocol import collect
 from ..text import fingerprint
-from ..turn import Decision, Example, Output, Parser
+from ..turn import Decision, Example, Output, Parsed, Parser
 
 if TYPE_CHECKING:
     import anyio
@@ -72,9 +72,13 @@ class _Asker:
             return result
         decision = cast(Decision, result.decision)
         words = await self._ask(engine.server, engine.request(messages, tools, words_only=True))
-        if isinstance(words, Output):
-            return replace(words, decision=Decision(decision.call_probability))
-        return words
+        if not isinstance(words, Output):
+            return words
+        parsed = words.parsed or engine.parse(words.text, tools)
+        if parsed.outcome == "call":
+            reason = "a call below call_threshold, and the server gave no words in its place"
+            words = replace(words, parsed=Parsed("malformed", text=words.text, reason=reason))
+        return replace(words, decision=Decision(decision.call_probability))
 
     async def _ask(self, server: Server, content: bytes) -> Output | Failure | None:
         return await ask_until_deadline(server, self.client, content, self.concurrency, self.stop)
