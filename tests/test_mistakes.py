@@ -19,6 +19,9 @@ TOOL = {
 }
 
 
+LEAVE = "An empty end (Ctrl-D) leaves.\n"
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, small_model):
     folder = tmp_path_factory.mktemp("mistakes")
@@ -76,7 +79,7 @@ def test_an_output_folder_that_is_a_file_or_read_only(run):
     "override, said",
     [
         ("training.learning_rate=fast", "training.learning_rate is of type float, not 'fast'"),
-        ("training.optim=adamww", "training.optim can't be 'adamww', but adamw_torch or"),
+        ("training.optim=adamww", "'adamww' is not known; it may be adamw_torch or"),
         ("model_name_or_path=typo", "no model 'typo'"),
         ("model_name_or_path=nobody/nothing", "can't load 'nobody/nothing'"),
         ("model_name_or_path=log.jsonl", "log.jsonl is a log, and a model is wanted"),
@@ -148,6 +151,24 @@ def test_a_log_that_can_tell_or_teach_little(run, project):
     ended = run("data config.yaml log_path=rewards.jsonl output_dir=rewards split.validation=0")
     assert "10 of 30 conversations with a score are solved; curate: {keep: solved}" in ended.out
     assert f"made {project / 'run'}" not in ended.out and "made rewards/data/README.md" in ended.out
+
+
+def test_a_chat_has_ones_own_tools(run, project, small_model):
+    (project / "mine.py").write_text('def now() -> str:\n    """The time"""\n    return "noon"\n')
+    call = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "sun"},
+        {"role": "assistant", "content": "Sun."},
+    ]
+    (project / "own.jsonl").write_text(json.dumps({"messages": messages, "tools": [TOOL]}))
+    ended = run(f"chat {small_model} --tools mine.py")
+    assert ended.out == "Tools: now (the functions of mine.py, which are run). " + LEAVE
+    ended = run(f"chat {small_model} --tools own.jsonl")
+    assert ended.out.startswith("Tools: get_weather (the tools of own.jsonl, which answers")
+    assert sentence(run(f"chat {small_model} --tools config.yaml"), "and a log is wanted")
+    assert sentence(run(f"chat {small_model} --tools theirs.py"), "no such module")
 
 
 def test_a_function_without_a_docstring():

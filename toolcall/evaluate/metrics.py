@@ -260,6 +260,16 @@ def all_metrics(
     }
     return _ByMetric(ratios | _macro_metrics(scores) | _conversation_metrics(scores))
 
+# %% ../../nbs/08_evaluate/05_metrics.ipynb #6b3930c5
+HEADLINES = (
+    "exact_match",
+    "tool_selection_accuracy",
+    "tool_recall",
+    "argument_accuracy",
+    "parse_rate",
+    "irrelevance_accuracy",
+)
+
 # %% ../../nbs/08_evaluate/05_metrics.ipynb #ad854aa0
 def latency_summary(
     timed: Sequence[Output],  # Outputs generated one at a time

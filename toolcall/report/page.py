@@ -18,7 +18,8 @@ from typing import Any
 from .. import __version__
 from ..evaluate.breakdowns import error_counts
 from ..evaluate.checks import Check
-from ..evaluate.evaluation import Comparison, Evaluation, compare
+from ..evaluate.comparison import Comparison, compare
+from ..evaluate.evaluation import Evaluation
 from ..evaluate.gate import check_gate
 from ..evaluate.metrics import first_divergence
 from ..evaluate.retention import Retention
@@ -34,7 +35,7 @@ from toolcall.report.plots import (
     plot_latency,
     plot_metrics,
 )
-from .summary import kind_columns, metric_rows, summarize, tool_rows
+from .summary import breakdown_tables, metric_rows, metric_text, summarize
 from ..text import count, one_line
 from ..turn import Example
 
@@ -87,25 +88,8 @@ def _differences(report: "Report", name: str) -> list[Failures]:
 # %% ../../nbs/09_report/03_page.ipynb #057d70c3
 def _breakdowns(report: "Report") -> list[Picture | Table]:
     models = report.models
-    exact = [f"{name} exact" for name in models]
     sections: list[Picture | Table] = [
-        Table(
-            "Tools",
-            ("tool", "expected calls", *exact, "tuned precision", "tuned recall"),
-            tool_rows(models),
-            "Calls with all arguments right, and calls by tool alone; "
-            "those that the tuned model is worst at first.",
-        ),
-        Table(
-            "Kinds of turns",
-            (
-                *("kind", "turns", *exact, "tuned calls where due", "turns without a call"),
-                *(f"{name} right not to call" for name in models),
-            ),
-            kind_columns(models),
-            "Kinds that the log names, or what stands before the turn; "
-            "those that the tuned model is worst at first.",
-        ),
+        *breakdown_tables(models),
         Picture(
             "Which tool for which",
             plot_confusion(report.tuned.scores),
@@ -263,17 +247,15 @@ class Report:
     def __repr__(self) -> str:
         return self.to_text()
 
-    def to_text(self) -> str:
+    def to_text(
+        self,
+        *,
+        brief: bool = False,  # Only the headline metrics
+    ) -> str:  # A table and sentences
         "The metrics as a table for a terminal"
-        rows = [("", *map(one_line, self.models))]
-        rows += [tuple(cell.strip() for cell in row[:-1]) for row in metric_rows(self.models)]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-            for row in rows
-        ]
+        table = metric_text(self.models, brief=brief)
         gate = f"\n\n{GatePart(self.gate_checks).to_text()}" if self.gate_checks else ""
-        return "\n".join(lines) + f"\n\n{self._lead()}{gate}"
+        return f"{table}\n\n{self._lead()}{gate}"
 
 # %% ../../nbs/09_report/03_page.ipynb #276153a1
 def last_messages(

@@ -47,7 +47,7 @@ def _check_choice(name: str, value: Any, hint: Any) -> None:
     if names and isinstance(value, str) and value not in names:
         near = [one for one in names if one.startswith(value[:4])][:3]
         near = near or get_close_matches(value, names) or names
-        raise TrainError(f"{name} can't be {value!r}, but {' or '.join(near)}")
+        raise TrainError(f"{name}: {value!r} is not known; it may be {' or '.join(near)}")
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
