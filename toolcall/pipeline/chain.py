@@ -55,7 +55,7 @@ def _held_out_examples(
         examples += turns
     return examples
 
-# %% ../../nbs/10_pipeline/06_chain.ipynb #4eff8d1e
+# %% ../../nbs/10_pipeline/06_chain.ipynb #0b7ca903
 def evaluate_checkpoint(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
     config: Config,  # Style and generation settings
