@@ -10,7 +10,6 @@ __all__ = []
 # %% ../../nbs/10_pipeline/08e_demo.ipynb #35810189
 import argparse
 import shutil
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,18 +45,10 @@ _CHECKPOINT = 1.6  # GB: weights and two moments of 135 million parameters in fl
 
 def _gigaflops(seconds: float = 0.5) -> float:
     "Measure the speed of matrix products as the training has them"
-    import torch
-
     from toolcall.models import best_device, fast_dtype
+    from toolcall.train.forecast import measure_speed
 
-    options: Any = {"dtype": fast_dtype(), "device": best_device()}
-    tokens, weights = torch.ones(2048, 576, **options), torch.ones(576, 1536, **options)
-    (tokens @ weights).sum().item()
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        (tokens @ weights)[0, 0].item()  # waits for a GPU
-        count += 1
-    return 2 * 2048 * 576 * 1536 * count / (time.perf_counter() - started) / 1e9
+    return measure_speed(best_device(), fast_dtype(), seconds) / 1e9
 
 
 def demo_cost(

@@ -167,6 +167,7 @@ def _watching(
     "What `finetune` does with its trainer: say where adapters are, and log metrics of calls"
     from toolcall.pipeline.watching import watch
     from toolcall.train.adapters import adapted_modules
+    from toolcall.train.forecast import forecast
 
     def order(example: "Example") -> str:
         return fingerprint([example.conversation.id, example.turn])
@@ -180,6 +181,8 @@ def _watching(
     def prepare(trainer: "ToolTrainer") -> None:
         if trainer.is_world_process_zero() and (adapters := adapted_modules(trainer.model)):
             say(adapters)
+        if trainer.is_world_process_zero():
+            say("what it will take", forecast(trainer))
         if turns:
             watch(trainer, chatml, turns, **options)
 
