@@ -7,9 +7,8 @@
 `train` trains the embedded model on a log (the sample log without `--log`) once for each lever and
 seed; `base` is the model before training. Each model answers the same held-out turns greedily, then
 the turns with calls again without the tools that they call, and all turns again under other names
-of tools and parameters (drawn with another seed than those of the training). Retention is the share
-of the tokens of the base's own answers to neutral prompts, none of them rehearsed, that the model
-would choose too. One JSON file a model says which turns are right, and holds nothing of the log.
+of tools and parameters, which are made in another way than those of the training. Retention is what
+the model keeps of the base's own answers to neutral prompts, none of them rehearsed. One JSON file a model says which turns are right, and holds nothing of the log.
 
 `table` prints the means over the seeds; intervals are 95 %, and draw whole conversations, the same
 for all seeds of a lever.
@@ -18,7 +17,6 @@ for all seeds of a lever.
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -81,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     train.add_argument("--test", type=float, default=0.28, help="share of held-out conversations")
     train.add_argument("--max-length", type=int, default=2048)
     train.add_argument("--max-new-tokens", type=int, default=96)
-    train.add_argument("--neutral", type=int, default=100, help="prompts that measure retention")
+    train.add_argument("--neutral", type=int, default=80, help="prompts that measure retention")
     train.add_argument("--processes", type=int, default=1, help="models at a time, on a GPU")
     table = commands.add_parser("table")
     table.add_argument("folders", nargs="+")
@@ -155,13 +153,13 @@ def measure(options: argparse.Namespace, lever: str, seed: int) -> None:
     model, tokenizer = load_model("SmolLM2-135M-Instruct", dtype=torch.float32)
     chatml = ChatML(tokenizer)
     tested = encode(chatml, held_out, max_length=options.max_length).examples
-    neutral = neutral_answers(model, chatml, options.neutral)
+    retention = Kept(model, chatml, options.neutral)
     learned: list[Example] = []
     if lever != "base":
         learned = make_examples(options, chatml, model, training, lever, seed)
         model = trained(options, model, tokenizer, learned, settings, seed)
     seconds = time.monotonic() - started
-    kept = retention(model.eval(), neutral)
+    kept = retention.of(model.eval())
     result = scored(options, model.to(fast_dtype()), chatml, tested) | {"retention": kept}
     result |= {"lever": lever, "seed": seed, "examples": len(learned), "seconds": seconds}
     result["tokens"] = sum(map(len, learned))
@@ -181,7 +179,7 @@ def make_examples(options, chatml, model, training, lever: str, seed: int) -> li
     words = [example for example in examples if not example.calls]
     extra += words * (settings.get("words", 1) - 1)
     if number := settings.get("rehearsal", 0):
-        extra += rehearse(model, chatml, number)  # the first of those drawn; see `neutral_answers`
+        extra += rehearse(model, chatml, number)
     return examples + extra
 
 
@@ -227,27 +225,14 @@ def answers(options, model, chatml, examples: Sequence[Example]) -> list:
 def scored(options, model, chatml, tested: list[Example]) -> dict[str, Any]:
     "Scores of the held-out turns, and of the same turns under other catalogues"
     from toolcall.chatml import encode
-    from toolcall.curate.catalogues import draw_names, rename, take_away
-    from toolcall.evaluate import evaluate
-    from toolcall.text import fingerprint
+    from toolcall.evaluate import evaluate, make_variant
 
     evaluation = evaluate(tested, answers(options, model, chatml, tested), parse=chatml.parse)
-    without = [take_away(example.conversation, example.turn) for example in tested if example.calls]
-    removed = encode(chatml, [one for one in without if one]).examples
-    absent = evaluate(
-        removed,
-        answers(options, model, chatml, removed),
-        parse=chatml.parse,
-        expect=lambda example: [],
-    )
-    conversations = {example.conversation.id: example.conversation for example in tested}
-    renamed = []
-    for conversation in conversations.values():
-        rng = random.Random(fingerprint(["held out", conversation.tools]))
-        other = rename(conversation, draw_names(conversation.tools, rng))
-        renamed += [other] if other else []
-    others = encode(chatml, renamed).examples
-    under_names = evaluate(others, answers(options, model, chatml, others), parse=chatml.parse)
+    conversations = {example.conversation.id: example.conversation for example in tested}.values()
+    varied = {}
+    for kind in ("removed", "renamed"):
+        turns = encode(chatml, make_variant(kind, conversations)).examples
+        varied[kind] = evaluate(turns, answers(options, model, chatml, turns), parse=chatml.parse)
     return {
         "turns": [
             [s.conversation_id, s.turn, bool(s.expected), s.outcome, bool(s.exact)]
@@ -255,31 +240,33 @@ def scored(options, model, chatml, tested: list[Example]) -> dict[str, Any]:
         ],
         "removed": [
             [s.conversation_id, s.outcome == "no_call", len(s.predicted) > s.offered]
-            for s in absent.scores
+            for s in varied["removed"].scores
         ],
-        "renamed": [[s.conversation_id, s.turn, bool(s.exact)] for s in under_names.scores],
+        "renamed": [[s.conversation_id, s.turn, bool(s.exact)] for s in varied["renamed"].scores],
     }
 
 
-def neutral_answers(model, chatml, number: int) -> list[Example]:
-    "The base's answers to the last of 300 neutral prompts; the first 100 may be rehearsed"
-    from toolcall.pipeline.rehearsal import answer_neutral, neutral_prompts
+class Kept:
+    "The base's answers to neutral prompts, and what is kept of them"
 
-    return answer_neutral(model, chatml, neutral_prompts(300)[-number:])
+    def __init__(self, model, chatml, number: int):
+        from toolcall.generate import HFEngine
+        from toolcall.pipeline.retention import log_probabilities, neutral_turns
 
+        self.prompts = [turn.prompt_ids for turn in neutral_turns(chatml)[:number]]
+        engine = HFEngine(model, chatml, max_new_tokens=32)
+        outputs = engine.generate(self.prompts, progress=False)
+        self.texts = [output.text for output in outputs]
+        self.answers = [list(output.ids) for output in outputs]
+        self.base = log_probabilities(model, self.prompts, self.answers)
 
-def retention(model, neutral: Sequence[Example]) -> list[list[int]]:
-    "For each answer of the base, the tokens that the model would choose too, and all"
-    import torch
+    def of(self, model) -> list[list[float]]:
+        "For each answer, the probability of the base's tokens that is kept, and the tokens"
+        from toolcall.pipeline.retention import compare_answers, log_probabilities
 
-    counts = []
-    for example in neutral:
-        ids = torch.tensor([example.prompt_ids + example.completion_ids], device=model.device)
-        with torch.inference_mode():
-            chosen = model(ids).logits[0, len(example.prompt_ids) - 1 : -1].argmax(-1)
-        same = (chosen == ids[0, len(example.prompt_ids) :]).sum().item()
-        counts.append([same, len(example.completion_ids)])
-    return counts
+        tuned = log_probabilities(model, self.prompts, self.answers)
+        kept = compare_answers(self.texts, self.base, tuned)
+        return [[min(answer.kept, answer.tokens), answer.tokens] for answer in kept.answers]
 
 
 # ---- the table

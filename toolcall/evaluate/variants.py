@@ -9,13 +9,12 @@ __all__ = []
 
 # %% ../../nbs/08_evaluate/08a_variants.ipynb #bec2b39b
 import random
-import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from ..conversation import Conversation
+from ..curate.catalogues import NAME_WORDS, Renaming, plain_parameters, take_away
 from ..errors import EvaluateError
-from ..text import JSON, fingerprint
+from ..text import fingerprint
 
 # %% ../../nbs/08_evaluate/08a_variants.ipynb #ba6d100e
 _REFUSAL = "I have no tool for that."
@@ -38,16 +37,9 @@ def remove_called(
     "Take the called tools out of the catalogue; no call is due then"
     variants = []
     for turn in conversation.turns:
-        names = {call.name for call in conversation.calls(turn)}
-        before = conversation.messages[:turn]
-        earlier = {c.name for i in range(turn) for c in conversation.calls(i)}
-        if not names or names & earlier or not names <= set(_names(conversation)):
-            continue
-        tools = [tool for tool in conversation.tools if tool["function"]["name"] not in names]
-        if not tools:
-            continue
-        messages = [*before, {"role": "assistant", "content": _REFUSAL}]
-        variants.append(_variant(conversation, messages, tools, [turn]))
+        if without := take_away(conversation, turn):
+            messages = [*without.messages[:-1], {"role": "assistant", "content": _REFUSAL}]
+            variants.append(_variant(conversation, messages, without.tools, [turn]))
     return variants
 
 
@@ -97,12 +89,8 @@ def add_look_alike(
     return variants
 
 # %% ../../nbs/08_evaluate/08a_variants.ipynb #9a19ec8d
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
-_PLAIN = {"type", "properties", "required", "description", "title", "additionalProperties"}
-
-
 def _turned(name: str, second: str) -> str:
-    words = _WORD.findall(name) or [name]
+    words = NAME_WORDS.findall(name) or [name]
     words = words[::-1] if len(words) > 1 else [*words, second]
     if "_" in name or name == name.lower():
         return words[0].lower() + "".join(word.capitalize() for word in words[1:])
@@ -119,72 +107,6 @@ def _new_names(names: Iterable[str], second: str, taken: Iterable[str]) -> dict[
         used.add(new[name])
     return new
 
-
-def _new_parameters(function: dict) -> dict[str, str]:
-    schema = function.get("parameters")
-    if not isinstance(schema, dict) or not _PLAIN.issuperset(schema):
-        return {}
-    if isinstance(schema.get("additionalProperties"), dict):
-        return {}
-    return _new_names(schema.get("properties") or {}, "value", ())
-
-# %% ../../nbs/08_evaluate/08a_variants.ipynb #90620384
-def _in_text(text: str, names: dict[str, str]) -> str:
-    "Rename identifiers in a text: names of several words, since `city` may be plain English"
-    several = [name for name in names if len(_WORD.findall(name)) > 1]
-    if not several:
-        return text
-    pattern = rf"(?<!\w)({'|'.join(map(re.escape, sorted(several, key=len, reverse=True)))})(?!\w)"
-    return re.sub(pattern, lambda match: names[match[1]], text)
-
-
-@dataclass(frozen=True)
-class _Renaming:
-    "The new names of a catalogue"
-
-    tools: dict[str, str]  # By old name
-    parameters: dict[str, dict[str, str]]  # By old name of the tool, then by old name
-
-    def tool(self, tool: dict) -> dict:
-        function = dict(tool["function"])
-        new = self.parameters[function["name"]]
-        known = self.tools | new
-        function["name"] = self.tools[function["name"]]
-        if "description" in function:
-            function["description"] = _in_text(function["description"], known)
-        if new:
-            schema = dict(function["parameters"])
-            schema["properties"] = {
-                new[name]: self._described(part, known)
-                for name, part in schema["properties"].items()
-            }
-            if "required" in schema:
-                schema["required"] = [new.get(name, name) for name in schema["required"]]
-            function["parameters"] = schema
-        return tool | {"function": function}
-
-    def _described(self, schema: JSON, known: dict[str, str]) -> JSON:
-        if not isinstance(schema, dict) or not isinstance(schema.get("description"), str):
-            return schema
-        return schema | {"description": _in_text(schema["description"], known)}
-
-    def call(self, call: dict) -> dict:
-        function = call["function"]
-        new = self.parameters.get(function["name"], {})
-        arguments = {new.get(key, key): value for key, value in function["arguments"].items()}
-        name = self.tools.get(function["name"], function["name"])
-        return call | {"function": function | {"name": name, "arguments": arguments}}
-
-    def message(self, message: dict) -> dict:
-        new = dict(message)
-        if "tool_calls" in message:
-            new["tool_calls"] = [self.call(call) for call in message["tool_calls"]]
-        if message["role"] == "tool" and "name" in message:
-            new["name"] = self.tools.get(message["name"], message["name"])
-        if message["role"] == "system":
-            new["content"] = _in_text(message["content"], self.tools)
-        return new
-
 # %% ../../nbs/08_evaluate/08a_variants.ipynb #212fac32
 def rename_tools(
     conversation: Conversation,  # A logged one
@@ -194,13 +116,14 @@ def rename_tools(
     if not conversation.tools:
         return []
     called = [call.name for call in conversation.calls()]
+    functions = [tool["function"] for tool in conversation.tools]
     parameters = {
-        tool["function"]["name"]: _new_parameters(tool["function"]) for tool in conversation.tools
+        function["name"]: _new_names(plain_parameters(function), "value", ())
+        for function in functions
     }
-    renaming = _Renaming(_new_names(_names(conversation), "tool", called), parameters)
-    messages = [renaming.message(message) for message in conversation.messages]
-    tools = [renaming.tool(tool) for tool in conversation.tools]
-    return [_variant(conversation, messages, tools, conversation.turns)]
+    renaming = Renaming(_new_names(_names(conversation), "tool", called), parameters)
+    renamed = renaming.conversation(conversation)
+    return [_variant(conversation, renamed.messages, renamed.tools, conversation.turns)]
 
 # %% ../../nbs/08_evaluate/08a_variants.ipynb #50379069
 def shuffle_tools(
