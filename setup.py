@@ -21,8 +21,10 @@ setup(
     classifiers=[
         f"Development Status :: {statuses[facts['status']]}",
         f"Intended Audience :: {facts['audience']}",
-        "Programming Language :: Python :: 3",
+        "Environment :: Console",
+        "Programming Language :: Python :: 3 :: Only",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
     install_requires=lines("requirements"),
     extras_require={

@@ -1,4 +1,4 @@
-"Servers as columns of an evaluation, calls left in the text, and the latency budget"
+"Servers as columns of an evaluation, calls left in the text, the latency budget and the gate"
 
 import json
 import os
@@ -7,6 +7,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from toolcall.chatml import ChatML
@@ -98,7 +99,7 @@ def finished(tmp_path_factory):
         "output_dir": str(folder / "run"),
         "train_data_path": str(folder / "train.jsonl"),
         "generation": {"max_new_tokens": 2},
-        "evaluation": {"max_turns": 12, "latency_turns": 2},
+        "evaluation": {"max_turns": 12, "latency_turns": 2, "retention": False},
     }
     make_data(make_config(values))
     (folder / "c.yaml").write_text(json.dumps(values))
@@ -191,14 +192,17 @@ def test_every_syntax_in_the_text_is_seen(finished, syntax, tmp_path):
 
 def test_the_budget_decides_the_exit_code(finished, capsys):
     folder, _ = finished
-    held = "evaluation={max_turns: 24, latency_turns: 0, latency_budget: {p95: 60, mean: 60}}"
+    held = (
+        "evaluation={max_turns: 24, latency_turns: 0, retention: false, "
+        "latency_budget: {p95: 60, mean: 60}}"
+    )
     assert run_eval(folder, held) == 0
     assert "p95 at most 60 s: yes, " in (told := capsys.readouterr().out) and "over 2" in told
     report = load_report(folder / "run")
     exceeded = replace(report, settings=report.settings | {"latency_budget": {"p95": 0.0001}})
     assert (gate_code(report), gate_code(exceeded), gate_code(None)) == (0, 1, 0)
     assert "p95 at most 0.0001 s: no, " in exceeded.to_text()
-    few = "evaluation={max_turns: 6, latency_budget: {p95: 60}}"
+    few = "evaluation={max_turns: 6, retention: false, latency_budget: {p95: 60}}"
     assert run_eval(folder, few) == 1
     assert "p95 at most 60 s: not known, " in capsys.readouterr().out
     assert "not known" in (folder / "run" / "report.html").read_text()
@@ -206,6 +210,56 @@ def test_the_budget_decides_the_exit_code(finished, capsys):
     assert "unknown key 'p96'; did you mean 'p9" in capsys.readouterr().err
     assert run_eval(folder, "evaluation={latency_budget: {p95: 0}}") == 2
     assert "evaluation.latency_budget.p95 is positive, not 0" in capsys.readouterr().err
+
+
+GATES = {
+    "{irrelevance_accuracy: {not_below_base: 0.99}, latency_mean: 60, retention: 0.0001}": 0,
+    "{tool_recall: 0.9, latency_p95: 60}": 1,
+    "{cut_rate: 0.99, latency_p95: 60}": 3,
+}
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_the_gate_decides_the_exit_code(finished, capsys, gate):
+    folder, _ = finished
+    measured = "retention" in gate
+    options = f"max_turns: 12, latency_turns: 2, retention: {str(measured).lower()}, gate: {gate}"
+    assert run_eval(folder, f"evaluation={{{options}}}") == GATES[gate]
+    answer = {0: "passed", 1: "failed", 3: "not enough turns to tell"}[GATES[gate]]
+    told = capsys.readouterr().out
+    assert f"Gate: {answer}. Conditions: " in told and "\nGATE\n" in told
+    run = folder / "run"
+    pages = [(run / f"report.{ending}").read_text() for ending in ("html", "md")]
+    assert all(f"Gate: {answer}." in page for page in pages)
+    data = json.loads((run / "report.json").read_text())
+    conditions = data["gate"]["conditions"]
+    assert [one["condition"].split()[0] for one in conditions] == list(yaml.safe_load(gate))
+    assert all(one["reason"] for one in conditions)
+    assert any(one["needed"] for one in conditions) == ("latency_p95" in gate)
+    assert bool(data["retention"]) == measured == any("Retention: " in page for page in pages)
+
+
+def test_a_gate_is_checked_before_the_run_starts(finished, capsys):
+    folder, _ = finished
+    wrong = {
+        "gate: {exact_mach: 0.9}": "unknown metric \"exact_mach\"; did you mean 'exact_match'?",
+        "gate: {latency_p99: 0}": "latency_p99 is a number of seconds above 0, not 0",
+        "gate: {exact_match: true}": "exact_match is a number above 0 and below 1",
+        "gate: {cut_rate: {not_below_base: -1}}": "cut_rate has a not_below_base from 0 to 1",
+        "retention: false, gate: {retention: 0.9}": "and evaluation.retention is false",
+    }
+    for options, message in wrong.items():
+        assert run_eval(folder, f"evaluation={{{options}}}") == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_run_ends_with_the_answer_of_its_gate(finished, capsys, monkeypatch):
+    folder, _ = finished
+    report = load_report(folder / "run")
+    for gate, code in (({"tool_recall": 0.9}, 1), ({"exact_match": 0.0001}, 3), ({}, 0)):
+        gated = replace(report, settings=report.settings | {"gate": gate})
+        monkeypatch.setattr("toolcall.pipeline.chain.run", lambda config, gated=gated: gated)
+        assert main(["run", str(folder / "c.yaml")]) == code
 
 
 def test_a_budget_without_a_measurement_is_no_yes():

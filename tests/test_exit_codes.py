@@ -24,15 +24,16 @@ def project(tmp_path_factory, small_model):
     folder = tmp_path_factory.mktemp("project")
     make_project(folder, small_model)
     write = {
-        right: folder / f"{right}.json"  # an evaluation with so many right turns
-        for right in (4, 18)
+        (4, "No."): folder / "4.json",  # an evaluation with so many right turns
+        (4, "Sorry."): folder / "4b.json",  # as many in other words
+        (18, "No."): folder / "18.json",
     }
     call = {"role": "assistant", "content": "", "tool_calls": [ToolCall("f", {}).to_message()]}
     messages = [{"role": "user", "content": "?"}, call]
     turns = [Example([1], [2], Conversation(str(number), messages), 1) for number in range(20)]
     text = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
-    for right, file in write.items():
-        texts = [text if number < right else "No." for number in range(20)]
+    for (right, no), file in write.items():
+        texts = [text if number < right else no for number in range(20)]
         outputs = [Output(answer, True, 9, 9, 0.1) for answer in texts]
         evaluate(turns, outputs, parse=parse_calls).save(file)
     return folder
@@ -127,6 +128,27 @@ def test_a_gate_that_nothing_could_fail_or_pass_is_refused(zygote, project, boun
     argv = ["compare", "18.json", "4.json", f"--fail-below={bound}"]
     ended = zygote.run(*argv, cwd=str(project))
     assert ended.code == 2 and f"'{bound}' is no number from -1 to 1" in ended.err
+
+
+@pytest.mark.parametrize(
+    "files, bound, code, reason",
+    [
+        ("4 18", "0", 0, "passed: +70.0 points"),
+        ("18 4", "-0.02", 1, "failed: -70.0 points"),
+        ("4 4", "-0.02", 0, "passed: the same answers to all 20 turns, word for word"),
+        ("4 4", "0.01", 1, "failed: the same answers to all 20 turns, word for word"),
+        ("4 4b", "-0.02", 3, "about 189 held-out turns would tell, and there are 20"),
+        ("4 4b", "-0.2", 0, "passed: +0.0 points [-16.1, +16.1] on 20 turns"),
+        ("4 18", "0.7", 3, "no number of turns is likely to tell"),
+    ],
+)
+def test_compare_says_why_a_gate_ends_as_it_does(project, capsys, files, bound, code, reason):
+    from toolcall.pipeline.commands import main
+
+    first, second = (str(project / f"{name}.json") for name in files.split())
+    assert main(["compare", first, second, f"--fail-below={bound}"]) == code
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.startswith("gate: exact_match of the second less the first") and reason in told
 
 
 @attack

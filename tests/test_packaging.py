@@ -67,3 +67,17 @@ def test_every_key_of_the_readme_is_known():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = readme.split("```yaml\n")[1].split("```")[0]
     assert make_config(yaml.safe_load(block)).log_path == "log.json"
+
+
+def test_the_files_about_the_project_agree():
+    import tomllib
+
+    import yaml
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["license"] == project["license"]
+    assert citation["abstract"].rstrip(".") == project["description"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    programs = {hook["entry"].split()[0] for one in hooks["repos"] for hook in one["hooks"]}
+    assert programs == {"ruff", "nbdev-export", "nbdev-clean", "mypy"}

@@ -170,7 +170,7 @@ class Conversation:
         tool      {"type": "function",
                    "function": {"name", "description", "parameters": JSON Schema}}
         meta      format, source ("file:line"), offset, conversation_id, user_id, timestamp,
-                  tools_from (declared | mcp | inferred | given), train, warnings
+                  kinds, tools_from (declared | mcp | inferred | given), train, warnings
 
     A key without a value is absent, never null; a null argument is a value and stays.
     """

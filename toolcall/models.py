@@ -13,6 +13,8 @@ import re
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +31,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as hf_logging
 
 from .errors import ModelError
 from .manifest import MANIFEST, manifest_faults, usual_modes
@@ -202,11 +205,25 @@ _LOADING_ERRORS = (  # of transformers, and of the packages that a tokenizer may
 )
 
 
+@contextmanager
+def _without_bars(quiet: bool) -> Iterator[None]:
+    "Draw no bar while files on the disk are read, which takes a moment; a download has its bar"
+    shown = quiet and hf_logging.is_progress_bar_enabled()
+    if shown:
+        hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
 def _load(auto_class: Any, name: str | Path, **options: object) -> Any:
     path = find_model(name)
     _check_files(auto_class, Path(path))
     try:
-        return auto_class.from_pretrained(path, trust_remote_code=False, **options)
+        with _without_bars(quiet=Path(path).is_dir()):
+            return auto_class.from_pretrained(path, trust_remote_code=False, **options)
     except _LOADING_ERRORS as error:
         [first_line, *_] = [*str(error).strip().splitlines(), type(error).__name__]
         hub = "offline" if os.environ.get("HF_HUB_OFFLINE") else "online"

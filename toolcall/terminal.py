@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import StringIO
 from typing import Any, TextIO, cast
 
@@ -93,6 +93,12 @@ def guarded_streams() -> Iterator[GuardedStream]:  # The guard of standard outpu
 _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
+def _above_bars(stream: Any) -> AbstractContextManager:
+    "Clear the progress bars of `tqdm` on a terminal while a text is printed, and draw them again"
+    tqdm = sys.modules.get("tqdm")  # without it there are no bars
+    return tqdm.tqdm.external_write_mode(file=stream) if tqdm else nullcontext()
+
+
 def show(
     text: object,  # What to print; it may come from a log
     *,
@@ -106,8 +112,10 @@ def show(
     parts = _COLOUR.split(str(text)) if coloured else [str(text)]
     safe = "".join(part if number % 2 else printable(part) for number, part in enumerate(parts))
     encoding = getattr(stream, "encoding", None) or "utf-8"
+    safe = safe.encode(encoding, "backslashreplace").decode(encoding)
     try:
-        print(safe.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        with _above_bars(stream):
+            print(safe, file=stream, flush=True)
     except (OSError, ValueError):
         return False
     return not (isinstance(stream, GuardedStream) and stream.failure)

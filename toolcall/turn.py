@@ -8,6 +8,7 @@ An assistant turn is the unit of training and of evaluation. An `Example` is a t
 __all__ = ['Parser', 'EXAMPLE_NOTES', 'Span', 'Parsed', 'TokenSpan', 'Example', 'TurnReject', 'Output']
 
 # %% ../nbs/00_record/03_turn.ipynb #impa71f2
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -51,7 +52,7 @@ class TokenSpan(NamedTuple):
     last: int  # One past the last token
 
 # %% ../nbs/00_record/03_turn.ipynb #3d4e0307
-_SPAN_KINDS = ("name", "arguments", "text", "reasoning")
+_SPAN_KINDS = ("name", "arguments", "text", "reasoning", "decision")
 EXAMPLE_NOTES = {
     "neutralised": "control strings in content were neutralised",
     "seam": "prompt and turn as one text would be split elsewhere",
@@ -65,7 +66,10 @@ EXAMPLE_NOTES = {
     "parallel": "the template leaves calls after the first out of the prompt",
     "tools_pruned": "unused tools were left out to fit",
     "exchanges_dropped": "the oldest exchanges were left out to fit",
+    "taken_away": "the tools that it calls were taken away: a call must not begin",
+    "rehearsed": "the answer that the model gave before training",
 }
+_NOT_LOGGED = {"taken_away", "rehearsed"}
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,14 @@ class Example:
         "The calls that the turn holds"
         return self.conversation.calls(self.turn)
 
+    @property
+    def is_logged(self) -> bool:
+        "Whether the completion is a whole turn of a log"
+        return _NOT_LOGGED.isdisjoint(self.notes)
+
     def weigh(
         self,
-        weights: dict[str, float],  # Kind of span to weight; 1 where none is given
+        weights: dict[str, float],  # Kind of span, or decision for the first token; else 1
     ) -> list[float]:  # One a completion token
         "Weights of the completion's tokens, or raise `ChatMLError` for a kind that doesn't exist"
         if unknown := weights.keys() - set(_SPAN_KINDS):
@@ -96,6 +105,7 @@ class Example:
         for span in self.spans:
             weight = weights.get(span.kind, 1.0)
             values[span.first : span.last] = [weight] * (span.last - span.first)
+        values[0] = weights.get("decision", values[0])
         return values
 
     def __repr__(self) -> str:
@@ -116,6 +126,23 @@ class TurnReject:
     code: str  # control_token, template_refuses, not_proven or too_long
     message: str
 
+# %% ../nbs/00_record/03_turn.ipynb #eed5eaf5
+@dataclass(frozen=True)
+class Decision:
+    "How sure a model was of a turn"
+
+    call_probability: float  # That the turn opens a call, where call and words part
+    call_logprob: float | None = None  # Of the call, from its opener to the end; None: no call
+    call_min_logprob: float | None = None  # Of the call's most doubtful token
+    call_tokens: int = 0  # Tokens of the call
+
+    @property
+    def sureness(self) -> float:
+        "The probability that the model gave to its call, or to not calling"
+        if self.call_logprob is None:
+            return 1.0 - self.call_probability
+        return math.exp(self.call_logprob)
+
 # %% ../nbs/00_record/03_turn.ipynb #babb101e
 @dataclass(frozen=True)
 class Output:
@@ -132,6 +159,8 @@ class Output:
     parsed: Parsed | None = None  # Calls as a server reports them
     error: str = ""  # Why there is no answer, such as content_filter; failed_… if it may come yet
     left_in_text: bool = False  # Whether a server left calls in the text, so that we parsed them
+    decision: Decision | None = None  # How sure the model was, where the engine knows it
+    answered_by: str = ""  # first or second: which engine of a cascade
 
     @property
     def is_final(self) -> bool:

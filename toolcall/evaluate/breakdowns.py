@@ -88,6 +88,58 @@ def tool_table(
         }
     return table
 
+# %% ../../nbs/08_evaluate/06_breakdowns.ipynb #91424e69
+def kind_table(
+    scores: Sequence[TurnScore],  # Turns
+) -> dict[str, dict[str, Metric]]:  # Kind to exact match, call recall, irrelevance accuracy
+    "Compute metrics of each kind of turn; a turn may be of several"
+    groups: dict[str, list[TurnScore]] = {}
+    for score in scores:
+        for kind in score.kinds:
+            groups.setdefault(kind, []).append(score)
+    table = {}
+    for kind in sorted(groups):
+        ids = [score.conversation_id for score in groups[kind]]
+        due = [bool(score.expected) for score in groups[kind]]
+        outcomes = [score.outcome for score in groups[kind]]
+        called = [is_due and outcome == "call" for is_due, outcome in zip(due, outcomes)]
+        words = [not is_due and outcome == "no_call" for is_due, outcome in zip(due, outcomes)]
+        table[kind] = {
+            "exact_match": _exact_match(groups[kind]),
+            "call_decision_recall": ratio(called, due, ids),
+            "irrelevance_accuracy": ratio(words, [not is_due for is_due in due], ids),
+        }
+    return table
+
+
+def kind_rows(
+    scores: Sequence[TurnScore],  # Turns
+) -> list[tuple[str, ...]]:  # Kind, exact match, calls where one was due, words where none was
+    "Write `kind_table` as text"
+    return [
+        (kind, *("–" if metric.value is None else str(metric).strip() for metric in row.values()))
+        for kind, row in kind_table(scores).items()
+    ]
+
+# %% ../../nbs/08_evaluate/06_breakdowns.ipynb #16a349a5
+def compare_variant(
+    logged: Sequence[TurnScore],  # Turns with the logged catalogue, more than those that changed
+    changed: Sequence[TurnScore],  # Turns with another catalogue
+) -> dict[str, Metric]:  # Exact match before and after, irrelevance accuracy, calls of no tool
+    "Compute what another catalogue changes"
+    turns = {(score.conversation_id, score.turn) for score in changed}
+    ids = [score.conversation_id for score in changed]
+    unknown = [score.offered < len(score.predicted) for score in changed]
+    due = [bool(score.expected) for score in changed]
+    words = [not is_due and score.outcome == "no_call" for is_due, score in zip(due, changed)]
+    same = [score for score in logged if (score.conversation_id, score.turn) in turns]
+    return {
+        "logged_exact_match": _exact_match(same),
+        "exact_match": _exact_match(changed),
+        "irrelevance_accuracy": ratio(words, [not is_due for is_due in due], ids),
+        "unknown_tool_rate": ratio(unknown, [1] * len(changed), ids),
+    }
+
 # %% ../../nbs/08_evaluate/06_breakdowns.ipynb #25250d13
 def confusion(
     scores: Sequence[TurnScore],  # Turns

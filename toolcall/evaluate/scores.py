@@ -9,7 +9,7 @@ __all__ = ['ERRORS', 'TurnScore', 'score_turn', 'error_kind']
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #3e30a958
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..conversation import ToolCall
@@ -18,7 +18,7 @@ from .values import Equality, OneOf
 from .words import only_words
 from ..schemas import argument_errors
 from ..text import JSON
-from ..turn import Example, Parsed
+from ..turn import Example, Output, Parsed
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #5a8dcefb
 _READABLE = ("call", "no_call")  # outcomes
@@ -46,6 +46,10 @@ class TurnScore:
     tools: int = 0  # Tools on offer
     error: str = ""  # Code of a prompt without an answer, such as content_filter
     left_in_text: bool = False  # Whether a server left the calls in the text
+    kinds: tuple[str, ...] = ()  # Of the conversation, as the log says, or of the turn
+    call_probability: float | None = None  # That the turn opens a call, see `Decision`
+    sureness: float | None = None  # Probability that the model gave to what it did
+    answered_by: str = ""  # first or second: which engine of a cascade
 
     @property
     def is_readable(self) -> bool:
@@ -115,6 +119,25 @@ def _predicted_arguments(calls: list[ToolCall], pairs: list[Pair], equality: Equ
         for call in calls
     )
 
+# %% ../../nbs/08_evaluate/03_scores.ipynb #f37618ec
+def kinds_of(
+    example: Example,  # A turn, with the messages before it
+    expected: Sequence[ToolCall],  # The calls that are due
+) -> tuple[str, ...]:  # At least one
+    "Name the kinds of a turn"
+    if named := example.conversation.meta.get("kinds"):
+        return tuple(named)
+    before = example.conversation.messages[: example.turn]
+    after_result = bool(before) and before[-1]["role"] == "tool"
+    if expected:
+        later = any(message["role"] == "assistant" for message in before)
+        place = "later turn" if later else "first turn"
+        return ("call due: after a result" if after_result else f"call due: {place}",)
+    if after_result:
+        return ("words: answer made of a result",)
+    called = any(message.get("tool_calls") for message in before)
+    return ("words: later turn" if called else "words: no tool was called before",)
+
 # %% ../../nbs/08_evaluate/03_scores.ipynb #c7cc8a55
 _NORMALIZED = Equality()
 
@@ -127,8 +150,7 @@ def score_turn(
     cut: bool = False,  # Whether the output was cut
     text: str = "",  # The output itself, for reports
     error: str = "",  # Code of a prompt without an answer
-    expect: Callable[[Example], list[ToolCall]]
-    | None = None,  # What should have been called; default: what was logged
+    expect: Callable[[Example], list[ToolCall]] | None = None,  # What was due; default: as logged
 ) -> TurnScore:  # The counts
     "Score one turn"
     tools = example.conversation.tools
@@ -158,7 +180,22 @@ def score_turn(
         prompt_tokens=len(example.prompt_ids),
         tools=len(tools),
         error=error,
+        kinds=kinds_of(example, expected),
     )
+
+# %% ../../nbs/08_evaluate/03_scores.ipynb #9ab7db83
+def with_decision(
+    score: TurnScore,  # Of the output
+    output: Output,  # What the engine returned
+) -> TurnScore:
+    "Add what an output says about itself"
+    score = replace(score, left_in_text=output.left_in_text, answered_by=output.answered_by)
+    decision = output.decision
+    if decision is None:
+        return score
+    seen = decision.call_logprob is not None or score.outcome != "call"
+    sureness = decision.sureness if seen else None
+    return replace(score, call_probability=decision.call_probability, sureness=sureness)
 
 # %% ../../nbs/08_evaluate/03_scores.ipynb #ade6d528
 ERRORS = {

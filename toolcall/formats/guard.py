@@ -196,7 +196,7 @@ _TIMES = """
     completionStartTime duration duration_ms latency latency_ms response_time received_at ttft
 """
 _SYSTEM = """
-    object metadata meta tags labels level severity logger host hostname pid env environment
+    object metadata meta tags labels kinds level severity logger host hostname pid env environment
     region service resource insertId logName message_id url method path headers ip user_agent
     provider api_base base_url endpoint status status_code statusCode http_status cost price
     spend total_cost cache_hit cached stream usage tokens total_tokens prompt_tokens

@@ -172,7 +172,7 @@ def _split_user(id: str, facts: dict) -> dict[str, str]:
 
 def read_facts(
     *records: JSON,  # Objects that may hold facts, in order of precedence
-) -> dict:  # conversation_id, user_id, timestamp, model, scores, …; unknown ones are absent
+) -> dict:  # conversation_id, user_id, timestamp, kinds, scores, …; unknown ones are absent
     "Collect what a record knows besides its messages"
     facts: dict[str, JSON] = {}
     for record in records:
@@ -184,9 +184,17 @@ def read_facts(
                 facts[fact] = value if fact == "timestamp" else str(value)
         if "scores" in record or "reward" in record or "score" in record:
             facts["scores"] = _read_scores(record) | facts.get("scores", {})
+        if "kinds" not in facts and (kinds := _read_kinds(record.get("kinds"))):
+            facts["kinds"] = kinds
     if "session" in facts.get("user_id", ""):
         facts |= _split_user(facts["user_id"], facts)
     return facts
+
+
+def _read_kinds(value: JSON) -> list[str]:
+    "Names of the kinds of a conversation, from a text or a list of texts"
+    values = value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(kind for kind in values if isinstance(kind, str) and kind.strip()))
 
 
 def _read_scores(record: dict) -> dict[str, float]:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from toolcall.errors import GenerateError as GenerateError
     from toolcall.generate.endpoint import EndpointEngine as EndpointEngine
     from toolcall.generate.engine import HFEngine as HFEngine
-    from toolcall.generate.engine import Prompt as Prompt
-    from toolcall.generate.engine import Sampler as Sampler
     from toolcall.generate.predictions import predict as predict
+    from toolcall.generate.prompts import Prompt as Prompt
+    from toolcall.generate.sampling import Sampler as Sampler
     from toolcall.generate.tools import Exchange as Exchange
     from toolcall.generate.tools import ToolCaller as ToolCaller
     from toolcall.turn import Output as Output
@@ -29,8 +29,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "toolcall.errors": ["GenerateError"],
         "toolcall.generate.endpoint": ["EndpointEngine"],
-        "toolcall.generate.engine": ["HFEngine", "Prompt", "Sampler"],
+        "toolcall.generate.engine": ["HFEngine"],
         "toolcall.generate.predictions": ["predict"],
+        "toolcall.generate.prompts": ["Prompt"],
+        "toolcall.generate.sampling": ["Sampler"],
         "toolcall.generate.tools": ["Exchange", "ToolCaller"],
         "toolcall.turn": ["Output"],
     },

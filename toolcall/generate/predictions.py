@@ -21,7 +21,7 @@ from ..conversation import ToolCall
 from ..errors import GenerateError
 from .protocol import Engine
 from ..text import count, fingerprint, write_atomic
-from ..turn import Example, Output, Parsed
+from ..turn import Decision, Example, Output, Parsed
 
 # %% ../../nbs/07_generate/06_predictions.ipynb #71162e22
 def _to_line(
@@ -56,7 +56,9 @@ def _from_line(
             parsed["reason"],
             parsed["reasoning"],
         )
-    return key, Output(**fields | {"ids": tuple(fields["ids"]), "parsed": parsed})
+    decision = Decision(**fields["decision"]) if fields.get("decision") else None
+    ids = tuple(fields["ids"])
+    return key, Output(**fields | {"ids": ids, "parsed": parsed, "decision": decision})
 
 # %% ../../nbs/07_generate/06_predictions.ipynb #008224cd
 def _read(path: Path) -> dict[str, Output]:
@@ -93,7 +95,7 @@ def _read(path: Path) -> dict[str, Output]:
 
 def _content(output: Output) -> Output:
     "An output without what differs between two equal answers"
-    return replace(output, seconds=0.0, first_seconds=0.0, batch_size=1)
+    return replace(output, seconds=0.0, first_seconds=0.0, batch_size=1, decision=None)
 
 
 def _say_faults(path: Path, content: bytes, faults: dict[int, str], lines: int) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..conversation import ToolCall
-from ..errors import GenerateError
+from ..errors import GenerateError, LogError
 from .protocol import ChatEngine
+from ..logs.tool_files import schema_of
 from ..schemas import argument_errors
 from ..text import count, dumps
 from ..turn import Output
@@ -69,9 +70,11 @@ def run_tool_loop(
 
 # %% ../../nbs/07_generate/05_tools.ipynb #92d7799e
 def _schemas_of(tools: Sequence[Callable]) -> list[dict]:
-    from transformers.utils import get_json_schema
-
-    return [get_json_schema(function) for function in tools]
+    "The schema of each function, or `GenerateError` naming the one without a docstring or a type"
+    try:
+        return [schema_of(function) for function in tools]
+    except LogError as error:
+        raise GenerateError(f"{error}; or give its schema as `schemas=`") from None
 
 
 def _tool_message(call: ToolCall, result: object, *, failed: bool = False) -> dict:

@@ -11,8 +11,44 @@ __all__ = []
 import random
 from dataclasses import dataclass, field
 
-from ..conversation import ToolCall
+from ..conversation import ToolCall, make_tool
 from ..text import JSON, dumps
+
+# %% ../../nbs/02_logs/05_sample_dialogues.ipynb #58767fcf
+def _schema(required: str, **properties: dict | str) -> dict:
+    typed = {
+        name: {"type": kind} if isinstance(kind, str) else kind for name, kind in properties.items()
+    }
+    return {"type": "object", "properties": typed, "required": required.split()}
+
+
+SAMPLE_TOOLS = [
+    make_tool("get_weather", "Weather right now", parameters=_schema("city", city="string")),
+    make_tool(
+        "get_weather_forecast",
+        "Weather of the next days",
+        parameters=_schema("city days", city="string", days="integer"),
+    ),
+    make_tool(
+        "find_restaurants",
+        "Restaurants by cuisine",
+        parameters=_schema("city cuisine", city="string", cuisine="string"),
+    ),
+    make_tool("find_sights", "Sights of a city", parameters=_schema("city", city="string")),
+    make_tool(
+        "convert_currency",
+        "Convert money",
+        parameters=_schema(
+            "amount source target", amount="number", source="string", target="string"
+        ),
+    ),
+    make_tool("set_alarm", "Set an alarm", parameters=_schema("time", time="string")),
+    make_tool(
+        "book_table",
+        "Book a restaurant table",
+        parameters=_schema("restaurant people", restaurant="string", people="integer"),
+    ),
+]
 
 # %% ../../nbs/02_logs/05_sample_dialogues.ipynb #5ebca112
 def _words(text: str) -> list[str]:
@@ -100,7 +136,7 @@ def tool_reply(
     return {"ok": True}, "好了。" if zh else "Done."
 
 # %% ../../nbs/02_logs/05_sample_dialogues.ipynb #73d03d07
-_QUESTIONS = {
+QUESTIONS = {
     "get_weather": {
         "en": [
             "What's the weather in {city}?",
@@ -168,6 +204,8 @@ class SampleDialogue:
     rng: random.Random
     language: str  # `en` or `zh`
     messages: list[dict] = field(default_factory=list)
+    tools: list[dict] = field(default_factory=lambda: SAMPLE_TOOLS)
+    kinds: list[str] = field(default_factory=list)
     call_count: int = 0
 
     def user(self, text: str) -> None:
@@ -198,7 +236,7 @@ class SampleDialogue:
 
     def ask(self, name: str, arguments: dict) -> None:
         "Ask a question that a call with these arguments answers"
-        self.user(self.phrase(_QUESTIONS[name], **arguments))
+        self.user(self.phrase(QUESTIONS[name], **arguments))
 
     def finish(self, ids: list[str], *calls: tuple[str, dict]) -> list[dict]:
         "Add the results of calls, and the answer made of them"

@@ -105,17 +105,19 @@ def _run_module(path: Path) -> ModuleType:
     return module
 
 
-def _module_tools(path: Path) -> list[dict]:
+def module_functions(
+    path: Path,  # A Python module, which is imported
+) -> list[Callable]:  # Those in `__all__`, or its own public ones
+    "The functions of a module that are tools, or `LogError` when it can't be imported"
     module = _run_module(path)
     chosen = getattr(module, "__all__", None)
-    functions = [
+    return [
         function
         for name, function in vars(module).items()
         if inspect.isfunction(function)
         and (name in chosen if chosen is not None else not name.startswith("_"))
         and (chosen is not None or function.__module__ == module.__name__)
     ]
-    return [schema_of(function) for function in functions]
 
 # %% ../../nbs/02_logs/03a_tool_files.ipynb #c58f9074
 def _file_tools(path: Path) -> tuple[list[dict], str]:
@@ -138,7 +140,10 @@ def load_tools(
         if isinstance(source, (str, Path)):
             path = Path(source)
             is_module = path.suffix == ".py" and path.is_file()
-            tools, origin = (_module_tools(path), "given") if is_module else _file_tools(path)
+            if is_module:
+                tools, origin = [schema_of(one) for one in module_functions(path)], "given"
+            else:
+                tools, origin = _file_tools(path)
         else:
             entries = [schema_of(item) if callable(item) else item for item in source]
             tools, origin = _parse_entries(_entries(entries)), "given"

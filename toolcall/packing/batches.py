@@ -144,12 +144,13 @@ class PaddedCollator:
 
 # %% ../../nbs/05_packing/02_batches.ipynb #df11d503
 def _label_weights(examples: Sequence[Example], weights: dict[str, float]) -> list[list[float]]:
-    "One weight a completion token, with a mean of 1"
+    "One weight a completion token, of a mean size of 1; negative for what must not come"
     if negative := {kind: weight for kind, weight in weights.items() if not weight >= 0}:
         raise PackingError(f"a weight is 0 or more, not {negative}")
     label_weights = [example.weigh(weights) for example in examples]
     mean = sum(map(sum, label_weights)) / sum(map(len, label_weights))
-    return [[weight / mean for weight in row] for row in label_weights]
+    signs = [-1 if "taken_away" in example.notes else 1 for example in examples]
+    return [[sign * weight / mean for weight in row] for sign, row in zip(signs, label_weights)]
 
 
 class ExampleDataset(Dataset):
@@ -165,7 +166,8 @@ class ExampleDataset(Dataset):
         self.examples = list(examples)
         self.epoch = 0
         self.apart = apart
-        self.weights = _label_weights(examples, weights) if weights else None
+        unwanted = any("taken_away" in example.notes for example in examples)
+        self.weights = _label_weights(examples, weights or {}) if weights or unwanted else None
 
     def set_epoch(
         self,

@@ -16,6 +16,21 @@ from accelerate.utils import extract_model_from_parallel, is_compiled_module
 from transformers import PreTrainedModel
 
 # %% ../../nbs/05_packing/04_loss.ipynb #242d9bb1
+_SUREST = 1 - 1e-6  # a probability whose distance from 1 float32 still knows
+
+
+def _losses(
+    log_probabilities: torch.Tensor,  # (L,) of the targets
+    weights: torch.Tensor,  # (L,) negative: the target must not come
+) -> tuple[torch.Tensor, torch.Tensor]:  # (L,) losses, and factors of their gradients
+    "Weigh the loss of each target: -log p, or -log (1 - p) of one that must not come"
+    unwanted = weights < 0
+    probabilities = log_probabilities.exp().clamp(max=_SUREST)
+    others = 1 - probabilities
+    losses = torch.where(unwanted, weights * others.log(), -log_probabilities * weights)
+    return losses, torch.where(unwanted, weights * probabilities / others, weights)
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     "Weighted sum of negative log-likelihoods, whose gradient replaces the logits"
 
@@ -25,20 +40,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         logits: torch.Tensor,  # (R, V); overwritten when it needs a gradient
         rows: torch.Tensor,  # (L,) The row of logits that predicts each target
         targets: torch.Tensor,  # (L,)
-        weights: torch.Tensor,  # (L,) float32
+        weights: torch.Tensor,  # (L,) float32; negative: the target must not come
         chunk: int = 256,  # Rows at a time
     ) -> torch.Tensor:  # Scalar, in nats
         "Sum the loss, chunk by chunk"
         total = weights.new_zeros(())
         gradient = logits.detach()
-        for start in range(0, len(logits), chunk):
+        order = rows.argsort()
+        chunks = -(-len(logits) // chunk)
+        # a GPU is asked once how many labels each chunk has, and not waited for in the loop
+        counts = torch.bincount(rows // chunk, minlength=chunks).tolist()
+        for number, labels in enumerate(order.split(counts)):
+            start = number * chunk
             part = gradient[start : start + chunk].float()
-            inside = (rows >= start) & (rows < start + chunk)
-            row = rows[inside] - start
-            target = targets[inside]
-            weight = weights[inside]
+            row = rows[labels] - start
+            target = targets[labels]
+            weight = weights[labels]
             log_sums = part.logsumexp(-1)
-            total = total + ((log_sums[row] - part[row, target]) * weight).sum()
+            loss, weight = _losses(part[row, target] - log_sums[row], weight)
+            total = total + loss.sum()
             if ctx.needs_input_grad[0]:
                 row_weight = weight.new_zeros(len(part)).index_add_(0, row, weight)
                 part = part.sub_(log_sums[:, None]).exp_().mul_(row_weight[:, None])

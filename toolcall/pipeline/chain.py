@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ConfigError, EvaluateError
-from .columns import Endpoint, answer_turns, column_names, endpoint_column
+from toolcall.pipeline.columns import (
+    Endpoint,
+    answer_turns,
+    answer_variants,
+    column_names,
+    endpoint_column,
+)
+from .decisions import decision_turns, settle_threshold
 from .options import Config
 from .outputs import claim_output
 from .quantised import quantised_column, weights_digest
@@ -34,21 +41,21 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #c8beff73
 def _held_out_examples(
-    config: Config, chatml: "ChatML", conversations: Sequence[Conversation]
+    chatml: "ChatML", conversations: Sequence[Conversation], most: int
 ) -> list["Example"]:
-    "At most `max_turns` turns of whole conversations, and none passed over for its length"
+    "At most so many turns of whole conversations, and none passed over for its length"
     from toolcall.chatml.encoding import encode
 
     examples: list[Example] = []
     # logs are often sorted by tool, so the first conversations would be no fair sample
     for conversation in sorted(conversations, key=lambda one: fingerprint(one.id)):
         turns = encode(chatml, [conversation]).examples
-        if examples and len(examples) + len(turns) > config.evaluation.max_turns:
+        if not most or (examples and len(examples) + len(turns) > most):
             break
         examples += turns
     return examples
 
-
+# %% ../../nbs/10_pipeline/06_chain.ipynb #4eff8d1e
 def evaluate_checkpoint(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
     config: Config,  # Style and generation settings
@@ -56,6 +63,7 @@ def evaluate_checkpoint(
     *,
     label: str = "model",  # Names the file of predictions under `output_dir`
     keep_times: bool = False,  # Take the latency from the last evaluation
+    validation: Sequence[Conversation] | None = None,  # Tell when to call; None: greedily
 ) -> "tuple[Evaluation, list[Example]]":  # The evaluation, and the examples it is of
     "Generate an answer to every held-out turn and score it"
     from toolcall.generate.engine import HFEngine
@@ -63,12 +71,22 @@ def evaluate_checkpoint(
 
     model, tokenizer = load_model(name, dtype=fast_dtype())
     chatml = make_chatml(config, tokenizer)
-    examples = _held_out_examples(config, chatml, conversations)
-    engine = HFEngine(model, chatml, **config.generation.model_dump())
+    options = config.generation.model_dump(exclude={"call_threshold"})
+
+    def engine_of(call_threshold: float | None) -> HFEngine:
+        return HFEngine(model, chatml, **options, call_threshold=call_threshold)
+
+    threshold = None
+    if validation is not None:
+        turns = _held_out_examples(chatml, validation, most=decision_turns(config))
+        threshold = settle_threshold(engine_of, turns, config, parse=chatml.parse)
+    examples = _held_out_examples(chatml, conversations, most=config.evaluation.max_turns)
+    engine = engine_of(threshold)
     evaluation = answer_turns(
         engine, examples, config, file=label, parse=chatml.parse, keep_times=keep_times
     )
-    return evaluation, examples
+    variants = answer_variants(engine, examples, config, file=label, chatml=chatml)
+    return replace(evaluation, variants=variants), examples
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #8674029a
 def _required(path: Path) -> Path:
@@ -140,7 +158,7 @@ def _with_columns(
 def _earlier_columns(
     report: "Report", config: Config, digest: str
 ) -> tuple[dict[str, "Evaluation"], dict[str, dict[str, str]]]:
-    from toolcall.evaluate.evaluation import compare
+    from toolcall.evaluate.comparison import compare
     from toolcall.report.files import load_report
 
     columns, sources = {}, {}
@@ -203,26 +221,41 @@ def _evaluate_run(
     config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
 ) -> "Report":
     from toolcall.pipeline.data import check_saved
+    from toolcall.pipeline.retention import measure_retention
     from toolcall.report.files import save_report
     from toolcall.report.page import Report, last_messages
     from toolcall.serve.model_card import save_documents
 
     held_out = load_conversations(_required(Path(config.output_dir, "data", "test.jsonl")))
+    validation = []
+    if decision_turns(config):
+        path = _required(Path(config.output_dir, "data", "validation.jsonl"))
+        validation = load_conversations(path)
     _required(Path(config.output_dir, "config.json"))
     check_saved(config)
     evaluations = {}
     for label, name in (("base", config.model_name_or_path), ("tuned", config.output_dir)):
         say(f"evaluating the {label} model")
         evaluations[label], examples = evaluate_checkpoint(
-            name, config, held_out, label=label, keep_times=bool(endpoints or quantised)
+            name,
+            config,
+            held_out,
+            label=label,
+            keep_times=bool(endpoints or quantised),
+            validation=validation if label == "tuned" else None,
         )
     settings = _settings(config, held_out, examples)
     base, tuned = evaluations.values()
-    report = Report(base, tuned, last_messages(examples), settings)
+    retention = None
+    if config.evaluation.retention:
+        say("asking both models neutral prompts, for the retention")
+        retention = measure_retention(config)
+    report = Report(base, tuned, last_messages(examples), settings, retention=retention)
     report = _with_columns(report, config, examples, endpoints, quantised)
     save_report(report, config.output_dir)
     save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
-    say(f"held-out turns of {settings['log']}", report.to_text())
+    say(f"held-out turns of {settings['log']}", report.to_text(brief=True))
+    say(f"all metrics and the failures are in {Path(config.output_dir, 'report.html')}")
     return report
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #6459b58c

@@ -10,9 +10,11 @@ __all__ = ['make_config', 'load_config']
 # %% ../../nbs/10_pipeline/01_config.ipynb #21aafcd8
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import fields as dataclass_fields
 from datetime import date
+from glob import has_magic
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -23,6 +25,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
+from .file_kinds import CONFIGURATION, LOG, kind_of
 from .options import Config, Options
 from .strict_yaml import MAX_CONFIG_SIZE, read_yaml
 from ..text import JSON
@@ -55,6 +58,17 @@ def _quantization_fields() -> list[str]:
     from transformers import BitsAndBytesConfig
 
     return [name for name in signature(BitsAndBytesConfig).parameters if name != "kwargs"]
+
+# %% ../../nbs/10_pipeline/01_config.ipynb #d9150a65
+def _gate_problem(config: Config) -> str:
+    gate = config.evaluation.gate
+    if not gate:
+        return ""
+    from toolcall.evaluate.gate import gate_problem
+
+    if "retention" in gate and not config.evaluation.retention:
+        return "it asks for retention, and evaluation.retention is false"
+    return gate_problem(gate)
 
 # %% ../../nbs/10_pipeline/01_config.ipynb #9e595803
 def _quantization_problem(quantization: dict[str, JSON], lora: dict[str, JSON]) -> str:
@@ -100,6 +114,8 @@ def _problem(config: Config) -> str:
         return 'clean needs scikit-learn: pip install "toolcall-tune[clean]"'
     if config.generation.structured and not find_spec("xgrammar"):
         return 'generation.structured needs xgrammar: pip install "toolcall-tune[structured]"'
+    if problem := _gate_problem(config):
+        return f"evaluation.gate: {problem}"
     texts = {
         "chatml.template_kwargs": config.chatml.template_kwargs,
         "evaluation.rules": config.evaluation.rules,
@@ -225,7 +241,7 @@ def apply_overrides(
                 f"an override is key=value, such as batch_size=4; got {_show(override)}"
             )
         try:
-            value = read_yaml(text, f"{_show(override)}: the value")
+            value = "-" if text == "-" else read_yaml(text, f"{_show(override)}: the value")
         except ConfigError as error:
             raise ConfigError(f"{error}; quote it") from None
         group, dot, key = place.partition(".")
@@ -239,17 +255,29 @@ def apply_overrides(
     return values
 
 # %% ../../nbs/10_pipeline/01_config.ipynb #482a1614
+_STANDARD_INPUT = re.compile(r"^(log_path:[ \t]*)-(?=[ \t]*(#.*)?$)", re.M)
+
+
 def load_config(
-    path: str | Path,  # A YAML file
+    path: str | Path,  # A YAML file; or a log, which gets the defaults
     overrides: Sequence[str] = (),  # `key=value` or `group.key=value`
 ) -> Config:  # The checked configuration
     "Read a configuration file, or raise `ConfigError`"
+    kind = kind_of(path)
+    if kind == LOG or str(path) == "-" or (has_magic(str(path)) and not Path(path).exists()):
+        return make_config(apply_overrides({"log_path": str(path)}, overrides), source="settings")
+    if kind not in (CONFIGURATION, ""):
+        raise ConfigError(
+            f"{path} is {kind}, and a configuration or a log is wanted; a configuration is YAML, "
+            "and `toolcall init LOG > config.yaml` writes one"
+        )
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"no such config file: {path.absolute()}")
+        raise ConfigError(f"no such configuration or log: {path.absolute()}")
     try:
         with open(path, encoding="utf-8") as handle:
-            values = read_yaml(handle.read(MAX_CONFIG_SIZE + 1), str(path)) or {}
+            text = _STANDARD_INPUT.sub(r"\1'-'", handle.read(MAX_CONFIG_SIZE + 1))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}") from None
+    values = read_yaml(text, str(path)) or {}
     return make_config(apply_overrides(values, overrides), source=str(path))

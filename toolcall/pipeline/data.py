@@ -25,8 +25,10 @@ from ..evaluate.values import Equality
 from ..logs.log import read_logs
 from ..logs.reports import Log
 from ..logs.tool_files import load_tools
+from .file_kinds import check_log
 from .options import Config
 from .outputs import claim_output, writing
+from .set_warnings import set_warnings
 from ..saving import load_conversations, save_conversations
 from ..terminal import show
 from ..text import dumps, write_atomic
@@ -69,6 +71,7 @@ class Data:
     log: Log  # Conversations, rejects and the reader's report
     curated: Curated  # Conversations that are worth learning, and what was left out
     splits: Splits  # Training, validation and test set
+    warnings: list[str]  # What the sets can't teach or measure
     cleaned: "Cleaned | None" = None  # What was doubtful, where that was looked for
 
 
@@ -76,6 +79,7 @@ def prepare(
     config: Config,  # Names the log
 ) -> Data:  # The log, its curated conversations, and the three sets
     "Read, clean, curate and split a log; a wrong rule of the evaluation is an `EvaluateError`"
+    check_log(config.log_path)
     Equality(config.evaluation.mode, config.evaluation.rules)
     read_options = config.logs.model_dump() | {"tools": config.logs.tools or None}
     names = load_names(config.clean.names) if config.clean.names else None
@@ -89,7 +93,8 @@ def prepare(
     splits = split(curated.conversations, **shares, hold_out=_hold_out(config))
     if curated.conversations:
         check_rules(config.evaluation.rules, curated.conversations)
-    return Data(log, curated, splits, cleaned)
+    warnings = set_warnings(log.conversations, splits, keep=config.curate.keep)
+    return Data(log, curated, splits, warnings, cleaned)
 
 
 def describe(
@@ -97,7 +102,8 @@ def describe(
 ) -> str:  # The reports of all steps, for a terminal
     "Write the reports of reading, cleaning, curation and split below each other"
     doubts = f"{data.cleaned.report}\n\n" if data.cleaned else ""
-    return f"{data.log}\n\n{doubts}curated\n{data.curated}\n\n{data.splits}"
+    warnings = "".join(f"\nwarning: {sentence}" for sentence in data.warnings)
+    return f"{data.log}\n\n{doubts}curated\n{data.curated}\n\n{data.splits}\n{warnings}".rstrip()
 
 # %% ../../nbs/10_pipeline/03_data.ipynb #99366db7
 _SETS = ("train", "validation", "test")
@@ -146,8 +152,13 @@ def _make_data(config: Config) -> Data:
         )
     data = prepare(config)
     save_data(config, data)
-    show(describe(data))
+    show(f"{describe(data)}\n\nmade {', '.join(_made(config))}")
     return data
+
+
+def _made(config: Config) -> list[str]:
+    files = Path(config.output_dir, "data").iterdir()
+    return sorted(str(file) for file in files if file.suffix != ".sha256")
 
 # %% ../../nbs/10_pipeline/03_data.ipynb #9e5b4d2e
 def check_saved(

@@ -33,13 +33,14 @@ DEMO: dict[str, Any] = {
     "save_steps": 24,
     "logging_steps": 2,
     "training": {"learning_rate": 3e-4, "warmup_steps": 5},
-    "generation": {"max_new_tokens": 96},
-    "evaluation": {"max_turns": 66, "latency_turns": 5},
+    "split": {"validation": 0.08, "test": 0.28},
+    "generation": {"max_new_tokens": 80},
+    "evaluation": {"max_turns": 340, "latency_turns": 5},
 }
 
 # %% ../../nbs/10_pipeline/08e_demo.ipynb #eca2f626
-_TRAINING = 40_000  # GFLOP of the matrix products of the training
-_OTHER = 540  # seconds of everything else, on two cores
+_TRAINING = 42_000  # GFLOP of the matrix products of the training
+_OTHER = 620  # seconds of everything else, on two cores
 _CHECKPOINT = 1.6  # GB: weights and two moments of 135 million parameters in float32
 
 

@@ -12,6 +12,7 @@ import argparse
 import errno
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 # %% ../../nbs/10_pipeline/08_exits.ipynb #f3ae1547
 EXIT_CODES = {
     0: "everything that was asked for is done",
-    1: "a gate failed: compare --fail-below, or evaluation.latency_budget",
+    1: "a gate failed: compare --fail-below, evaluation.gate, or evaluation.latency_budget",
     2: "wrong input, settings or path",
+    3: "not enough turns to tell whether a gate is passed; the output says how many it would take",
     70: "a fault of toolcall, with a traceback",
     74: "no space on the disk, or standard output could not be written",
     129: "ended by a hangup (SIGHUP)",
@@ -45,20 +47,29 @@ EXIT_CODES = {
 }
 
 # %% ../../nbs/10_pipeline/08_exits.ipynb #7c33b93c
+GATE_CODES = {"passed": 0, "failed": 1, "undecided": 3}
+
+
 def gate_code(
     report: "Report | None",  # None in all processes but the first
-) -> int:  # 0 or 1
-    "1 where the report has a latency budget that isn't shown to be held"
-    checks = report.latency_checks if report else []
-    return int(any(check.answer != "yes" for check in checks))
+) -> int:  # 0, 1 or 3
+    "Turn the latency budget and the gate of a report into an exit code"
+    from toolcall.evaluate.checks import overall
+
+    if report is None:
+        return 0
+    if any(check.answer != "yes" for check in report.latency_checks):
+        return GATE_CODES["failed"]
+    return GATE_CODES[overall(report.gate_checks)]
 
 # %% ../../nbs/10_pipeline/08_exits.ipynb #f248967f
 class CommandParser(argparse.ArgumentParser):
     "A parser whose errors are safe to print, and whose help lists the exit codes"
 
     def error(self, message: str) -> NoReturn:
-        "End with exit code 2"
-        super().error(one_line(message))
+        "End with exit code 2, and an example where there is one"
+        hint = f"; {self.epilog}" if self.epilog else ""
+        super().error(one_line(message + hint))
 
     def format_help(self) -> str:
         "The usual help, and the exit codes"
@@ -82,7 +93,8 @@ def explain(
     if isinstance(error, ToolcallError):
         return 2, str(error)
     if isinstance(error, OSError) and error.errno is not None:
-        place = f"{error.filename}: " if error.filename else ""
+        named = re.sub(r"\.\d+\.part$", "", str(error.filename or ""))  # see `write_atomic`
+        place = f"{named}: " if named else ""
         reason = f"{place}{error.strerror or error}"
         if error.errno in _WRONG_PATH:
             return 2, _with_notes(reason, error)
@@ -175,7 +187,7 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def run_command(
-    command: Callable[[], int],  # Gives 0, or 1 for a gate that failed
+    command: Callable[[], int],  # Gives 0, or a gate's answer
 ) -> int:  # A key of `EXIT_CODES`
     "Run a command, and let its threads sleep while they wait; no exception leaves it"
     let_threads_sleep()  # commands import torch

@@ -33,7 +33,7 @@ class LogOptions(Options):
     "How the log is read, see `read_logs`"
 
     format: str = "auto"  # A format's name, or auto: detected record by record
-    max_reject: _Share = 0.2  # _Share of rejected records above which the log is refused
+    max_reject: _Share = 0.2  # Share of rejected records above which the log is refused
     strict: bool = False  # Stop at the first reject
     tools: str = ""  # A file of tools, for conversations that declare none: JSON, MCP or Python
     max_record_bytes: _Positive = MAX_RECORD_BYTES  # A larger record, unpacked, is rejected
@@ -63,8 +63,8 @@ class CurateOptions(Options):
 class SplitOptions(Options):
     "How conversations are split, see `split`"
 
-    validation: _Share = 0.1  # _Share of conversations
-    test: _Share = 0.15  # _Share of conversations
+    validation: _Share = 0.1  # Share of conversations
+    test: _Share = 0.15  # Share of conversations
     seed: _NonNegative = 0
     by_user: bool = True  # Keep the conversations of one user in one set
     after: str | int | float | date = ""  # Hold out conversations from this time on
@@ -85,8 +85,17 @@ class PackingOptions(Options):
     "How examples are packed into token trees, see `build_trainer`"
 
     max_tokens: _Positive = 8192  # Most computed tokens in memory at a time
-    weights: dict[str, float] = {}  # Kind of span (name, arguments, text, reasoning) to loss weight
+    weights: dict[str, float] = {}  # Loss weights: name, arguments, text, reasoning, decision
     attention: Literal["sdpa", "flex_attention"] = "sdpa"  # On a GPU
+
+# %% ../../nbs/10_pipeline/00_options.ipynb #d24b1365
+class RestraintOptions(Options):
+    "What teaches a model when not to call, beside the log's own turns"
+
+    taken_away: _Share = 0.0  # _Share of turns with calls that must not come without their tools
+    other_catalogues: _Share = 0.0  # _Share of conversations with other names and fewer tools
+    rehearsal: Annotated[int, Field(ge=0, le=300)] = 0  # Own answers that the base keeps giving
+    seed: _NonNegative = 0
 
 
 class GenerationOptions(Options):
@@ -95,9 +104,12 @@ class GenerationOptions(Options):
     batch_size: _Positive = 64  # Prompts that are answered together
     max_new_tokens: _Positive = 256  # A longer output is cut, and counted as cut
     temperature: Annotated[float, Field(ge=0)] = 0.0  # 0 is greedy
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # _Share of the probability to sample from
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # Share of the probability to sample from
     seed: _NonNegative = 0
     structured: bool = False  # Hold calls to the offered tools and their schemas
+    call_threshold: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] | None = (
+        None  # Least probability at which the tuned model calls; auto: chosen on validation turns
+    )
 
 
 _Seconds = Annotated[float, Field(gt=0)]
@@ -118,12 +130,16 @@ class LatencyBudget(Options):
 class EvaluationOptions(Options):
     "How answers are scored, see `evaluate`"
 
-    mode: Literal["strict", "normalized", "bfcl"] = "normalized"
+    mode: Literal["strict", "normalized", "bfcl"] = "normalized"  # How arguments compare
     rules: dict[str, JSON] = {}  # Comparisons of single parameters, see `Equality`
     max_turns: _Positive = 200  # Most held-out turns to score, whole conversations
+    variants: list[Literal["removed", "lookalike", "renamed", "shuffled"]] = []  # Of the catalogue
     latency_turns: _NonNegative = 10  # Turns that are answered one at a time, for latency
     latency_budget: LatencyBudget = LatencyBudget()  # Not held: exit code 1; may need more turns
     watch_turns: _NonNegative = 16  # Validation turns that are generated during training
+    retention: bool = True  # Measure what the tuned model keeps of the base's own answers
+    gate: dict[str, JSON] = {}  # Metric to a limit, see `check_gate`; not passed: exit code 1 or 3
+    calibration_turns: _NonNegative = 0  # Most validation turns that tell how sure calls are
 
 # %% ../../nbs/10_pipeline/00_options.ipynb #9baffe11
 class Config(Options):
@@ -134,7 +150,7 @@ class Config(Options):
     model_name_or_path: str = "SmolLM2-135M-Instruct"  # Embedded default, folder, or Hub id
     output_dir: str = "runs/toolcall"  # Gets everything else
     batch_size: _Positive = 8  # Most examples a step and device
-    num_train_epochs: Annotated[float, Field(gt=0)] = 3
+    num_train_epochs: Annotated[float, Field(gt=0)] = 3  # Passes over the training set
     save_steps: _Positive = 100  # Steps between checkpoints
     logging_steps: _Positive = 10  # Steps between log entries
     max_length: _Positive = 4096  # Most tokens of an example; longer ones are refused, never cut
@@ -145,6 +161,7 @@ class Config(Options):
     split: SplitOptions = SplitOptions()
     chatml: ChatMLOptions = ChatMLOptions()
     packing: PackingOptions = PackingOptions()
+    restraint: RestraintOptions = RestraintOptions()
     training: dict[str, JSON] = {}  # Any `TrainingArguments` field
     lora: dict[str, JSON] = {}  # Any `LoraConfig` field; empty trains all weights
     quantization: dict[str, JSON] = {}  # Any `BitsAndBytesConfig` field; only with lora

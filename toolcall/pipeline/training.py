@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ToolcallError
+from .file_kinds import check_model
 from .options import Config
 from .outputs import claim_output
 from ..terminal import say
@@ -103,7 +104,11 @@ def _load(
         and [*stored_dtypes(config.model_name_or_path)] == [torch.bfloat16]
     ):
         dtype = torch.bfloat16
-    return load_model(config.model_name_or_path, dtype=dtype, quantization=_quantization(config))
+    quantization = _quantization(config)
+    model, tokenizer = load_model(config.model_name_or_path, dtype=dtype, quantization=quantization)
+    if config.packing.attention == "flex_attention":
+        model.set_attn_implementation("flex_attention")
+    return model, tokenizer
 
 # %% ../../nbs/10_pipeline/05_training.ipynb #f1c62b46
 def _quantization(config: Config) -> "BitsAndBytesConfig | None":
@@ -121,11 +126,15 @@ def _encode(
 ) -> dict[str, list["Example"]]:
     "Examples of each set, kept on disk under `output_dir/encoded`"
     from toolcall.chatml.encoding_cache import encode_cached
+    from toolcall.chatml.restraint import other_catalogues
 
     options = config.chatml
     examples: dict[str, list[Example]] = {}
     for name, conversations in data.splits.parts.items():
         examples[name] = []
+        if name == "train":
+            share = config.restraint.other_catalogues
+            conversations = other_catalogues(conversations, share, seed=config.restraint.seed)
         if conversations:
             encoded = encode_cached(
                 chatml,
@@ -188,13 +197,22 @@ def _finish(config: Config, args: "TrainingArguments") -> None:
         size = f"{sum(freed.values()) / 1e9:.1f} GB"
         say(f"deleted the optimizer's states of {', '.join(freed)} ({size}); no step is left")
 
+# %% ../../nbs/10_pipeline/05_training.ipynb #411460b0
+def _find(name: str) -> None:
+    "Raise `ModelError` for a model that isn't there, before the log is read"
+    from toolcall.models import load_tokenizer
+
+    check_model(name)
+    load_tokenizer(name)
+
 # %% ../../nbs/10_pipeline/05_training.ipynb #5463d74a
-def _headline(config: Config, chatml: "ChatML", args: "TrainingArguments") -> str:
+def _headline(config: Config, chatml: "ChatML", args: "TrainingArguments", further: int) -> str:
     style = chatml.style.name + (f" ({chatml.style.why})" if chatml.style.why else "")
     dtype = "bfloat16" if args.bf16 else "float32"
     processes = f", {args.world_size} processes" if args.world_size > 1 else ""
     model = config.model_name_or_path
-    return f"training {model}, style {style}, {dtype} on {args.device}{processes}"
+    more = f", with {further:,} examples beside the log's" if further else ""
+    return f"training {model}, style {style}, {dtype} on {args.device}{processes}{more}"
 
 # %% ../../nbs/10_pipeline/05_training.ipynb #65270d52
 def train(
@@ -216,29 +234,32 @@ def _how_to_go_on(config: Config) -> str:
             return f"The same command goes on from {checkpoint.name}"
     return "The same command begins again; there is no checkpoint yet"
 
-
+# %% ../../nbs/10_pipeline/05_training.ipynb #357e1601
 def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     from toolcall.pipeline.data import describe, prepare, save_data, write_train_data
+    from toolcall.pipeline.rehearsal import further_examples
     from toolcall.train.estimate import estimate
     from toolcall.train.finetuning import finetune
 
     args = _training_arguments(config)
     options = _trainer_options(config)
     is_first = args.process_index == 0
+    with args.main_process_first():
+        _find(config.model_name_or_path)
     data = prepare(config)
     if is_first:
         say(f"log {Path(config.log_path).name}", describe(data))
     with args.main_process_first():
         model, tokenizer = _load(config, args)
-        if config.packing.attention == "flex_attention":
-            model.set_attn_implementation("flex_attention")
         chatml = make_chatml(config, tokenizer)
         if config.generation.structured:
             vocabulary = model.config.get_text_config().vocab_size
             _check_grammars(chatml, vocabulary, [*data.splits.validation, *data.splits.test])
         examples = _encode(config, data, chatml, report=is_first)
+        further = further_examples(config, model, chatml, examples["train"])
+    examples["train"] += further
     if is_first:
-        say(_headline(config, chatml, args))
+        say(_headline(config, chatml, args, len(further)))
     if dry_run:
         cost = estimate(model, tokenizer, examples["train"], args=args, **options)
         say("dry run", cost)

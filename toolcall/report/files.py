@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment
 
 from ..errors import EvaluateError, ServeError
-from ..evaluate.breakdowns import error_counts
+from ..evaluate.breakdowns import error_counts, kind_table
+from ..evaluate.checks import overall
 from ..evaluate.evaluation import Evaluation, load_evaluation
+from ..evaluate.retention import load_retention
 from ..evaluate.scores import TurnScore, error_kind
-from ..pages import Table
+from ..pages import Picture, Table
+from .summary import variant_table
 from ..serve.certificate import Certificate
 from ..text import excerpt, fingerprint, loads, one_line, write_atomic
 
@@ -47,6 +50,8 @@ def to_json(
         },
         "settings": report.settings,
         "latency_budget": [asdict(check) | {"answer": check.answer} for check in checks],
+        "gate": _gate_json(report) if report.gate_checks else None,
+        "retention": report.retention.to_json() if report.retention else None,
         "base": _evaluation_json(report.base),
         "tuned": _evaluation_json(report.tuned),
         "columns": {name: _evaluation_json(one) for name, one in report.columns.items()},
@@ -55,11 +60,24 @@ def to_json(
     }
 
 
+def _gate_json(report: "Report") -> dict:
+    conditions = [asdict(check) for check in report.gate_checks]
+    return {"answer": overall(report.gate_checks), "conditions": conditions}
+
+# %% ../../nbs/09_report/04_files.ipynb #f9628e8a
 def _evaluation_json(evaluation: Evaluation) -> dict:
     return {
         "metrics": {name: asdict(metric) for name, metric in evaluation.metrics.items()},
         "never_call": asdict(evaluation.never_call),
         "errors": error_counts(evaluation.scores),
+        "kinds": {
+            kind: {name: asdict(metric) for name, metric in row.items()}
+            for kind, row in kind_table(evaluation.scores).items()
+        },
+        "variants": {
+            kind: {name: asdict(metric) for name, metric in row.items()}
+            for kind, row in variant_table(evaluation).items()
+        },
         "latency": evaluation.latency,
         "cut": evaluation.cut,
         "no_answer": evaluation.no_answer,
@@ -74,6 +92,7 @@ def _turn_json(score: TurnScore) -> dict:
         "turn": score.turn,
         "outcome": score.outcome,
         "exact": score.exact,
+        "kinds": score.kinds,
         "error": error_kind(score),
         "expected": [{"name": c.name, "arguments": c.arguments} for c in score.expected],
         "predicted": [{"name": c.name, "arguments": c.arguments} for c in score.predicted],
@@ -177,13 +196,16 @@ def _evaluation_path(folder: str | Path, name: str) -> Path:
 
 
 def _write_page(report: "Report", folder: str | Path) -> None:
-    page = replace(report, sections=[*report.sections, *_sections(Path(folder))]).page
+    page = replace(report, sections=[*report.sections, *_sections(Path(folder), report)]).page
     write_atomic(Path(folder, "report.html"), [page.to_html().rstrip("\n")])
     write_atomic(Path(folder, "report.md"), [page.to_markdown().rstrip("\n")])
 
 
-def _sections(folder: Path) -> Iterator[Table | _Notes]:
-    "The parts of the page that other commands have written into the folder"
+def _sections(folder: Path, report: "Report") -> Iterator[Picture | Table | _Notes]:
+    "The parts of the page that stand beside the report in the folder"
+    from toolcall.report.sureness import sureness_sections
+
+    yield from sureness_sections(folder, report.tuned.scores)
     if (folder / "certificate.json").is_file():
         yield _certificate_table(folder)
     if (file := folder / "serve.md").is_file():
@@ -202,6 +224,7 @@ def load_report(
         prompts = {(id, turn): text for id, turn, text in saved["last_messages"]}
         settings, sources = dict(saved["settings"]), dict(saved["sources"])
         names = ["base", "tuned", *saved["columns"]]
+        retention = load_retention(kept) if (kept := saved.get("retention")) else None
     except OSError as error:
         reason = error.strerror or str(error)
         raise EvaluateError(f"{path} can't be read: {reason}; run `toolcall eval`") from None
@@ -212,7 +235,8 @@ def load_report(
         raise EvaluateError(f"{path} holds no report: {excerpt(str(error), 200)}") from None
     base, tuned, *others = [load_evaluation(_evaluation_path(folder, name)) for name in names]
     columns = dict(zip(names[2:], others))
-    return Report(base, tuned, prompts, settings, columns=columns, sources=sources)
+    more: dict[str, Any] = {"columns": columns, "sources": sources, "retention": retention}
+    return Report(base, tuned, prompts, settings, **more)
 
 
 def refresh_report(

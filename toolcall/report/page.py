@@ -11,16 +11,22 @@ __all__ = ['Report', 'last_messages', 'environment']
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 from .. import __version__
 from ..evaluate.breakdowns import error_counts
-from ..evaluate.evaluation import Comparison, Evaluation, compare
+from ..evaluate.checks import Check
+from ..evaluate.comparison import Comparison, compare
+from ..evaluate.evaluation import Evaluation
+from ..evaluate.gate import check_gate
 from ..evaluate.metrics import first_divergence
+from ..evaluate.retention import Retention
 from ..evaluate.scores import TurnScore
 from ..pages import Page, Picture, Table
 from .failures import Failures, worst
+from .gate_parts import GatePart, retention_parts
 from .latency_budget import LatencyCheck, check_latency
 from toolcall.report.plots import (
     plot_by_size,
@@ -29,7 +35,7 @@ from toolcall.report.plots import (
     plot_latency,
     plot_metrics,
 )
-from .summary import metric_rows, summarize, tool_rows
+from .summary import breakdown_tables, metric_rows, metric_text, summarize
 from ..text import count, one_line
 from ..turn import Example
 
@@ -82,15 +88,8 @@ def _differences(report: "Report", name: str) -> list[Failures]:
 # %% ../../nbs/09_report/03_page.ipynb #057d70c3
 def _breakdowns(report: "Report") -> list[Picture | Table]:
     models = report.models
-    exact = [f"{name} exact" for name in models]
     sections: list[Picture | Table] = [
-        Table(
-            "Tools",
-            ("tool", "expected calls", *exact, "tuned precision", "tuned recall"),
-            tool_rows(models),
-            "Calls with all arguments right, and calls by tool alone; "
-            "those that the tuned model is worst at first.",
-        ),
+        *breakdown_tables(models),
         Picture(
             "Which tool for which",
             plot_confusion(report.tuned.scores),
@@ -158,6 +157,9 @@ def _origins(report: "Report") -> list[Table]:
         failed = sum(evaluation.no_answer.values())
         facts[name]["failed requests"] = f"{failed} of {len(evaluation.scores)}"
         facts[name]["calls left in the text"] = "{} of {}".format(*evaluation.left_in_text)
+        if engines := evaluation.answered_by:
+            shares = [f"{engine} engine {number}" for engine, number in sorted(engines.items())]
+            facts[name]["turns answered"] = ", ".join(shares)
     keys = dict.fromkeys(key for one in facts.values() for key in one)
     rows = [(key, *(str(one.get(key, "–")) for one in facts.values())) for key in keys]
     note = "All models answered the same turns. Prompts of a server are messages and tools."
@@ -166,6 +168,7 @@ def _origins(report: "Report") -> list[Table]:
 # %% ../../nbs/09_report/03_page.ipynb #adebc3ae
 _PRIVACY = "private values"  # the key of the settings that holds `privacy_note`
 _BUDGET = "latency_budget"  # the key of the settings that holds the most seconds
+_GATE = "gate"  # the key of the settings that holds the conditions
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ class Report:
     columns: dict[str, Evaluation] = field(default_factory=dict)  # Further models, by name
     sources: dict[str, dict[str, str]] = field(default_factory=dict)  # Facts about each model
     sections: Sequence[Any] = ()  # Further parts of the page
+    retention: Retention | None = None  # Of the tuned model; None where it wasn't measured
 
     @property
     def models(self) -> dict[str, Evaluation]:
@@ -192,6 +196,12 @@ class Report:
     def latency_checks(self) -> list[LatencyCheck]:
         "The latency of the tuned model against the budget of the settings"
         return check_latency(self.settings.get(_BUDGET) or {}, self.tuned.latency)
+
+    @cached_property
+    def gate_checks(self) -> list[Check]:
+        "The tuned model against the gate of the settings"
+        gate = self.settings.get(_GATE) or {}
+        return check_gate(gate, self.base, self.tuned, self.retention)
 
     @property
     def comparison(self) -> Comparison:
@@ -214,15 +224,19 @@ class Report:
             "the dashed line is what a model reaches that never calls.",
         )
         failures = _failures(self, comparison)
-        parts: list[Any] = [glance, *_origins(self), *failures, *_breakdowns(self)]
+        gate = [GatePart(self.gate_checks)] if self.gate_checks else []
+        parts: list[Any] = [*gate, glance, *_origins(self), *failures, *_breakdowns(self)]
+        parts += retention_parts(self.retention) if self.retention else []
         return Page("Tool-call report", self._lead(), [*parts, *_numbers(self), *self.sections])
 
     def _lead(self) -> str:
-        "The summary, the latency budget, and whether the training data were redacted"
+        "The summary, retention, budget, gate, and whether the training data were redacted"
         lines = [summarize(self.models)]
+        lines += [f"Retention: {self.retention}."] if self.retention else []
         if checks := self.latency_checks:
             answers = "; ".join(map(str, checks))
             lines.append(f"Latency budget of the tuned model, one turn at a time: {answers}.")
+        lines += [str(GatePart(self.gate_checks))] if self.gate_checks else []
         if note := self.settings.get(_PRIVACY):
             lines.append(f"Training data {note}")
         return "\n".join(lines)
@@ -233,16 +247,15 @@ class Report:
     def __repr__(self) -> str:
         return self.to_text()
 
-    def to_text(self) -> str:
+    def to_text(
+        self,
+        *,
+        brief: bool = False,  # Only the headline metrics
+    ) -> str:  # A table and sentences
         "The metrics as a table for a terminal"
-        rows = [("", *map(one_line, self.models))]
-        rows += [tuple(cell.strip() for cell in row[:-1]) for row in metric_rows(self.models)]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-            for row in rows
-        ]
-        return "\n".join(lines) + f"\n\n{self._lead()}"
+        table = metric_text(self.models, brief=brief)
+        gate = f"\n\n{GatePart(self.gate_checks).to_text()}" if self.gate_checks else ""
+        return f"{table}\n\n{self._lead()}{gate}"
 
 # %% ../../nbs/09_report/03_page.ipynb #276153a1
 def last_messages(

@@ -28,18 +28,11 @@ from toolcall.evaluate.breakdowns import (
 )
 from ..evaluate.evaluation import Evaluation
 from ..evaluate.intervals import Metric
+from ..evaluate.metrics import HEADLINES
 from ..evaluate.scores import TurnScore
 from ..text import JSON, one_line
 
 # %% ../../nbs/09_report/00_plots.ipynb #ea0b9d22
-_HEADLINES = (
-    "exact_match",
-    "tool_selection_accuracy",
-    "tool_recall",
-    "argument_accuracy",
-    "parse_rate",
-    "irrelevance_accuracy",
-)
 _COLOURS = ("#9ca3af", "#2563eb", "#f59e0b", "#10b981", "#a855f7", "#ef4444", "#0891b2")
 _HATCHES = ("", "", "///", "---", "xxx", "|||", "\\\\\\")
 _GROUP = 0.76  # width of the bars of a group
@@ -82,7 +75,7 @@ def plot_metrics(
 ) -> plt.Figure:
     "Draw the headline metrics with 95 % intervals"
     figure, axes = _axes(width=5.8 if len(models) < 4 else 7.6, height=3.2)
-    _bars(axes, {name: [one.metrics[m] for m in _HEADLINES] for name, one in models.items()})
+    _bars(axes, {name: [one.metrics[m] for m in HEADLINES] for name, one in models.items()})
     axes.hlines(
         models["tuned"].never_call.value or 0.0,
         -0.42,
@@ -93,7 +86,7 @@ def plot_metrics(
         label="never calling",
     )
     axes.set(ylim=(0, 1.05), ylabel="share (95 % interval)")
-    labels = [name.replace("_", "\n") for name in _HEADLINES]
+    labels = [name.replace("_", "\n") for name in HEADLINES]
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8)
     figure.tight_layout()

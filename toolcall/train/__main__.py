@@ -31,7 +31,7 @@ def _train(argv: Sequence[str] | None) -> int:
     parser.add_argument("--config", required=True, help="a YAML file")
     parser.add_argument("--dry-run", action="store_true", help="say what the run will cost")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a key")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     flags = ["--dry-run"] if options.dry_run else []
     return toolcall(["train", *flags, options.config, *options.overrides])
 

@@ -232,8 +232,8 @@ def finetune(
     dtype = saved_dtype(model, save_dtype)
     trainer = build_trainer(model, tokenizer, train, args=args, validation=validation, **options)
     identity = _identified(trainer, args, adapted)
-    stops = stop_ids(train, tokenizer)
-    add_stops(trainer.model, stops)
+    logged = [example for example in train if example.is_logged]
+    add_stops(trainer.model, stops := stop_ids(logged, tokenizer))
     if prepare:
         prepare(trainer)
     checkpoint = _agreed_checkpoint(trainer, output_dir)
@@ -241,8 +241,7 @@ def finetune(
         write_atomic(output_dir / "run.json", identity_text(identity))
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=checkpoint)
-    options = {"adapted": adapted, "dtype": dtype, "stops": stops}
-    trained = _save_compared(trainer, train, output_dir, **options)
+    trained = _save_compared(trainer, logged, output_dir, adapted=adapted, dtype=dtype, stops=stops)
     run = Run(
         output_dir=str(output_dir),
         history=trainer.state.log_history,
@@ -252,5 +251,5 @@ def finetune(
     )
     if trainer.is_world_process_zero():
         run.save()
-        check_folder(output_dir, train, trained=trained, template_kwargs=template_kwargs)
+        check_folder(output_dir, logged, trained=trained, template_kwargs=template_kwargs)
     return run

@@ -11,6 +11,8 @@ __all__ = []
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from enum import EnumType
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -38,8 +40,19 @@ def _one_line(error: BaseException) -> str:
     return text if len(text) < 300 else f"{text[:299]}…"
 
 
+def _check_choice(name: str, value: Any, hint: Any) -> None:
+    "Raise `TrainError` with the nearest name, where the names of a field are listed"
+    kinds: list[Any] = [kind for kind in get_args(hint) or [hint] if isinstance(kind, EnumType)]
+    names = [str(one.value) for kind in kinds for one in kind]
+    if names and isinstance(value, str) and value not in names:
+        near = [one for one in names if one.startswith(value[:4])][:3]
+        near = near or get_close_matches(value, names) or names
+        raise TrainError(f"{name}: {value!r} is not known; it may be {' or '.join(near)}")
+
+
 def _checked(name: str, value: Any, hint: Any) -> Any:
     "A value as its field's type, where that is a number or a choice"
+    _check_choice(name, value, hint)
     literal = get_origin(hint) is Literal
     if not literal and not set(get_args(hint) or [hint]) <= _SCALARS:
         return value

@@ -1,0 +1,352 @@
+"""What keeps a tuned model from calling when it should not, lever by lever.
+
+    python benchmarks/restraint.py train FOLDER [--log LOG] [--levers none taken_away …]
+        [--seeds 0 1 2] [--epochs 1] [--batch-size 16] [--conversations N] [--processes 1]
+    python benchmarks/restraint.py table FOLDER [FOLDER …]
+
+`train` trains the embedded model on a log (the sample log without `--log`) once for each lever and
+seed; `base` is the model before training. Each model answers the same held-out turns greedily, then
+the turns with calls again without the tools that they call, and all turns again under other names
+of tools and parameters (drawn with another seed than those of the training). Retention is the share
+of the tokens of the base's own answers to neutral prompts, none of them rehearsed, that the model
+would choose too. One JSON file a model says which turns are right, and holds nothing of the log.
+
+`table` prints the means over the seeds; intervals are 95 %, and draw whole conversations, the same
+for all seeds of a lever.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import numpy as np
+
+from toolcall.conversation import Conversation
+from toolcall.turn import Example
+
+LEVERS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "none": {},
+    "taken_away": {"taken_away": 0.5},
+    "decision": {"weights": {"decision": 5.0}},
+    "other_catalogues": {"other_catalogues": 0.5},
+    "rehearsal": {"rehearsal": 100},
+    "words_twice": {"words": 2},
+    "lora": {"lora": True},
+    "taken_away+rehearsal": {"taken_away": 0.5, "rehearsal": 100},
+    "all": {"taken_away": 0.5, "other_catalogues": 0.5, "rehearsal": 100},
+    "all+decision": {
+        "taken_away": 0.5,
+        "other_catalogues": 0.5,
+        "rehearsal": 100,
+        "weights": {"decision": 5.0},
+    },
+}
+METRICS = (
+    "exact_match",
+    "irrelevance_accuracy",
+    "call_decision_recall",
+    "removed",
+    "absent_tool",
+    "renamed",
+    "retention",
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train")
+    train.add_argument("folder")
+    train.add_argument("--log", default="", help="default: the sample log")
+    train.add_argument("--levers", nargs="+", default=list(LEVERS), choices=LEVERS)
+    train.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    train.add_argument("--epochs", type=float, default=1)
+    train.add_argument("--batch-size", type=int, default=16)
+    train.add_argument("--conversations", type=int, default=100_000, help="of the training set")
+    train.add_argument("--turns", type=int, default=400, help="most held-out turns")
+    train.add_argument("--test", type=float, default=0.28, help="share of held-out conversations")
+    train.add_argument("--max-length", type=int, default=2048)
+    train.add_argument("--max-new-tokens", type=int, default=96)
+    train.add_argument("--neutral", type=int, default=100, help="prompts that measure retention")
+    train.add_argument("--processes", type=int, default=1, help="models at a time, on a GPU")
+    table = commands.add_parser("table")
+    table.add_argument("folders", nargs="+")
+    options = parser.parse_args(argv)
+    if options.command == "table":
+        print(make_table(options.folders))
+        return 0
+    Path(options.folder).mkdir(parents=True, exist_ok=True)
+    jobs = [(lever, seed) for seed in options.seeds for lever in options.levers]
+    jobs = [(lever, seed) for lever, seed in jobs if lever != "base" or seed == options.seeds[0]]
+    jobs = [job for job in jobs if not result_file(options.folder, *job).exists()]
+    if options.processes > 1:
+        return run_processes(argv or sys.argv[1:], jobs, options.processes)
+    for lever, seed in jobs:
+        measure(options, lever, seed)
+    return 0
+
+
+def run_processes(arguments: list[str], jobs: list[tuple[str, int]], most: int) -> int:
+    "Measure several models at a time"
+    if "--processes" in arguments:
+        place = arguments.index("--processes")
+        arguments = [*arguments[:place], *arguments[place + 2 :]]
+    running: list[subprocess.Popen] = []
+    failed = 0
+    for lever, seed in jobs:
+        while len(running) >= most:
+            time.sleep(0.2)
+            failed += sum(bool(one.poll()) for one in running)
+            running = [one for one in running if one.poll() is None]
+        one_job = ["--levers", lever, "--seeds", str(seed)]
+        running.append(subprocess.Popen([sys.executable, __file__, *arguments, *one_job]))
+    return failed + sum(bool(one.wait()) for one in running)
+
+
+def result_file(folder: str, lever: str, seed: int) -> Path:
+    return Path(folder, f"{lever}-{seed}.json")
+
+
+def load_sets(options: argparse.Namespace) -> tuple[list[Conversation], list[Conversation]]:
+    "Training and held-out conversations, the same for all levers and seeds"
+    from toolcall.curate import curate, split
+    from toolcall.logs import read_logs
+    from toolcall.samples import sample_log
+    from toolcall.text import fingerprint
+
+    log = read_logs(options.log or sample_log())
+    sets = split(curate(log.conversations).conversations, validation=0.08, test=options.test)
+
+    def drawn(conversations: Sequence[Conversation]) -> list[Conversation]:
+        return sorted(conversations, key=lambda one: fingerprint(one.id))
+
+    held_out, turns = [], 0
+    for conversation in drawn(sets.test):
+        if (turns := turns + len(conversation.turns)) > options.turns:
+            break
+        held_out.append(conversation)
+    return drawn(sets.train)[: options.conversations], held_out
+
+
+def measure(options: argparse.Namespace, lever: str, seed: int) -> None:
+    "Train and score one model, and write what came out"
+    import torch
+
+    from toolcall.chatml import ChatML, encode
+    from toolcall.models import fast_dtype, load_model
+
+    started = time.monotonic()
+    training, held_out = load_sets(options)
+    settings = LEVERS[lever]
+    model, tokenizer = load_model("SmolLM2-135M-Instruct", dtype=torch.float32)
+    chatml = ChatML(tokenizer)
+    tested = encode(chatml, held_out, max_length=options.max_length).examples
+    neutral = neutral_answers(model, chatml, options.neutral)
+    learned: list[Example] = []
+    if lever != "base":
+        learned = make_examples(options, chatml, model, training, lever, seed)
+        model = trained(options, model, tokenizer, learned, settings, seed)
+    seconds = time.monotonic() - started
+    kept = retention(model.eval(), neutral)
+    result = scored(options, model.to(fast_dtype()), chatml, tested) | {"retention": kept}
+    result |= {"lever": lever, "seed": seed, "examples": len(learned), "seconds": seconds}
+    result["tokens"] = sum(map(len, learned))
+    result_file(options.folder, lever, seed).write_text(json.dumps(result))
+    print(lever, seed, summary(result), f"{seconds:.0f} s", flush=True)
+
+
+def make_examples(options, chatml, model, training, lever: str, seed: int) -> list[Example]:
+    from toolcall.chatml import encode
+    from toolcall.chatml.restraint import other_catalogues, taken_away
+    from toolcall.pipeline.rehearsal import rehearse
+
+    settings = LEVERS[lever]
+    shown = other_catalogues(training, settings.get("other_catalogues", 0), seed=seed)
+    examples = encode(chatml, shown, max_length=options.max_length).examples
+    extra = taken_away(chatml, examples, settings.get("taken_away", 0), seed=seed)
+    words = [example for example in examples if not example.calls]
+    extra += words * (settings.get("words", 1) - 1)
+    if number := settings.get("rehearsal", 0):
+        extra += rehearse(model, chatml, number)  # the first of those drawn; see `neutral_answers`
+    return examples + extra
+
+
+def trained(options, model, tokenizer, examples: list[Example], settings: dict, seed: int) -> Any:
+    from transformers import PrinterCallback
+
+    from toolcall.train import build_trainer, training_arguments
+
+    lora = None
+    if settings.get("lora"):
+        from peft import LoraConfig
+
+        lora = LoraConfig(r=16, lora_alpha=32, task_type="CAUSAL_LM", target_modules="all-linear")
+    with tempfile.TemporaryDirectory() as folder:
+        args = training_arguments(
+            folder,
+            per_device_train_batch_size=options.batch_size,
+            num_train_epochs=options.epochs,
+            learning_rate=1e-3 if lora else 3e-4,
+            warmup_steps=5,
+            save_strategy="no",
+            seed=seed,
+            disable_tqdm=True,
+        )
+        trainer = build_trainer(
+            model, tokenizer, examples, args=args, weights=settings.get("weights"), lora=lora
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return trainer.model.merge_and_unload() if lora else trainer.model
+
+
+# ---- scoring
+
+
+def answers(options, model, chatml, examples: Sequence[Example]) -> list:
+    from toolcall.generate import HFEngine
+
+    engine = HFEngine(model, chatml, batch_size=128, max_new_tokens=options.max_new_tokens)
+    return engine.generate([example.prompt_ids for example in examples], progress=False)
+
+
+def scored(options, model, chatml, tested: list[Example]) -> dict[str, Any]:
+    "Scores of the held-out turns, and of the same turns under other catalogues"
+    from toolcall.chatml import encode
+    from toolcall.curate.catalogues import draw_names, rename, take_away
+    from toolcall.evaluate import evaluate
+    from toolcall.text import fingerprint
+
+    evaluation = evaluate(tested, answers(options, model, chatml, tested), parse=chatml.parse)
+    without = [take_away(example.conversation, example.turn) for example in tested if example.calls]
+    removed = encode(chatml, [one for one in without if one]).examples
+    absent = evaluate(
+        removed,
+        answers(options, model, chatml, removed),
+        parse=chatml.parse,
+        expect=lambda example: [],
+    )
+    conversations = {example.conversation.id: example.conversation for example in tested}
+    renamed = []
+    for conversation in conversations.values():
+        rng = random.Random(fingerprint(["held out", conversation.tools]))
+        other = rename(conversation, draw_names(conversation.tools, rng))
+        renamed += [other] if other else []
+    others = encode(chatml, renamed).examples
+    under_names = evaluate(others, answers(options, model, chatml, others), parse=chatml.parse)
+    return {
+        "turns": [
+            [s.conversation_id, s.turn, bool(s.expected), s.outcome, bool(s.exact)]
+            for s in evaluation.scores
+        ],
+        "removed": [
+            [s.conversation_id, s.outcome == "no_call", len(s.predicted) > s.offered]
+            for s in absent.scores
+        ],
+        "renamed": [[s.conversation_id, s.turn, bool(s.exact)] for s in under_names.scores],
+    }
+
+
+def neutral_answers(model, chatml, number: int) -> list[Example]:
+    "The base's answers to the last of 300 neutral prompts; the first 100 may be rehearsed"
+    from toolcall.pipeline.rehearsal import answer_neutral, neutral_prompts
+
+    return answer_neutral(model, chatml, neutral_prompts(300)[-number:])
+
+
+def retention(model, neutral: Sequence[Example]) -> list[list[int]]:
+    "For each answer of the base, the tokens that the model would choose too, and all"
+    import torch
+
+    counts = []
+    for example in neutral:
+        ids = torch.tensor([example.prompt_ids + example.completion_ids], device=model.device)
+        with torch.inference_mode():
+            chosen = model(ids).logits[0, len(example.prompt_ids) - 1 : -1].argmax(-1)
+        same = (chosen == ids[0, len(example.prompt_ids) :]).sum().item()
+        counts.append([same, len(example.completion_ids)])
+    return counts
+
+
+# ---- the table
+
+
+def shares(result: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray, list]]:
+    "Each metric as hits, counts and conversations of its turns"
+    turns = result["turns"]
+    ids = [row[0] for row in turns]
+    due = np.array([row[2] for row in turns])
+    exact = np.array([row[4] for row in turns])
+    no_call = np.array([row[3] == "no_call" for row in turns])
+    called = np.array([row[3] == "call" for row in turns])
+    removed, renamed, kept = result["removed"], result["renamed"], result["retention"]
+    one = np.ones(len(removed))
+    return {
+        "exact_match": (exact, np.ones(len(turns)), ids),
+        "irrelevance_accuracy": (no_call & ~due, ~due, ids),
+        "call_decision_recall": (called & due, due, ids),
+        "removed": (np.array([row[1] for row in removed]), one, [row[0] for row in removed]),
+        "absent_tool": (np.array([row[2] for row in removed]), one, [row[0] for row in removed]),
+        "renamed": (
+            np.array([row[2] for row in renamed]),
+            np.ones(len(renamed)),
+            [row[0] for row in renamed],
+        ),
+        "retention": (*np.array(kept).T, list(range(len(kept)))),
+    }
+
+
+def summary(result: dict[str, Any]) -> str:
+    parts = shares(result)
+    return " ".join(f"{name} {sum(a) / max(sum(b), 1):.3f}" for name, (a, b, _) in parts.items())
+
+
+def make_table(folders: Sequence[str]) -> str:
+    "Means over the seeds, with intervals"
+    files = [file for folder in folders for file in sorted(Path(folder).glob("*.json"))]
+    results: dict[str, list[dict]] = {}
+    for file in files:
+        result = json.loads(file.read_text())
+        results.setdefault(result["lever"], []).append(result)
+    order = [lever for lever in LEVERS if lever in results]
+    rows = [f"{'lever':<22} seeds " + " ".join(f"{name[:20]:>21}" for name in METRICS)]
+    for lever in order:
+        cells = [interval([shares(one)[name] for one in results[lever]]) for name in METRICS]
+        rows.append(f"{lever:<22} {len(results[lever]):>5} " + " ".join(f"{c:>21}" for c in cells))
+    return "\n".join(rows)
+
+
+def interval(seeds: Sequence[tuple[np.ndarray, np.ndarray, list]]) -> str:
+    "The mean over seeds, and a 95 % interval that draws conversations"
+    names = sorted({name for _, _, ids in seeds for name in ids})
+    place = {name: number for number, name in enumerate(names)}
+    sums = np.zeros((len(seeds), 2, len(names)))
+    for number, (hits, counts, ids) in enumerate(seeds):
+        columns = [place[name] for name in ids]
+        np.add.at(sums[number, 0], columns, hits)
+        np.add.at(sums[number, 1], columns, counts)
+    if not sums[:, 1].sum():
+        return "-"
+    total = sums.sum(0)
+    draws = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), 2000)
+    drawn = total @ draws.T
+    low, high = np.nanpercentile(drawn[0] / np.maximum(drawn[1], 1), [2.5, 97.5])
+    return f"{total[0].sum() / total[1].sum():.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
