@@ -2,7 +2,7 @@
 
     python benchmarks/clean.py FOLDER [--logs coffee …] [--rates 0 25] [--kinds mixed call …]
         [--turns 1500] [--seeds 0 1] [--cleaner FILE.py:FUNCTION] [--json OUT.json]
-        [--losses 40] [--missed 10]
+        [--losses 40] [--missed 10] [--speed]
 
 FOLDER holds logs of any format; each is read, dirtied (see `tests/dirt.py`) and cleaned. A rate of
 0 measures what is lost of the log as it is. A subfolder that holds `clean.*` and `noisy.*` is a log
@@ -10,6 +10,8 @@ with its dirty twin, which is compared turn by turn; `tools.json` beside them is
 `gateway` before a kind (`gateway:mixed`) means: the same dirt where answers go through a tool and
 results come from the user. A turn counts as found when it is masked or repaired; intervals are
 Wilson's. `--losses` prints clean turns that were lost, `--missed` dirt that was not found.
+`--speed` measures turns a second of processor time of each step apart from the fit, and of
+all of them together; run it with OMP_NUM_THREADS=1.
 """
 
 import argparse
@@ -211,6 +213,71 @@ def cases(options: argparse.Namespace) -> Iterator[tuple[str, str, float, Dirtie
                         yield file.name.split(".")[0], kind, rate / 100, made
 
 
+def steps_without_fit(conversations: list[Conversation]) -> Iterator[tuple[str, Callable]]:
+    "What `clean` does beside the fit; each step is handed on when the one before has run"
+    from toolcall.curate.consequences import consequence_findings
+    from toolcall.curate.doubts_page import mask_doubtful
+    from toolcall.curate.drift import find_names
+    from toolcall.curate.exchanges import read_exchanges, speaking_tools
+    from toolcall.curate.grounding import leaves, read_grounds, value_pattern
+    from toolcall.curate.strangers import stranger_findings
+
+    made: dict = {}
+
+    def history() -> None:
+        checked = check_structure(conversations).conversations
+        made["log"] = collapse_prefixes(checked, []).conversations
+
+    def exchanges() -> None:
+        made["speaking"] = speaking_tools(made["log"])
+        made["exchanges"] = read_exchanges(made["log"], made["speaking"])
+
+    def consequences() -> None:
+        made["findings"] = consequence_findings(made["log"], made["exchanges"])
+
+    def grounding() -> None:
+        grounds = read_grounds(made["log"], made["exchanges"])
+        for exchange, ground in zip(made["exchanges"], grounds, strict=True):
+            for call in exchange.calls:
+                for _, value in leaves(call.arguments):
+                    value_pattern(ground, value)
+
+    def strangers() -> None:
+        made["findings"] += stranger_findings(made["log"], made["exchanges"], None)
+
+    def report() -> None:
+        _, found = mask_doubtful(
+            conversations, made["findings"], at_least=0.6, speaking=made["speaking"]
+        )
+        found.page.to_html()
+
+    yield "history", history
+    yield "exchanges", exchanges
+    yield "consequences", consequences
+    yield "grounding", grounding
+    yield "strangers", strangers
+    yield "names", lambda: find_names(conversations, None)
+    yield "report", report
+
+
+def measure_speed(file: Path, turns: int) -> dict[str, float]:
+    "Turns a second of processor time, by step and of all steps"
+    conversations = read(file, turns, collapse=False)
+    n = sum(len(c.turns) for c in conversations)
+    seconds = {}
+    for _, step in steps_without_fit(conversations[:20]):
+        step()  # imports
+    for name, step in steps_without_fit(conversations):
+        start = time.process_time()
+        step()
+        seconds[name] = time.process_time() - start
+    seconds["all"] = sum(seconds.values())
+    speeds = {name: n / max(spent, 1e-9) for name, spent in seconds.items()}
+    parts = "  ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items())
+    print(f"{file.name.split('.')[0][:14]:<14} {n:>6} turns  {parts}", flush=True)
+    return speeds
+
+
 def main(arguments: Sequence[str] | None = None) -> list[dict]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -225,7 +292,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     parser.add_argument("--json", default="", help="file for the numbers")
     parser.add_argument("--losses", type=int, default=0, help="clean turns lost, to print")
     parser.add_argument("--missed", type=int, default=0, help="wrong turns not found, to print")
+    parser.add_argument("--speed", action="store_true", help="of the steps apart from the fit")
     options = parser.parse_args(arguments)
+    if options.speed:
+        files = [f for f in sorted(Path(options.folder).iterdir()) if ".json" in f.name]
+        chosen = [f for f in files if not options.logs or any(p in f.name for p in options.logs)]
+        return [{"log": f.name} | measure_speed(f, options.turns) for f in chosen]
     cleaner = load_cleaner(options.cleaner) if options.cleaner else clean_with_package
     results = []
     print(

@@ -1,15 +1,23 @@
 "Turns without a call: those of the sample log, their kinds in the report, and variants"
 
+import json
 from collections import Counter
 
 import pytest
 
+from toolcall.chatml import parse_calls
+from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate import curate
 from toolcall.curate.splits import find_leaks, split
+from toolcall.evaluate import evaluate, load_evaluation
+from toolcall.evaluate.variants import VARIANTS, make_variant
 from toolcall.logs import read_logs
-from toolcall.pipeline.config import make_config
 from toolcall.pipeline.demo_command import DEMO
+from toolcall.report.files import load_report, save_report
+from toolcall.report.page import Report
 from toolcall.samples import sample_log, sample_records
+from toolcall.schemas import argument_errors
+from toolcall.turn import Example, Output
 
 REFUSALS = ("I have no tool for that.", "我没有这样的工具。")
 LOG = list(curate(read_logs(sample_log()).conversations).conversations)
@@ -29,7 +37,7 @@ def due(conversations):
 
 
 def test_the_demo_holds_out_turns_of_each_kind():
-    parts = split(LOG, **make_config(DEMO).split.model_dump(include={"validation", "test"}))
+    parts = split(LOG, **DEMO["split"])
     turns = sum(len(conversation.turns) for conversation in parts.test)
     assert 300 <= turns <= DEMO["evaluation"]["max_turns"]
     held_out, trained = due(parts.test), due(parts.train)
@@ -69,3 +77,78 @@ def test_what_is_refused_lacks_its_tool(kind):
             seen += 1
             assert not tools & names(conversation)
     assert seen >= 10
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_variants_are_valid_and_drawn_by_the_seed(kind):
+    logged = {conversation.id: conversation for conversation in LOG}
+    variants = make_variant(kind, LOG[::2], seed=3)
+    assert variants == make_variant(kind, LOG[::2], seed=3) and len(variants) > 150
+    for variant in variants:
+        before = logged[variant.id]
+        assert set(variant.turns) <= set(before.turns) and variant.tools != before.tools
+        offered = [tool["function"]["name"] for tool in variant.tools]
+        assert len(offered) == len(set(offered))
+        for turn in variant.turns:
+            calls = variant.calls(turn)
+            assert not any(argument_errors(call, variant.tools) for call in calls)
+            assert len(calls) == (0 if kind == "removed" else len(before.calls(turn)))
+            if kind == "removed":
+                assert not {call.name for call in before.calls(turn)} & set(offered)
+            if kind == "renamed":
+                assert not {call.name for call in calls} & names(before)
+            if kind == "lookalike":
+                assert [*map(str, calls)] == [*map(str, before.calls(turn))]
+
+
+def test_renamed_tools_do_not_collide_with_each_other_or_with_other_calls():
+    tools = [make_tool(name) for name in ("get_a", "aGet", "a_get", "getA", "a", "工具")]
+    call = ToolCall("get_get", {}, "x").to_message()
+    messages = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    [renamed] = make_variant("renamed", [Conversation("c", messages, tools)])
+    new = [tool["function"]["name"] for tool in renamed.tools]
+    assert len({*new, "get_get"}) == 7 and not {*new} & {tool["function"]["name"] for tool in tools}
+
+
+def held_out():
+    tools = [make_tool("weather"), make_tool("sights")]
+    answers = {"c1": ToolCall("weather", {}, "a"), "c2": None}
+    for id, call in answers.items():
+        answer = {"role": "assistant", "content": "" if call else "Hello."}
+        if call:
+            answer["tool_calls"] = [call.to_message()]
+        messages = [{"role": "user", "content": "?"}, answer]
+        meta = {"kinds": ["chat <b>"]} if id == "c2" else {}
+        yield Example([1], [2], Conversation(id, messages, tools, meta), 1)
+
+
+def scored(examples, text):
+    return evaluate(examples, [Output(text, True, 1, 1, 1.0)] * len(examples), parse=parse_calls)
+
+
+def test_kinds_and_variants_are_in_evaluation_and_report_and_come_back(tmp_path):
+    examples = list(held_out())
+    removed = [
+        Example([1], [2], conversation, turn)
+        for conversation in make_variant("removed", [one.conversation for one in examples])
+        for turn in conversation.turns
+    ]
+    text = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'
+    tuned, changed = scored(examples, text), scored(removed, text)
+    tuned.variants["removed"] = changed
+    tuned.save(tmp_path / "one.json")
+    again = load_evaluation(tmp_path / "one.json")
+    assert [score.kinds for score in again.scores] == [("call due: first turn",), ("chat <b>",)]
+    assert again.variants["removed"].scores == changed.scores and again.scores == tuned.scores
+    assert "chat &lt;b&gt;" in again._repr_markdown_() and "call due: first turn" in repr(again)
+    save_report(Report(scored(examples, "Hello."), tuned, {}), tmp_path)
+    saved = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["tuned"]
+    assert saved["kinds"]["chat <b>"]["irrelevance_accuracy"]["value"] == 0
+    assert saved["variants"]["removed"]["unknown_tool_rate"]["value"] == 1
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Kinds of turns" in page and "chat &lt;b&gt;" in page and "chat <b>" not in page
+    assert "Variants of the catalogue" in page
+    assert load_report(tmp_path).tuned.variants["removed"].scores == changed.scores

@@ -213,7 +213,12 @@ def make_project(folder: Path, model: Path, **options: Any) -> Path:
         "logging_steps": 1,
         "training": training,
         "generation": {"max_new_tokens": 2},
-        "evaluation": {"max_turns": 4, "latency_turns": 0, "watch_turns": 0},
+        "evaluation": {
+            "max_turns": 4,
+            "latency_turns": 0,
+            "watch_turns": 0,
+            "retention": False,
+        },
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(values | options))
     return folder / "config.yaml"

@@ -12,6 +12,7 @@ import html
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 
 from ..conversation import Conversation
@@ -22,7 +23,7 @@ from ..text import escape_markdown, one_line, printable
 
 # %% ../../nbs/03_curate/21a_doubts.ipynb #6e59f665
 _LONGEST_TEXT = 500  # characters of a message
-_MOST_COMPARED = 2_000  # turns that a doubtful one is compared with
+_MOST_COMPARED = 1_000  # turns that a doubtful one is compared with
 _CONFIDENT = 0.9
 
 
@@ -45,13 +46,18 @@ class Line:
         return f'<div style="{border}padding-left:4px" title="{self.label}">{bubble}</div>'
 
 
+def _indices_before(conversation: Conversation, turn: int) -> list[int]:
+    "The message before a turn, and before it the last words of a user"
+    before = [turn - 1] if turn else []
+    users = (i for i in reversed(range(turn)) if conversation.messages[i]["role"] == "user")
+    last = next(users, turn - 1)
+    return before if last == turn - 1 else [last, *before]
+
+
 def _place(conversation: Conversation, turn: int) -> list[Line]:
     "The messages around a turn, in their order"
     messages = conversation.messages
-    before = [turn - 1] if turn else []
-    users = [i for i in range(turn) if messages[i]["role"] == "user"]
-    if users and users[-1] != turn - 1:
-        before = [users[-1], *before]
+    before = _indices_before(conversation, turn)
     after = [turn + 1] if turn + 1 < len(messages) else []
     labels = [(i, "before") for i in before] + [(turn, "turn")] + [(i, "after") for i in after]
     return [Line(label, messages[i]["role"], _text(conversation, i)) for i, label in labels]
@@ -158,11 +164,12 @@ def choose_doubts(
     known = [finding for place, finding in leading.items() if place[:2] in by_place]
     turns = [(c, turn) for c in conversations for turn in c.turns]
     drawn = Random(seed).sample(turns, min(len(turns), 2 * _MOST_COMPARED))
-    kept = [
+    others = (
         (c, turn, _words_before(c, turn))
         for c, turn in drawn
         if (c.id, str(c.meta.get("source", "")), turn) not in leading
-    ][:_MOST_COMPARED]
+    )
+    kept = list(islice(others, _MOST_COMPARED)) if known else []
     doubts = []
     for finding in sorted(_draw(known, n, seed), key=lambda one: -one.confidence):
         conversation = by_place[finding.place[:2]]
@@ -174,7 +181,7 @@ def choose_doubts(
 
 
 def _words_before(conversation: Conversation, turn: int) -> frozenset[str]:
-    before = [line.text for line in _place(conversation, turn) if line.label == "before"]
+    before = [_text(conversation, i) for i in _indices_before(conversation, turn)]
     return shingles(" ".join(before))
 
 
@@ -185,7 +192,8 @@ def _most_alike(
     own = _words_before(conversation, turn)
 
     def alike(other: frozenset[str]) -> float:
-        return len(own & other) / max(1, len(own | other))
+        shared = len(own & other)
+        return shared / max(1, len(own) + len(other) - shared)
 
     others = [(alike(words), c, i) for c, i, words in kept if c.id != conversation.id]
     share, other, index = max(others, key=lambda item: item[0], default=(0.0, conversation, 0))

@@ -139,7 +139,8 @@ def _group_renames(
     timeline: Timeline,
 ) -> list[Rename]:
     "All renames of one group of tools"
-    uses = [use for use in uses if use.tool in names]
+    members = frozenset(names)
+    uses = [use for use in uses if use.tool in members]
     times: dict[str, list[float]] = {name: [] for name in names}
     for use in uses:
         times[use.tool].append(timeline.stamps[use.conversation])

@@ -32,6 +32,7 @@ from toolcall.curate.posterior import (
     add_up,
     calibrated_ratios,
     density_ratios,
+    doubt_of_words,
     posterior,
     posterior_of_texts,
     share_estimates,
@@ -88,7 +89,9 @@ class _Group:
             return kinds, posterior(own_ratios, shares)
         k = kinds.index(WORD_KINDS[0])
         said = material.spaces.sparse_turns[logged]
-        return kinds, posterior_of_texts(own_ratios, shares, k, said, folds[: len(logged)])
+        doubts = posterior_of_texts(own_ratios, shares, k, said, folds[: len(logged)])
+        doubts[:, k] = doubt_of_words(doubts[:, k], shares[k])
+        return kinds, doubts
 
 # %% ../../nbs/03_curate/24f_fit.ipynb #cd18cd70
 _RARE_WORDS = 0.12  # a log with a smaller share of words is a log of calls

@@ -27,13 +27,20 @@ def words_of(
     text: str,  # Any text
 ) -> list[str]:  # In lower case, without a plural s
     "Split a text into words and numbers; an unspaced script gives pairs of its signs"
+    words = _WORD.findall(text[:_LONGEST].lower())
+    if not _UNSPACED.search(text[:_LONGEST]):
+        return [_singular(word) for word in words]
     found = []
-    for word in _WORD.findall(text[:_LONGEST].lower()):
+    for word in words:
         if _UNSPACED.search(word):
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
         else:
-            found.append(word[:-1] if len(word) > 3 and word[-1] == "s" != word[-2] else word)
+            found.append(_singular(word))
     return found
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if word[-1] == "s" and len(word) > 3 and word[-2] != "s" else word
 
 # %% ../../nbs/03_curate/22_grounding.ipynb #565bcb5c
 _NUMBERS = {
@@ -84,7 +91,7 @@ def forms_of(
 @lru_cache(maxsize=20_000)
 def _forms_in(text: str) -> frozenset[str]:
     "All forms of all words of a text"
-    return frozenset(form for word in words_of(text) for form in forms_of(word))
+    return frozenset().union(*map(forms_of, words_of(text)))
 
 
 def _all_forms(text: str) -> frozenset[str]:
@@ -135,8 +142,11 @@ class Ground:
     ) -> tuple[bool, bool, bool, bool]:  # By a user, in a result, by the assistant, afterwards
         "Say where a word, or the same number or date, stands"
         forms = forms_of(word)
-        sides = (self.user, self.results, self.words)
-        before = [any(side.get(form, self.turn) < self.turn for form in forms) for side in sides]
+        before = [
+            not forms.isdisjoint(side)
+            and any(side.get(form, self.turn) < self.turn for form in forms)
+            for side in (self.user, self.results, self.words)
+        ]
         return before[0], before[1], before[2], not forms.isdisjoint(self.after)
 
 # %% ../../nbs/03_curate/22_grounding.ipynb #33c84bd6

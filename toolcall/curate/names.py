@@ -28,8 +28,11 @@ def text_words(
     text: str,  # Any text
 ) -> list[str]:  # Words in lower case, at most 200
     "Cut a text into words"
+    words = _WORD.findall(text[:MAX_TEXT].lower())
+    if not _WIDE.search(text[:MAX_TEXT]):
+        return [word for word in words if not word.isdigit()][:_MAX_WORDS]
     found: list[str] = []
-    for word in _WORD.findall(text[:MAX_TEXT].lower()):
+    for word in words:
         if _WIDE.search(word):
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
         elif not word.isdigit():
@@ -73,8 +76,12 @@ def _leaves(value: JSON, limit: int) -> list[JSON]:
     return found
 
 
+_LETTERS = re.compile(r"[^\W\d_]+")
+_DIGIT = re.compile(r"\d")
+
+
 def _shape(text: str) -> str:
-    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d", "9", text[:60]))[:24]
+    return _LETTERS.sub("a", _DIGIT.sub("9", text[:60]))[:24]
 
 
 def value_features(

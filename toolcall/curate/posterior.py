@@ -145,3 +145,17 @@ def posterior_of_texts(
         priors[:, kind] = doubt_by_text(texts, doubts[:, kind], folds)
         doubts = posterior(ratios, priors)
     return doubts
+
+# %% ../../nbs/03_curate/24e_posterior.ipynb #a9a1c201
+_UNUSUAL = 0.05  # share of the words of a log
+
+
+_TOLD = 0.5  # doubt that is told, and masks nothing
+
+
+def doubt_of_words(
+    doubts: np.ndarray,  # That words belong elsewhere, (n,)
+    share: float,  # Of the log's words that seem to
+) -> np.ndarray:  # (n,)
+    "Lower doubts to what is told, where unusual right words explain them"
+    return doubts if share >= _UNUSUAL else np.minimum(doubts, _TOLD)

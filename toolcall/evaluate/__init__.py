@@ -13,9 +13,9 @@ from ..faces import lazy_names
 if TYPE_CHECKING:
     from toolcall.errors import EvaluateError as EvaluateError
     from toolcall.evaluate.chatml_rows import evaluate_model as evaluate_model
-    from toolcall.evaluate.evaluation import Comparison as Comparison
+    from toolcall.evaluate.comparison import Comparison as Comparison
+    from toolcall.evaluate.comparison import compare as compare
     from toolcall.evaluate.evaluation import Evaluation as Evaluation
-    from toolcall.evaluate.evaluation import compare as compare
     from toolcall.evaluate.evaluation import evaluate as evaluate
     from toolcall.evaluate.evaluation import load_evaluation as load_evaluation
     from toolcall.evaluate.evaluation import make_evaluation as make_evaluation
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from toolcall.evaluate.values import Equality as Equality
     from toolcall.evaluate.values import OneOf as OneOf
     from toolcall.evaluate.values import values_equal as values_equal
+    from toolcall.evaluate.variants import make_variant as make_variant
 
 # %% ../../nbs/08_evaluate/index.ipynb #765fd6ed
 __getattr__, __dir__, __all__ = lazy_names(
@@ -35,11 +36,10 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "toolcall.errors": ["EvaluateError"],
         "toolcall.evaluate.chatml_rows": ["evaluate_model"],
+        "toolcall.evaluate.comparison": ["compare", "Comparison"],
         "toolcall.evaluate.evaluation": [
             "evaluate",
-            "compare",
             "Evaluation",
-            "Comparison",
             "load_evaluation",
             "make_evaluation",
         ],
@@ -48,5 +48,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "toolcall.evaluate.metrics": ["DEFINITIONS"],
         "toolcall.evaluate.scores": ["TurnScore", "score_turn", "error_kind"],
         "toolcall.evaluate.values": ["values_equal", "OneOf", "Equality"],
+        "toolcall.evaluate.variants": ["make_variant"],
     },
 )

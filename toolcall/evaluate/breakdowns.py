@@ -121,6 +121,25 @@ def kind_rows(
         for kind, row in kind_table(scores).items()
     ]
 
+# %% ../../nbs/08_evaluate/06_breakdowns.ipynb #16a349a5
+def compare_variant(
+    logged: Sequence[TurnScore],  # Turns with the logged catalogue, more than those that changed
+    changed: Sequence[TurnScore],  # Turns with another catalogue
+) -> dict[str, Metric]:  # Exact match before and after, irrelevance accuracy, calls of no tool
+    "Compute what another catalogue changes"
+    turns = {(score.conversation_id, score.turn) for score in changed}
+    ids = [score.conversation_id for score in changed]
+    unknown = [score.offered < len(score.predicted) for score in changed]
+    due = [bool(score.expected) for score in changed]
+    words = [not is_due and score.outcome == "no_call" for is_due, score in zip(due, changed)]
+    same = [score for score in logged if (score.conversation_id, score.turn) in turns]
+    return {
+        "logged_exact_match": _exact_match(same),
+        "exact_match": _exact_match(changed),
+        "irrelevance_accuracy": ratio(words, [not is_due for is_due in due], ids),
+        "unknown_tool_rate": ratio(unknown, [1] * len(changed), ids),
+    }
+
 # %% ../../nbs/08_evaluate/06_breakdowns.ipynb #25250d13
 def confusion(
     scores: Sequence[TurnScore],  # Turns

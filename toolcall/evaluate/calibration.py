@@ -103,7 +103,8 @@ def fit_curve(
         value = (np.logaddexp(0, z) - targets * z).mean()
         return value, np.array([(residual * x).mean(), residual.mean()])
 
-    fitted = minimize(loss, [1.0, 0.0], jac=True, bounds=[(0, None), (None, None)])
+    slopes = (1, 1) if hits.all() or not hits.any() else (0, None)
+    fitted = minimize(loss, [1.0, 0.0], jac=True, bounds=[slopes, (None, None)])
     return Curve(float(fitted.x[0]), float(fitted.x[1]), len(x))
 
 # %% ../../nbs/08_evaluate/10_calibration.ipynb #c1587b85

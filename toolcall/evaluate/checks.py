@@ -158,20 +158,21 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
 def turns_for_latency(
-    key: str,  # p50, p90, p95, p99 or mean
+    key: str,  # p50, p90, p95, p99 or mean, also with first_token_ before it
 ) -> int:
     "The fewest turns that could show a latency"
-    share = PERCENTILES.get(key, 0.0)
+    share = PERCENTILES.get(key.removeprefix("first_token_"), 0.0)
     return max(2, math.ceil(_Z**2 * share / (1 - share)))
 
 
 def check_latency_limit(
-    key: str,  # p50, p90, p95, p99 or mean
+    key: str,  # p50, p90, p95, p99 or mean, also with first_token_ before it
     limit: float,  # Most seconds
-    seconds: Sequence[float],  # Of turns that were answered one at a time
+    seconds: Sequence[float],  # Of turns that were answered one at a time, or to their first tokens
 ) -> Check:
     "Hold the wall time of single turns against a limit"
     condition, turns = f"latency_{key} at most {limit:g} s", len(seconds)
+    key = key.removeprefix("first_token_")
     if turns < 2:
         return Check(condition, "undecided", f"measured on {count(turns, 'turn')}", 2)
     if key in PERCENTILES:

@@ -7,13 +7,13 @@ Scores of two models on the same turns go in, with the name of a metric; the dif
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_evaluate/05a_differences.ipynb #bd7063f5
+# %% ../../nbs/08_evaluate/05a_differences.ipynb #96f21f8d
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .intervals import Metric, bootstrap, sums_by_group, wilson
+from .intervals import Metric, allow_unseen, bootstrap, sums_by_group, wilson
 from .metrics import MACRO, RATIOS, first_divergence, macro_mean, tool_counts
 from .scores import TurnScore
 
@@ -39,7 +39,7 @@ def _sums(
     counts = [[wrong[id] is None, 1] if turns[id] >= fewest else [0, 0] for id in turns]
     return np.array(counts, dtype=float), _share
 
-# %% ../../nbs/08_evaluate/05a_differences.ipynb #9a004a15
+# %% ../../nbs/08_evaluate/05a_differences.ipynb #ba78d958
 def metric_difference(
     name: str,  # A key of `DEFINITIONS`
     first: Sequence[TurnScore],  # Of the first model
@@ -61,7 +61,14 @@ def metric_difference(
     if np.isnan(value):
         return Metric(None, 0, None, None)
     low, high = bootstrap(both, change)
-    if low == high:
+    if low < high:
+        # what each conversation adds to the mean: the jackknife's pseudo-values (Tukey 1958)
+        added = len(both) * value - (len(both) - 1) * change(both.sum(0) - both)
+        halves = both[:, :width], both[:, width:]
+        if halves[0].shape == halves[1].shape:  # else the models know different tools
+            added[(halves[0] == halves[1]).all(axis=1)] = 0
+        low, high = allow_unseen(value, np.nan_to_num(added), low, high)
+    else:
         unseen = wilson(0, len(both))[1] if len(both) > 1 else 2.0
         low, high = max(-1.0, value - unseen), min(1.0, value + unseen)
     return Metric(value, len(both), low, high)

@@ -20,15 +20,17 @@ from toolcall.evaluate.checks import (
     check_share,
     turns_for_latency,
 )
+from .comparison import compare
 from .differences import metric_difference
-from .evaluation import Evaluation, compare
+from .evaluation import Evaluation
 from .intervals import Metric, wilson
 from .metrics import DEFINITIONS, FEWER_IS_BETTER, OTHER_NAMES
 from .retention import Retention
 from ..text import JSON, excerpt
 
 # %% ../../nbs/08_evaluate/12_gate.ipynb #3cc5e676
-_LATENCY = {f"latency_{key}": key for key in (*PERCENTILES, "mean")}
+_FIRST_TOKEN = ("first_token_p50", "first_token_p95")
+_LATENCY = {f"latency_{key}": key for key in (*PERCENTILES, "mean", *_FIRST_TOKEN)}
 _RETENTION, _MARGIN = "retention", "not_below_base"
 
 
@@ -88,7 +90,9 @@ def _check(
     name: str, limit: Any, base: Evaluation, tuned: Evaluation, retention: Retention | None
 ) -> Check:
     if name in _LATENCY:
-        return check_latency_limit(_LATENCY[name], limit, tuned.seconds)
+        key = _LATENCY[name]
+        times = tuned.first_seconds if key in _FIRST_TOKEN else tuned.seconds
+        return check_latency_limit(key, limit, times)
     if name == _RETENTION:
         if retention is None:
             return Check(f"{name} at least {limit:g}", "undecided", "it was not measured")

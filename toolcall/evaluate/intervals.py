@@ -109,6 +109,21 @@ def mcnemar(
 
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
+# %% ../../nbs/08_evaluate/04_intervals.ipynb #30b1d349
+def allow_unseen(
+    value: float,  # The difference
+    changes: np.ndarray,  # (conversations,) what each adds to the mean; 0 where nothing changed
+    low: float,  # Of the interval by resampling
+    high: float,
+) -> tuple[float, float]:  # An interval that is as wide or wider, within -1 and 1
+    "Widen the interval of a difference for changes that are rare"
+    n = len(changes)
+    more = []
+    for changed in (-changes[changes < 0], changes[changes > 0]):
+        size = float(changed.mean()) if len(changed) else 1.0
+        more.append((wilson(len(changed), n)[1] - len(changed) / n) * size)
+    return max(-1.0, min(low, value - more[0])), min(1.0, max(high, value + more[1]))
+
 # %% ../../nbs/08_evaluate/04_intervals.ipynb #fe268116
 def difference(
     first: Sequence[float],  # Of each turn: right or not
@@ -120,6 +135,7 @@ def difference(
     value = float((sums[:, 1].sum() - sums[:, 0].sum()) / sums[:, 2].sum())
     if np.ptp((sums[:, 1] - sums[:, 0]) / sums[:, 2]) > 0:
         interval = bootstrap(sums, lambda drawn: (drawn[:, 1] - drawn[:, 0]) / drawn[:, 2])
-        return Metric(value, len(groups), *interval)
+        changes = (sums[:, 1] - sums[:, 0]) / sums[:, 2].mean()
+        return Metric(value, len(groups), *allow_unseen(value, changes, *interval))
     unseen = wilson(0, len(sums))[1] if len(sums) > 1 else 2.0
     return Metric(value, len(groups), max(-1.0, value - unseen), min(1.0, value + unseen))

@@ -128,7 +128,7 @@ def keep(
     kept = sum(math.exp(min(0.0, after - before)) for before, after in zip(base, tuned))
     return KeptAnswer(prompt, answer, len(base), kept, same, -sum(base), -sum(tuned))
 
-# %% ../../nbs/08_evaluate/10_retention.ipynb #6c871850
+# %% ../../nbs/08_evaluate/10_retention.ipynb #19e4fd7c
 @dataclass(frozen=True)
 class Retention:
     "What the tuned model has kept of the base's own answers"
@@ -160,9 +160,10 @@ class Retention:
     def __str__(self) -> str:
         base, tuned = self.perplexity
         return (
-            f"{str(self.share).strip()} tokens of the base's own answers to "
-            f"{len(self.answers)} prompts without tools; both models' first choice is the same in "
-            f"{self.same_choice.value:.1%}; perplexity {base:.3g} before, {tuned:.3g} after"
+            f"the tuned model keeps {str(self.share).strip()} of the probability of the tokens of "
+            f"base's own answers to {len(self.answers)} prompts without tools; both models' first "
+            f"choice is the same in {self.same_choice.value:.1%}; perplexity of these answers "
+            f"{base:.3g} before, {tuned:.3g} after"
         )
 
     def to_json(self) -> dict[str, JSON]:

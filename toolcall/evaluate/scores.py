@@ -49,6 +49,7 @@ class TurnScore:
     kinds: tuple[str, ...] = ()  # Of the conversation, as the log says, or of the turn
     call_probability: float | None = None  # That the turn opens a call, see `Decision`
     sureness: float | None = None  # Probability that the model gave to what it did
+    answered_by: str = ""  # first or second: which engine of a cascade
 
     @property
     def is_readable(self) -> bool:
@@ -182,13 +183,13 @@ def score_turn(
         kinds=kinds_of(example, expected),
     )
 
-# %% ../../nbs/08_evaluate/03_scores.ipynb #2068c826
+# %% ../../nbs/08_evaluate/03_scores.ipynb #9ab7db83
 def with_decision(
     score: TurnScore,  # Of the output
     output: Output,  # What the engine returned
 ) -> TurnScore:
     "Add what an output says about itself"
-    score = replace(score, left_in_text=output.left_in_text)
+    score = replace(score, left_in_text=output.left_in_text, answered_by=output.answered_by)
     decision = output.decision
     if decision is None:
         return score

@@ -11,13 +11,14 @@ __all__ = []
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from ..conversation import ToolCall
 from ..errors import ConversationError
 from ..formats.fields import parse_arguments
+from .logprobs import read_decision
 from ..text import JSON, dumps, excerpt, loads, one_line
 from ..turn import Output, Parsed
 
@@ -131,6 +132,9 @@ def _text_of(content: JSON) -> str:
     return "".join(texts)
 
 
+_MESSAGE_KEYS = {"content", "tool_calls", "function_call", "refusal"}
+
+
 def _functions_of(message: dict) -> list[dict]:
     "Return name and arguments of each call, or raise `ValueError`"
     calls = message.get("tool_calls")
@@ -206,10 +210,8 @@ def read_answer(
         return Failure("prompt", "content_filter", words, text=text)
     stopped = finish not in ("length", "max_tokens")
     tokens = _tokens(answer, "prompt_tokens"), _tokens(answer, "completion_tokens")
-    return Output(text, stopped, *tokens, seconds, batch_size=batch_size, parsed=parsed)
-
-
-_MESSAGE_KEYS = {"content", "tool_calls", "function_call", "refusal"}
+    output = Output(text, stopped, *tokens, seconds, batch_size=batch_size, parsed=parsed)
+    return replace(output, decision=read_decision(choice.get("logprobs"), bool(parsed)))
 
 
 def _broken(code: str, problem: str, body: bytes) -> Failure:

@@ -13,13 +13,14 @@ import os
 import random
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from ..errors import GenerateError
 from .answers import Failure, read_answer, read_error
-from ..text import excerpt
+from ..text import dumps, excerpt
 from ..turn import Output
 
 if TYPE_CHECKING:
@@ -259,3 +260,26 @@ class Judge:
 
 def _likeness(failure: Failure) -> tuple[str, str]:
     return failure.kind, _ID.sub("#", str(failure)) if failure.kind == "refused" else ""
+
+# %% ../../nbs/07_generate/04_asking.ipynb #9be33cc8
+_API_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
+
+
+def wire_messages(
+    messages: Sequence[dict],  # As a `Conversation` holds them
+) -> list[dict]:  # As the chat completions API wants them
+    "Write arguments as JSON text, and leave out what the API doesn't know"
+    wired = []
+    for message in messages:
+        sent = {key: message[key] for key in _API_KEYS if key in message}
+        if message["role"] != "tool":
+            sent.pop("name", None)
+        if "tool_calls" in sent:
+            sent["tool_calls"] = [_wire_call(call) for call in sent["tool_calls"]]
+        wired.append(sent)
+    return wired
+
+
+def _wire_call(call: dict) -> dict:
+    arguments = dumps(call["function"]["arguments"])
+    return call | {"function": call["function"] | {"arguments": arguments}}

@@ -10,53 +10,29 @@ __all__ = ['EndpointEngine']
 # %% ../../nbs/07_generate/04_endpoint.ipynb #7ef25e0b
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tqdm.auto import tqdm
 
 from ..errors import GenerateError
 from .answers import Failure
-from .asking import Judge, Server, ask_until_deadline
+from .any_syntax import parse_any
+from .asking import Judge, Server, ask_until_deadline, wire_messages
 from .protocol import collect
-from ..parsing import parse_calls, parse_llama, parse_mistral
-from ..text import dumps, fingerprint
-from ..turn import Example, Output, Parsed, Parser
-from ..xml_syntaxes import parse_function_xml, parse_glm
+from ..text import fingerprint
+from ..turn import Decision, Example, Output, Parsed, Parser
 
 if TYPE_CHECKING:
     import anyio
     import httpx2
     from anyio.from_thread import BlockingPortal
-
-# %% ../../nbs/07_generate/04_endpoint.ipynb #0b6d908d
-_API_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
-
-
-def wire_messages(
-    messages: Sequence[dict],  # As a `Conversation` holds them
-) -> list[dict]:  # As the chat completions API wants them
-    "Write arguments as JSON text, and leave out what the API doesn't know"
-    wired = []
-    for message in messages:
-        sent = {key: message[key] for key in _API_KEYS if key in message}
-        if message["role"] != "tool":
-            sent.pop("name", None)
-        if "tool_calls" in sent:
-            sent["tool_calls"] = [_wire_call(call) for call in sent["tool_calls"]]
-        wired.append(sent)
-    return wired
-
-
-def _wire_call(call: dict) -> dict:
-    arguments = dumps(call["function"]["arguments"])
-    return call | {"function": call["function"] | {"arguments": arguments}}
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #73b453a4
 _Prompt = tuple[list[dict], list[dict]]  # messages and tools
@@ -80,13 +56,29 @@ class _Asker:
             for number, prompt in self.todo:
                 if self.stop.is_set():
                     break
-                result = await self._ask(self.engine.server, self.engine.request(*prompt))
+                result = await self._answer(*prompt)
                 if isinstance(result, Failure) and result.kind == "fatal":
                     self.stop.set()
                 if result:
                     self.done.put((number, result))
         finally:
             self.done.put(None)
+
+    async def _answer(self, messages: list[dict], tools: list[dict]) -> Output | Failure | None:
+        "Ask for words where the call that came is less likely than the threshold"
+        engine = self.engine
+        result = await self._ask(engine.server, engine.request(messages, tools))
+        if not (isinstance(result, Output) and engine.is_doubtful(result)):
+            return result
+        decision = cast(Decision, result.decision)
+        words = await self._ask(engine.server, engine.request(messages, tools, words_only=True))
+        if not isinstance(words, Output):
+            return words
+        parsed = words.parsed or engine.parse(words.text, tools)
+        if parsed.outcome == "call":
+            reason = "a call below call_threshold, and the server gave no words in its place"
+            words = replace(words, parsed=Parsed("malformed", text=words.text, reason=reason))
+        return replace(words, decision=Decision(decision.call_probability))
 
     async def _ask(self, server: Server, content: bytes) -> Output | Failure | None:
         return await ask_until_deadline(server, self.client, content, self.concurrency, self.stop)
@@ -174,34 +166,24 @@ def _to_output(
     is_left = parsed.outcome == "call"
     return replace(result, parsed=parsed, left_in_text=True) if is_left else result
 
-# %% ../../nbs/07_generate/04_endpoint.ipynb #96d76ace
-_OTHER_SYNTAXES: list[Parser] = [
-    partial(parse_calls, opening="<function_call>", closing="</function_call>"),
-    parse_function_xml,
-    parse_glm,
-    parse_mistral,
-    parse_llama,
-]
-
-
-def parse_any(
-    text: str,  # What a server returned as the text of its answer
-    tools: Sequence[dict] = (),  # Tools on offer
-    *,
-    others: Sequence[Parser] = (),  # Further syntaxes to try
-) -> Parsed:  # Calls in the first syntax that reads any; else as `parse_calls` reads the text
-    "Parse calls in any syntax"
-    first = parse_calls(text, tools)
-    if first.outcome == "call":
-        return first
-    offered = {tool["function"]["name"] for tool in tools}
-    for parse in (*others, *_OTHER_SYNTAXES):
-        parsed = parse(text, tools)
-        if parsed.outcome == "call" and {call.name for call in parsed.calls} <= offered:
-            return parsed
-    return first
-
 # %% ../../nbs/07_generate/04_endpoint.ipynb #b0542dde
+def _tell_unknown(
+    engine: "EndpointEngine", outputs: Iterator[tuple[int, Output]]
+) -> Iterator[tuple[int, Output]]:
+    "Warn where a server that was asked for log-probabilities sent none"
+    answers = unknown = 0
+    for number, output in outputs:
+        answers += not output.error
+        unknown += not output.error and output.decision is None
+        yield number, output
+    if unknown and engine.settings.get("logprobs"):
+        warnings.warn(
+            f"{engine.server.shown} sent no log-probabilities with {unknown} of {answers} answers, "
+            "so nobody knows how sure their calls are; they stand as they came",
+            stacklevel=2,
+        )
+
+# %% ../../nbs/07_generate/04_endpoint.ipynb #fd4e580f
 _RESERVED = ("model", "messages", "tools", "stream", "extra_body", "extra_headers", "extra_query")
 
 
@@ -218,6 +200,8 @@ class EndpointEngine:
         timeout: float = 300.0,  # Seconds for a request, all its tries and pauses included
         retries: int | None = None,  # Most times that a request is tried again; None: until then
         parse: Parser = parse_any,  # How to read calls that a server leaves in the text
+        call_threshold: float
+        | None = None,  # Least probability of a call; else words are asked for
         weights: str = "",  # Names the weights, where they are known: the same at every address
         **settings,  # Further fields of the request; max_tokens 256, temperature 0; None: no field
     ):
@@ -226,7 +210,10 @@ class EndpointEngine:
         self.concurrency = concurrency
         self.parse = parse
         self.weights = weights
-        given = {"max_tokens": 256, "temperature": 0.0} | settings
+        self.call_threshold = call_threshold
+        given: dict[str, Any] = {"max_tokens": 256, "temperature": 0.0}
+        given |= {"logprobs": True, "top_logprobs": 20} if call_threshold else {}
+        given |= settings
         self.settings: dict[str, Any] = {key: v for key, v in given.items() if v is not None}
         self.server = Server(base_url, api_key, timeout, retries)
         if reserved := self.settings.keys() & set(_RESERVED):
@@ -242,15 +229,29 @@ class EndpointEngine:
         self,
         messages: list[dict],  # A conversation that ends before the assistant's turn
         tools: list[dict],  # Tools on offer
+        *,
+        words_only: bool = False,  # Ask for an answer without a call
     ) -> bytes:  # JSON
         "Write the request for a conversation"
         body = {"model": self.model, "messages": wire_messages(messages)}
         if tools:
             body["tools"] = tools
+        if words_only:
+            body["tool_choice"] = "none"
         try:
             return json.dumps(body | self.settings, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise GenerateError(f"the request can't be written as JSON: {error}") from None
+
+    def is_doubtful(
+        self,
+        output: Output,  # Of the server
+    ) -> bool:
+        "Whether a call came that is less likely than the threshold"
+        decision = output.decision
+        if not self.call_threshold or decision is None or decision.call_logprob is None:
+            return False
+        return decision.call_probability < self.call_threshold
 
     def prompt(
         self,
@@ -267,7 +268,8 @@ class EndpointEngine:
         progress: bool = True,  # Show a bar
     ) -> Iterator[tuple[int, Output]]:  # Number of the prompt and its output, as they come
         "Send all prompts, or raise `GenerateError` when the server fails for good"
-        return _ask_all(self, prompts, batch_size or self.concurrency, progress)
+        outputs = _ask_all(self, prompts, batch_size or self.concurrency, progress)
+        return _tell_unknown(self, outputs)
 
     def generate(
         self,
@@ -289,4 +291,5 @@ class EndpointEngine:
     def identity(self) -> str:  # The same for the same server, model and settings
         "Digest server, model and settings, or the name of the weights in place of the first two"
         model = [self.weights] if self.weights else [self.base_url, self.model]
-        return fingerprint([*model, self.settings])
+        threshold = [self.call_threshold] if self.call_threshold else []
+        return fingerprint([*model, self.settings, *threshold])

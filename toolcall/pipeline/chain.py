@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ConfigError, EvaluateError
-from .columns import Endpoint, answer_turns, column_names, endpoint_column
+from toolcall.pipeline.columns import (
+    Endpoint,
+    answer_turns,
+    answer_variants,
+    column_names,
+    endpoint_column,
+)
 from .decisions import decision_turns, settle_threshold
 from .options import Config
 from .outputs import claim_output
@@ -49,7 +55,7 @@ def _held_out_examples(
         examples += turns
     return examples
 
-
+# %% ../../nbs/10_pipeline/06_chain.ipynb #0b7ca903
 def evaluate_checkpoint(
     name: str | Path,  # A folder, the embedded default's name, or a Hub id
     config: Config,  # Style and generation settings
@@ -75,15 +81,12 @@ def evaluate_checkpoint(
         turns = _held_out_examples(chatml, validation, most=decision_turns(config))
         threshold = settle_threshold(engine_of, turns, config, parse=chatml.parse)
     examples = _held_out_examples(chatml, conversations, most=config.evaluation.max_turns)
+    engine = engine_of(threshold)
     evaluation = answer_turns(
-        engine_of(threshold),
-        examples,
-        config,
-        file=label,
-        parse=chatml.parse,
-        keep_times=keep_times,
+        engine, examples, config, file=label, parse=chatml.parse, keep_times=keep_times
     )
-    return evaluation, examples
+    variants = answer_variants(engine, examples, config, file=label, chatml=chatml)
+    return replace(evaluation, variants=variants), examples
 
 # %% ../../nbs/10_pipeline/06_chain.ipynb #8674029a
 def _required(path: Path) -> Path:
@@ -155,7 +158,7 @@ def _with_columns(
 def _earlier_columns(
     report: "Report", config: Config, digest: str
 ) -> tuple[dict[str, "Evaluation"], dict[str, dict[str, str]]]:
-    from toolcall.evaluate.evaluation import compare
+    from toolcall.evaluate.comparison import compare
     from toolcall.report.files import load_report
 
     columns, sources = {}, {}

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .options import Config
+from .options import Config, LatencyBudget
 from ..report.latency_budget import turns_needed
+from ..terminal import say
 from ..text import excerpt, fingerprint, one_line
 from ..turn import Example, Output, Parser
 
 if TYPE_CHECKING:
+    from toolcall.chatml.examples import ChatML
     from toolcall.evaluate.evaluation import Evaluation
     from toolcall.generate.protocol import Engine
 
@@ -114,6 +116,35 @@ def answer_turns(
     timed: Sequence[Output] = predict(engine, single, path=times, batch_size=1) if single else []
     rules: Any = options.rules
     return evaluate(examples, outputs, parse=parse, mode=options.mode, rules=rules, timed=timed)
+
+# %% ../../nbs/10_pipeline/05a_columns.ipynb #e2600fa7
+def answer_variants(
+    engine: "Engine",  # Of the model
+    examples: Sequence[Example],  # The scored turns
+    config: Config,  # Its groups `evaluation` and `generation`
+    *,
+    file: str,  # Of the kept answers, without its ending and the variant's name
+    chatml: "ChatML",  # Encodes turns and reads outputs
+) -> "dict[str, Evaluation]":  # By variant
+    "Answer the turns with other catalogues, as the configuration says"
+    from toolcall.chatml.encoding import encode
+    from toolcall.evaluate.variants import make_variant
+
+    untimed = {"latency_turns": 0, "latency_budget": LatencyBudget(), "gate": {}}
+    options = config.evaluation.model_copy(update=untimed)
+    config = config.model_copy(update={"evaluation": options})
+    turns: dict[str, list[int]] = {}
+    for example in examples:
+        turns.setdefault(example.conversation.id, []).append(example.turn)
+    logged = {example.conversation.id: example.conversation for example in examples}
+    scored = [one.relabel(id, train=turns[id]) for id, one in logged.items()]
+    variants: dict[str, Evaluation] = {}
+    for kind in options.variants:
+        if changed := encode(chatml, make_variant(kind, scored)).examples:
+            say(f"{len(changed)} turns with another catalogue: {kind}")
+            name = f"{file}-{kind}"
+            variants[kind] = answer_turns(engine, changed, config, file=name, parse=chatml.parse)
+    return variants
 
 # %% ../../nbs/10_pipeline/05a_columns.ipynb #d34fcc37
 def endpoint_column(

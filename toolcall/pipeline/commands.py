@@ -23,7 +23,7 @@ from .outputs import check_paths
 from ..terminal import show
 
 if TYPE_CHECKING:
-    from toolcall.evaluate.evaluation import Comparison
+    from toolcall.evaluate.comparison import Comparison
 
 # %% ../../nbs/10_pipeline/09_commands.ipynb #2ad32d07
 def compare_runs(
@@ -31,7 +31,8 @@ def compare_runs(
     second: str | Path,  # Of the same held-out turns
 ) -> "Comparison":
     "Compare the tuned models of two runs, or raise `EvaluateError`"
-    from toolcall.evaluate.evaluation import compare, load_evaluation
+    from toolcall.evaluate.comparison import compare
+    from toolcall.evaluate.evaluation import load_evaluation
 
     def file(path: str | Path) -> Path:
         return Path(path, "evaluations", "tuned.json") if Path(path).is_dir() else Path(path)

@@ -133,6 +133,7 @@ class EvaluationOptions(Options):
     mode: Literal["strict", "normalized", "bfcl"] = "normalized"  # How arguments compare
     rules: dict[str, JSON] = {}  # Comparisons of single parameters, see `Equality`
     max_turns: _Positive = 200  # Most held-out turns to score, whole conversations
+    variants: list[Literal["removed", "lookalike", "renamed", "shuffled"]] = []  # Of the catalogue
     latency_turns: _NonNegative = 10  # Turns that are answered one at a time, for latency
     latency_budget: LatencyBudget = LatencyBudget()  # Not held: exit code 1; may need more turns
     watch_turns: _NonNegative = 16  # Validation turns that are generated during training

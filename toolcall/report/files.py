@@ -25,6 +25,7 @@ from ..evaluate.evaluation import Evaluation, load_evaluation
 from ..evaluate.retention import load_retention
 from ..evaluate.scores import TurnScore, error_kind
 from ..pages import Picture, Table
+from .summary import variant_table
 from ..serve.certificate import Certificate
 from ..text import excerpt, fingerprint, loads, one_line, write_atomic
 
@@ -72,6 +73,10 @@ def _evaluation_json(evaluation: Evaluation) -> dict:
         "kinds": {
             kind: {name: asdict(metric) for name, metric in row.items()}
             for kind, row in kind_table(evaluation.scores).items()
+        },
+        "variants": {
+            kind: {name: asdict(metric) for name, metric in row.items()}
+            for kind, row in variant_table(evaluation).items()
         },
         "latency": evaluation.latency,
         "cut": evaluation.cut,

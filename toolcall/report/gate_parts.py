@@ -28,6 +28,7 @@ _HTML = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_
 <p>{{ check.reason }}</p></div>
 {% endfor %}
 """)
+_MORE = "More held-out turns come from a larger evaluation.max_turns, split.test or log."
 _COLOURS = {"passed": "ok", "failed": "bad", "undecided": "odd"}
 
 
@@ -57,9 +58,10 @@ class GatePart:
         counts = Counter(check.answer for check in self.checks)
         words = {check.answer: check.words for check in self.checks}
         parts = [f"{words[name]} {counts[name]}" for name in reversed(ANSWERS) if name in words]
-        return f"Gate: {words[overall(self.checks)]}. Conditions: {', '.join(parts)}."
+        more = f" {_MORE}" if any(check.needed for check in self.checks) else ""
+        return f"Gate: {words[overall(self.checks)]}. Conditions: {', '.join(parts)}.{more}"
 
-# %% ../../nbs/09_report/02b_gate_parts.ipynb #1cf97cf9
+# %% ../../nbs/09_report/02b_gate_parts.ipynb #db214188
 _MEANING = "share of the probability of the base's own tokens that the tuned model keeps"
 _SHOWN = 5
 
@@ -84,5 +86,5 @@ def retention_parts(
     ]
     return [
         Table("Retention", ("measure", "value", "meaning"), rows, note),
-        Table("Kept least", ("prompt", "the base's answer", "kept"), shown),
+        Table("Answers kept least", ("prompt", "the base's answer", "kept"), shown),
     ]

@@ -18,7 +18,8 @@ from typing import Any
 from .. import __version__
 from ..evaluate.breakdowns import error_counts
 from ..evaluate.checks import Check
-from ..evaluate.evaluation import Comparison, Evaluation, compare
+from ..evaluate.comparison import Comparison, compare
+from ..evaluate.evaluation import Evaluation
 from ..evaluate.gate import check_gate
 from ..evaluate.metrics import first_divergence
 from ..evaluate.retention import Retention
@@ -34,7 +35,7 @@ from toolcall.report.plots import (
     plot_latency,
     plot_metrics,
 )
-from .summary import kind_columns, metric_rows, metric_text, summarize, tool_rows
+from .summary import breakdown_tables, metric_rows, metric_text, summarize
 from ..text import count, one_line
 from ..turn import Example
 
@@ -87,25 +88,8 @@ def _differences(report: "Report", name: str) -> list[Failures]:
 # %% ../../nbs/09_report/03_page.ipynb #057d70c3
 def _breakdowns(report: "Report") -> list[Picture | Table]:
     models = report.models
-    exact = [f"{name} exact" for name in models]
     sections: list[Picture | Table] = [
-        Table(
-            "Tools",
-            ("tool", "expected calls", *exact, "tuned precision", "tuned recall"),
-            tool_rows(models),
-            "Calls with all arguments right, and calls by tool alone; "
-            "those that the tuned model is worst at first.",
-        ),
-        Table(
-            "Kinds of turns",
-            (
-                *("kind", "turns", *exact, "tuned calls where due", "turns without a call"),
-                *(f"{name} right not to call" for name in models),
-            ),
-            kind_columns(models),
-            "Kinds that the log names, or what stands before the turn; "
-            "those that the tuned model is worst at first.",
-        ),
+        *breakdown_tables(models),
         Picture(
             "Which tool for which",
             plot_confusion(report.tuned.scores),
@@ -173,6 +157,9 @@ def _origins(report: "Report") -> list[Table]:
         failed = sum(evaluation.no_answer.values())
         facts[name]["failed requests"] = f"{failed} of {len(evaluation.scores)}"
         facts[name]["calls left in the text"] = "{} of {}".format(*evaluation.left_in_text)
+        if engines := evaluation.answered_by:
+            shares = [f"{engine} engine {number}" for engine, number in sorted(engines.items())]
+            facts[name]["turns answered"] = ", ".join(shares)
     keys = dict.fromkeys(key for one in facts.values() for key in one)
     rows = [(key, *(str(one.get(key, "–")) for one in facts.values())) for key in keys]
     note = "All models answered the same turns. Prompts of a server are messages and tools."

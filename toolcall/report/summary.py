@@ -10,12 +10,13 @@ __all__ = []
 # %% ../../nbs/09_report/02_summary.ipynb #fd6d5799
 from collections.abc import Mapping, Sequence
 
-from ..evaluate.breakdowns import error_counts, kind_table, tool_table
-from ..evaluate.evaluation import Evaluation, compare
+from ..evaluate.breakdowns import compare_variant, error_counts, kind_table, tool_table
+from ..evaluate.comparison import compare
+from ..evaluate.evaluation import Evaluation
 from ..evaluate.intervals import Metric
 from ..evaluate.metrics import DEFINITIONS, HEADLINES
 from ..evaluate.scores import ERRORS, TurnScore
-from ..pages import Rows
+from ..pages import Rows, Table
 from ..text import count, excerpt, one_line
 
 # %% ../../nbs/09_report/02_summary.ipynb #ba1bd4b1
@@ -166,3 +167,58 @@ def kind_columns(
 
 def _kind_cell(table: dict[str, dict[str, Metric]], kind: str, metric: str) -> str:
     return _cell(table[kind][metric]) if kind in table else "–"  # an earlier version's turns
+
+# %% ../../nbs/09_report/02_summary.ipynb #7b72dd2a
+def variant_table(
+    evaluation: Evaluation,  # Of one model
+) -> dict[str, dict[str, Metric]]:  # Variant to the metrics of `compare_variant`
+    "Compare each variant with the same turns as they were logged"
+    return {
+        kind: compare_variant(evaluation.scores, changed.scores)
+        for kind, changed in evaluation.variants.items()
+    }
+
+
+def variant_rows(
+    models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
+) -> Rows:  # Variant, model, turns, exact before and after, right not to call, calls of no tool
+    "Set answers with another catalogue beside those with the logged one"
+    tables = {name: variant_table(evaluation) for name, evaluation in models.items()}
+    return [
+        (kind, name, str(table[kind]["exact_match"].n), *map(_cell, table[kind].values()))
+        for kind in tables["tuned"]
+        for name, table in tables.items()
+        if kind in table
+    ]
+
+# %% ../../nbs/09_report/02_summary.ipynb #19323b46
+def breakdown_tables(
+    models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
+) -> list[Table]:  # Tools, kinds of turns, and variants where there are any
+    "Make the tables of a report that break results down"
+    exact = [f"{name} exact" for name in models]
+    worst = "those that the tuned model is worst at first."
+    right = [f"{name} right not to call" for name in models]
+    tables = [
+        Table(
+            "Tools",
+            ("tool", "expected calls", *exact, "tuned precision", "tuned recall"),
+            tool_rows(models),
+            f"Calls with all arguments right, and calls by tool alone; {worst}",
+        ),
+        Table(
+            "Kinds of turns",
+            ("kind", "turns", *exact, "tuned calls where due", "turns without a call", *right),
+            kind_columns(models),
+            f"Kinds that the log names, or what stands before the turn; {worst}",
+        ),
+    ]
+    if rows := variant_rows(models):
+        columns = ["variant", "model", "turns", "exact with the logged catalogue", "exact"]
+        columns += ["right not to call", "turns that call a tool that isn't there"]
+        note = (
+            "The same turns with another catalogue: the called tool removed (no call is due), a "
+            "look-alike beside it, tools and parameters renamed, tools in another order."
+        )
+        tables.append(Table("Variants of the catalogue", tuple(columns), rows, note))
+    return tables

@@ -133,7 +133,8 @@ def sureness_parts(
         goal = f"at most {100 * deferral.risk:g} % wrong answers"
         rows.append((goal, str(deferral), f"on the test turns: {_outcome(deferral, test)}"))
     turns = count(len(validation), "validation turn")
-    table = Table("How sure the tuned model is", ("", "", ""), rows, f"Fitted on {turns}.")
+    note = f"Fitted and chosen on {turns}; errors and outcomes are those of the test turns."
+    table = Table("How sure the tuned model is", ("", "", ""), rows, note)
     return [
         table,
         Picture(
