@@ -8,7 +8,8 @@
 seed; `base` is the model before training. Each model answers the same held-out turns greedily, then
 the turns with calls again without the tools that they call, and all turns again under other names
 of tools and parameters, which are made in another way than those of the training. Retention is what
-the model keeps of the base's own answers to neutral prompts, none of them rehearsed. One JSON file a model says which turns are right, and holds nothing of the log.
+the model keeps of the base's own answers to neutral prompts, none of them rehearsed. One JSON file
+a model says which turns are right, and holds nothing of the log.
 
 `table` prints the means over the seeds; intervals are 95 %, and draw whole conversations, the same
 for all seeds of a lever.
