@@ -9,7 +9,7 @@ seed; `base` is the model before training. Each model answers the same held-out 
 the turns with calls again without the tools that they call, and all turns again under other names
 of tools and parameters, which are made in another way than those of the training. Retention is what
 the model keeps of the base's own answers to neutral prompts, none of them rehearsed. One JSON file
-a model says which turns are right, and holds nothing of the log.
+a model counts by conversation what is right, and holds no text of the log.
 
 `table` prints the means over the seeds; intervals are 95 %, and draw whole conversations, the same
 for all seeds of a lever.
@@ -29,9 +29,8 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-import numpy as np
-
 from toolcall.conversation import Conversation
+from toolcall.evaluate.intervals import Metric, ratio
 from toolcall.turn import Example
 
 LEVERS: dict[str, dict[str, Any]] = {
@@ -162,10 +161,26 @@ def measure(options: argparse.Namespace, lever: str, seed: int) -> None:
     seconds = time.monotonic() - started
     kept = retention.of(model.eval())
     result = scored(options, model.to(fast_dtype()), chatml, tested) | {"retention": kept}
-    result |= {"lever": lever, "seed": seed, "examples": len(learned), "seconds": seconds}
-    result["tokens"] = sum(map(len, learned))
-    result_file(options.folder, lever, seed).write_text(json.dumps(result))
-    print(lever, seed, summary(result), f"{seconds:.0f} s", flush=True)
+    about = {
+        "lever": lever,
+        "seed": seed,
+        "epochs": options.epochs,
+        "batch size": options.batch_size,
+        "examples": len(learned),
+        "tokens": sum(map(len, learned)),
+        "seconds": round(seconds),
+        "device": device_name(),
+        "torch": torch.__version__,
+    }
+    counts = counted(result)
+    result_file(options.folder, lever, seed).write_text(json.dumps(about | {"counts": counts}))
+    print(lever, seed, summary(counts), f"{seconds:.0f} s", flush=True)
+
+
+def device_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
 
 
 def make_examples(options, chatml, model, training, lever: str, seed: int) -> list[Example]:
@@ -273,34 +288,31 @@ class Kept:
 # ---- the table
 
 
-def shares(result: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray, list]]:
-    "Each metric as hits, counts and conversations of its turns"
-    turns = result["turns"]
-    ids = [row[0] for row in turns]
-    due = np.array([row[2] for row in turns])
-    exact = np.array([row[4] for row in turns])
-    no_call = np.array([row[3] == "no_call" for row in turns])
-    called = np.array([row[3] == "call" for row in turns])
-    removed, renamed, kept = result["removed"], result["renamed"], result["retention"]
-    one = np.ones(len(removed))
-    return {
-        "exact_match": (exact, np.ones(len(turns)), ids),
-        "irrelevance_accuracy": (no_call & ~due, ~due, ids),
-        "call_decision_recall": (called & due, due, ids),
-        "removed": (np.array([row[1] for row in removed]), one, [row[0] for row in removed]),
-        "absent_tool": (np.array([row[2] for row in removed]), one, [row[0] for row in removed]),
-        "renamed": (
-            np.array([row[2] for row in renamed]),
-            np.ones(len(renamed)),
-            [row[0] for row in renamed],
-        ),
-        "retention": (*np.array(kept).T, list(range(len(kept)))),
+def counted(result: dict[str, Any]) -> dict[str, list[list]]:
+    "Hits and counts of each metric, summed over each conversation"
+    turns, removed, renamed = result["turns"], result["removed"], result["renamed"]
+    rows = {
+        "exact_match": [(turn[0], turn[4], 1) for turn in turns],
+        "irrelevance_accuracy": [(t[0], t[3] == "no_call", 1) for t in turns if not t[2]],
+        "call_decision_recall": [(t[0], t[3] == "call", 1) for t in turns if t[2]],
+        "removed": [(row[0], row[1], 1) for row in removed],
+        "absent_tool": [(row[0], row[2], 1) for row in removed],
+        "renamed": [(row[0], row[2], 1) for row in renamed],
+        "retention": [(str(n), *kept) for n, kept in enumerate(result["retention"])],
     }
+    counts = {}
+    for metric, parts in rows.items():
+        sums: dict[str, list[float]] = {}
+        for group, hits, count in parts:
+            total = sums.setdefault(group, [0, 0])
+            total[0] += hits
+            total[1] += count
+        counts[metric] = [list(sums), *map(list, zip(*sums.values()))] if sums else [[], [], []]
+    return counts
 
 
-def summary(result: dict[str, Any]) -> str:
-    parts = shares(result)
-    return " ".join(f"{name} {sum(a) / max(sum(b), 1):.3f}" for name, (a, b, _) in parts.items())
+def summary(counts: dict[str, list[list]]) -> str:
+    return " ".join(f"{name} {sum(a) / max(sum(b), 1):.3f}" for name, (_, a, b) in counts.items())
 
 
 def make_table(folders: Sequence[str]) -> str:
@@ -309,31 +321,20 @@ def make_table(folders: Sequence[str]) -> str:
     results: dict[str, list[dict]] = {}
     for file in files:
         result = json.loads(file.read_text())
-        results.setdefault(result["lever"], []).append(result)
-    order = [lever for lever in LEVERS if lever in results]
+        results.setdefault(result["lever"], []).append(result["counts"])
     rows = [f"{'lever':<22} seeds " + " ".join(f"{name[:20]:>21}" for name in METRICS)]
-    for lever in order:
-        cells = [interval([shares(one)[name] for one in results[lever]]) for name in METRICS]
+    for lever in (lever for lever in LEVERS if lever in results):
+        cells = [str(share([one[name] for one in results[lever]])) for name in METRICS]
         rows.append(f"{lever:<22} {len(results[lever]):>5} " + " ".join(f"{c:>21}" for c in cells))
     return "\n".join(rows)
 
 
-def interval(seeds: Sequence[tuple[np.ndarray, np.ndarray, list]]) -> str:
-    "The mean over seeds, and a 95 % interval that draws conversations"
-    names = sorted({name for _, _, ids in seeds for name in ids})
-    place = {name: number for number, name in enumerate(names)}
-    sums = np.zeros((len(seeds), 2, len(names)))
-    for number, (hits, counts, ids) in enumerate(seeds):
-        columns = [place[name] for name in ids]
-        np.add.at(sums[number, 0], columns, hits)
-        np.add.at(sums[number, 1], columns, counts)
-    if not sums[:, 1].sum():
-        return "-"
-    total = sums.sum(0)
-    draws = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), 2000)
-    drawn = total @ draws.T
-    low, high = np.nanpercentile(drawn[0] / np.maximum(drawn[1], 1), [2.5, 97.5])
-    return f"{total[0].sum() / total[1].sum():.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+def share(seeds: Sequence[list[list]]) -> Metric:
+    "The share over all seeds, and a 95 % interval that draws conversations, the same for all seeds"
+    groups = [name for names, _, _ in seeds for name in names]
+    hits = [one for _, part, _ in seeds for one in part]
+    counts = [one for _, _, part in seeds for one in part]
+    return ratio(hits, counts, groups)
 
 
 if __name__ == "__main__":
