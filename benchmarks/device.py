@@ -515,6 +515,7 @@ def answers(way: str, model, prompts: list[list[int]], most: int) -> Callable:
 
         def engine(new: int) -> list[list[int]]:
             engine = HFEngine(model, renderer, batch_size=len(prompts), max_new_tokens=new)
+            engine.opener = None  # random tokens open no call
             return [list(output.ids) for output in engine.generate(prompts, progress=False)]
 
         return engine

@@ -27,19 +27,19 @@ DEMO: dict[str, Any] = {
     "log_path": str(sample_log()),
     "output_dir": "runs/demo",
     "train_data_path": "runs/demo/toolcall_train.jsonl",
-    "batch_size": 8,
+    "batch_size": 16,
     "num_train_epochs": 1,
-    "save_steps": 48,
-    "logging_steps": 4,
+    "save_steps": 24,
+    "logging_steps": 2,
     "training": {"learning_rate": 3e-4, "warmup_steps": 5},
     "split": {"validation": 0.08, "test": 0.28},
     "generation": {"max_new_tokens": 80},
-    "evaluation": {"max_turns": 340, "latency_turns": 5},
+    "evaluation": {"max_turns": 340, "latency_turns": 5, "watch_turns": 0},
 }
 
 # %% ../../nbs/10_pipeline/08e_demo.ipynb #eca2f626
-_TRAINING = 54_000  # GFLOP of the matrix products of the training
-_OTHER = 620  # seconds of everything else, on two cores
+_TRAINING = 42_000  # GFLOP of the matrix products of the training
+_OTHER = 550  # seconds of everything else, on two cores
 _CHECKPOINT = 1.6  # GB: weights and two moments of 135 million parameters in float32
 
 
