@@ -239,7 +239,7 @@ def test_adapters_without_effect_are_refused_in_a_sentence(tokenizer, tmp_path, 
 
 
 TRAINING = {
-    "training.optim: adamww is not": {"optim": "adamww"},
+    "training.optim: 'adamww' is not known": {"optim": "adamww"},
     "training.learning_rate is of type float, not 'fast'": {"learning_rate": "fast"},
     "training.max_steps is of type int, not 'many'": {"max_steps": "many"},
     "Invalid beta": {"adam_beta2": 2.0},
