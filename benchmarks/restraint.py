@@ -266,10 +266,12 @@ class Kept:
     "The base's answers to neutral prompts, and what is kept of them"
 
     def __init__(self, model, chatml, number: int):
+        from toolcall.evaluate.retention import PROMPTS
         from toolcall.generate import HFEngine
-        from toolcall.pipeline.retention import log_probabilities, neutral_turns
+        from toolcall.pipeline.rehearsal import prompt_turns
+        from toolcall.pipeline.retention import log_probabilities
 
-        self.prompts = [turn.prompt_ids for turn in neutral_turns(chatml)[:number]]
+        self.prompts = [turn.prompt_ids for turn in prompt_turns(chatml, PROMPTS[:number])]
         engine = HFEngine(model, chatml, max_new_tokens=32)
         outputs = engine.generate(self.prompts, progress=False)
         self.texts = [output.text for output in outputs]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from zygote import make_project
@@ -132,9 +133,9 @@ def test_a_style_implies_tokens_and_only_shown_turns_are_encoded(run, small_mode
 
 def test_a_log_that_can_tell_or_teach_little(run, project):
     ended = run("train config.yaml --dry-run output_dir=few")
-    assert "5 held-out turns: nothing can be told" in ended.out
-    assert "every turn of the training set calls a tool" in ended.out
-    assert "one tool is called, get_weather" in ended.out
+    assert "warning: 5 turns of 5 conversations in the test set: If 90% of them" in ended.out
+    assert re.search(r"warning: 0 of \d+ turns without a call: .* calls a tool whatever", ended.out)
+    assert re.search(r"warning: \d+ calls, all of get_weather: .* not when to call", ended.out)
     call = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
     rows = [
         {
@@ -149,7 +150,8 @@ def test_a_log_that_can_tell_or_teach_little(run, project):
     ]
     (project / "rewards.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     ended = run("data config.yaml log_path=rewards.jsonl output_dir=rewards split.validation=0")
-    assert "10 of 30 conversations with a score are solved; curate: {keep: solved}" in ended.out
+    told = "warning: 20 of 30 conversations with a score below 1: They are learned like the others"
+    assert told in ended.out and "curate: {keep: solved} leaves them out, and 10" in ended.out
     assert f"made {project / 'run'}" not in ended.out and "made rewards/data/README.md" in ended.out
 
 

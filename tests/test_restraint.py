@@ -1,22 +1,30 @@
 "Turns without a call: those of the sample log, their kinds in the report, and variants"
 
 import json
+import math
 from collections import Counter
 
 import pytest
+import torch
 
-from toolcall.chatml import parse_calls
+from toolcall.chatml import ChatML, encode, parse_calls
+from toolcall.chatml.restraint import taken_away
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.curate import curate
 from toolcall.curate.splits import find_leaks, split
 from toolcall.evaluate import evaluate, load_evaluation
 from toolcall.evaluate.variants import VARIANTS, make_variant
 from toolcall.logs import read_logs
+from toolcall.models import load_model, load_tokenizer
+from toolcall.packing import ExampleDataset
+from toolcall.pipeline.config import make_config
 from toolcall.pipeline.demo_command import DEMO
+from toolcall.pipeline.training import train
 from toolcall.report.files import load_report, save_report
 from toolcall.report.page import Report
-from toolcall.samples import sample_log, sample_records
+from toolcall.samples import SAMPLE_TOOLS, sample_log, sample_records
 from toolcall.schemas import argument_errors
+from toolcall.train import build_trainer, training_arguments
 from toolcall.turn import Example, Output
 
 REFUSALS = ("I have no tool for that.", "我没有这样的工具。")
@@ -152,3 +160,60 @@ def test_kinds_and_variants_are_in_evaluation_and_report_and_come_back(tmp_path)
     assert "Kinds of turns" in page and "chat &lt;b&gt;" in page and "chat <b>" not in page
     assert "Variants of the catalogue" in page
     assert load_report(tmp_path).tuned.variants["removed"].scores == changed.scores
+
+
+def test_a_run_learns_beside_the_log_when_not_to_call(small_model, tmp_path):
+    "Tools taken away, other catalogues, rehearsed answers, and a weight of the decision"
+    rows = [json.dumps(row) + "\n" for row in sample_records(40)]
+    (tmp_path / "log.jsonl").write_text("".join(rows))
+    config = make_config(
+        {
+            "log_path": str(tmp_path / "log.jsonl"),
+            "model_name_or_path": str(small_model),
+            "output_dir": str(tmp_path / "run"),
+            "train_data_path": str(tmp_path / "train.jsonl"),
+            "batch_size": 64,
+            "num_train_epochs": 1,
+            "training": {"bf16": False},
+            "restraint": {"taken_away": 1.0, "other_catalogues": 1.0, "rehearsal": 3},
+            "packing": {"weights": {"decision": 3.0}},
+            "evaluation": {"watch_turns": 0},
+        }
+    )
+    run = train(config)
+    assert all(math.isfinite(entry["loss"]) for entry in run.history if "loss" in entry)
+    logged = {tool["function"]["name"] for tool in SAMPLE_TOOLS}
+    written = (tmp_path / "train.jsonl").read_text()
+    assert written and not any(f'"{name}\\"' in written for name in logged)  # JSON within JSON
+    rehearsed = (tmp_path / "run" / "predictions" / "rehearsal.jsonl").read_bytes()
+    assert rehearsed.count(b"\n") == 3
+    # what must not come, and where a rehearsed answer was cut, is no end of a turn
+    stops = json.loads((tmp_path / "run" / "generation_config.json").read_text())["eos_token_id"]
+    tokenizer = load_tokenizer(str(small_model))
+    base = json.loads((small_model / "config.json").read_text())["eos_token_id"]
+    known = ChatML(tokenizer).stops | {tokenizer.eos_token_id, base}
+    assert set(stops if isinstance(stops, list) else [stops]) <= known
+    assert train(config).steps == run.steps  # the same examples, so that the run is the same
+    assert (tmp_path / "run" / "predictions" / "rehearsal.jsonl").read_bytes() == rehearsed
+
+
+def test_what_must_not_come_becomes_less_likely(small_model, tmp_path):
+    model, tokenizer = load_model(str(small_model), dtype=torch.float32)
+    chatml = ChatML(tokenizer)
+    examples = encode(chatml, LOG[:12]).examples
+    unwanted = taken_away(chatml, examples, 1.0)
+    dataset = ExampleDataset([*examples, *unwanted])
+    assert all(weight < 0 for row in dataset.weights[len(examples) :] for weight in row)
+    assert all(weight > 0 for row in dataset.weights[: len(examples)] for weight in row)
+
+    def likelihood():
+        rows = [torch.tensor([one.prompt_ids], device=model.device) for one in unwanted]
+        with torch.no_grad():
+            logits = [model(row).logits[0, -1].log_softmax(-1) for row in rows]
+        return sum(one[unwanted[0].completion_ids[0]].item() for one in logits) / len(rows)
+
+    before = likelihood()
+    args = training_arguments(tmp_path, max_steps=10, learning_rate=1e-2, bf16=False)
+    build_trainer(model, tokenizer, unwanted, args=args).train()
+    model.eval()
+    assert likelihood() < before - 1

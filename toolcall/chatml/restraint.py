@@ -83,10 +83,9 @@ def other_catalogues(
     "Show a share of the conversations with other catalogues"
     changed = []
     for conversation in conversations:
-        other = None
         if conversation.tools and _draw(share, seed, conversation.id):
             number = int(fingerprint(conversation.id)[-6:], 16) % _CATALOGUES
             key = fingerprint([conversation.tools, number, seed])
-            other = with_other_catalogue(conversation, random.Random(key))
-        changed.append(other or conversation)
+            conversation = with_other_catalogue(conversation, random.Random(key))
+        changed.append(conversation)
     return changed

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ..conversation import Conversation
+from ..conversation import Conversation, ToolCall
 from .exchanges import Exchange, read_exchanges, speaking_tools
 from toolcall.curate.grounding import (
     Ground,
@@ -24,7 +24,7 @@ from toolcall.curate.grounding import (
     words_of,
 )
 from .selection import select_outcomes
-from .splits import split
+from .splits import Splits, split
 from ..errors import CurateError
 from ..pages import Table
 from ..text import JSON, count, dumps, excerpt
@@ -34,18 +34,20 @@ Warned = tuple[str, str]  # What is so, and what it means and what to set
 
 
 def warn_of_decisions(
-    exchanges: Sequence[Exchange],  # The turns that are learned
+    turns: Sequence[Sequence[ToolCall]],  # The calls of each turn that is learned
 ) -> Iterator[Warned]:
     "Warn of a log in which nothing is to be decided"
-    spoken = sum(not e.calls for e in exchanges)
-    if exchanges and spoken < _FEWEST_WORDS * len(exchanges):
+    spoken = sum(not calls for calls in turns)
+    if turns and spoken < _FEWEST_WORDS * len(turns):
         yield (
-            f"{spoken:,} of {count(len(exchanges), 'turn')} without a call",
+            f"{spoken:,} of {count(len(turns), 'turn')} without a call",
             "A model tuned on them calls a tool whatever the user says, also where none is due. "
             "Add conversations whose turns are words: chat, questions that no tool answers, "
             "requests in which something is missing.",
         )
-    names = Counter(call.name for e in exchanges for call in e.calls)
+    names = Counter(call.name for calls in turns for call in calls)
+    if turns and not names:
+        yield "no turn with a call", "A model tuned on them answers in words alone."
     if len(names) == 1:
         [(name, n)] = names.items()
         yield (
@@ -59,7 +61,7 @@ _FEWEST_WORDS = 0.02  # of the turns
 _LONGEST_NAME = 60
 
 # %% ../../nbs/03_curate/31a_training_warnings.ipynb #61bdd4e7
-_FEWEST_TESTED = 100  # turns: ±6 points
+FEWEST_TESTED = 100  # turns: ±6 points
 _USUAL = 0.9  # a share of right turns
 
 
@@ -70,27 +72,25 @@ def margin(
     return 1.96 * (_USUAL * (1 - _USUAL) / max(turns, 1)) ** 0.5
 
 
-def warn_of_test_set(conversations: Sequence[Conversation]) -> Iterator[Warned]:
+def _turns_of(conversations: Sequence[Conversation]) -> int:
+    return sum(len(conversation.turns) for conversation in conversations)
+
+
+def warn_of_test_set(splits: Splits) -> Iterator[Warned]:
     "Warn of a test set that is too small to tell"
-    total = sum(len(c.turns) for c in conversations)
-    try:
-        tested = split(conversations).test
-    except CurateError as error:
-        yield "no test set", f"The log can't be split: {error}."
+    total, n = sum(map(_turns_of, splits.parts.values())), _turns_of(splits.test)
+    if n >= FEWEST_TESTED:
         return
-    n = sum(len(c.turns) for c in tested)
-    if n >= _FEWEST_TESTED:
-        return
-    share = min(0.95, 0.15 * _FEWEST_TESTED / max(n, 1))
+    share = FEWEST_TESTED / max(total, 1)
     wider = (
-        f"split: {{test: {share:.2f}}} holds out about {_FEWEST_TESTED} turns"
+        f"split: {{test: {share:.2f}}} holds out about {FEWEST_TESTED} turns"
         if share <= 0.4
-        else f"of {total:,} turns no split gives {_FEWEST_TESTED} and leaves enough to learn from"
+        else f"of {total:,} turns no split gives {FEWEST_TESTED} and leaves enough to learn from"
     )
     yield (
-        f"{count(n, 'turn')} of {count(len(tested), 'conversation')} in the test set",
+        f"{count(n, 'turn')} of {count(len(splits.test), 'conversation')} in the test set",
         f"If {_USUAL:.0%} of them are right, that is known to ±{margin(n):.0%}; "
-        f"{_FEWEST_TESTED} turns give ±{margin(_FEWEST_TESTED):.0%}, "
+        f"{FEWEST_TESTED} turns give ±{margin(FEWEST_TESTED):.0%}, "
         f"400 turns ±{margin(400):.0%}. A longer log gives more; {wider}.",
     )
 
@@ -102,7 +102,7 @@ def warn_of_scores(conversations: Sequence[Conversation]) -> Iterator[Warned]:
     except CurateError:  # no score to go by
         return
     failed, n = removed.get("not_solved", 0), len(conversations)
-    if failed:
+    if failed and sum(removed.values()) < n:
         yield (
             f"{failed:,} of {count(n, 'conversation')} with a score below 1",
             "They are learned like the others. curate: {keep: solved} leaves them out, and "
@@ -254,6 +254,30 @@ def warn_of_unsaid_values(values: Mapping[Parameter, ParameterValues]) -> Iterat
     )
 
 # %% ../../nbs/03_curate/31a_training_warnings.ipynb #999c09a3
+def _warn_of_default_split(conversations: Sequence[Conversation]) -> Iterator[Warned]:
+    if not conversations:
+        return
+    try:
+        splits = split(conversations)
+    except CurateError as error:
+        yield "no test set", f"The log can't be split: {error}."
+        return
+    yield from warn_of_test_set(splits)
+
+
+def set_warnings(
+    logged: Sequence[Conversation],  # Of the log, as read
+    splits: Splits,  # Of its curated conversations
+    *,
+    keep: str = "all",  # The option `curate.keep`
+) -> list[str]:  # One sentence or more each
+    "Say what the sets of a run can't teach or measure"
+    turns = [one.calls(turn) for one in splits.train for turn in one.turns]
+    scores = warn_of_scores(logged) if keep == "all" else ()
+    found = [*warn_of_test_set(splits), *warn_of_decisions(turns), *scores]
+    return [f"{what}: {advice}" for what, advice in found]
+
+
 _MOST_READ = 3_000  # turns whose values are read
 
 
@@ -264,8 +288,8 @@ def training_warnings(
     exchanges = read_exchanges(conversations, speaking_tools(conversations))
     values = read_values(conversations, exchanges[:_MOST_READ])
     rows = [
-        *warn_of_decisions(exchanges),
-        *(warn_of_test_set(conversations) if conversations else ()),
+        *warn_of_decisions([exchange.calls for exchange in exchanges]),
+        *_warn_of_default_split(conversations),
         *warn_of_scores(conversations),
         *warn_of_few_values(values),
         *warn_of_unsaid_values(values),

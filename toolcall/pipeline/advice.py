@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..curate.selection import select_outcomes
 from ..curate.splits import split
+from ..curate.training_warnings import FEWEST_TESTED, warn_of_scores
 from ..errors import CurateError
 from .options import Config
 from ..text import JSON, count, dumps
@@ -57,28 +57,21 @@ def _of_content(diagnosis: "Diagnosis") -> Iterator[Advice]:
     if doubts and (doubtful := sum(doubts.doubtful.values())) > _DOUBTFUL * doubts.turns:
         why = f"{doubtful:,} of {count(doubts.turns, 'turn')} look doubtful"
         yield Advice("clean.enabled", why, True)
-    scored = [one for one in diagnosis.log.conversations if one.meta.get("scores")]
-    with suppress(CurateError):  # several scores, and none is called reward
-        solved = len(select_outcomes(scored, keep="solved").conversations) if scored else 0
-        if 0 < solved < len(scored):
-            why = f"{solved:,} of {count(len(scored), 'conversation')} with a score are solved"
-            yield Advice("curate.keep", why, "solved")
+    for what, _ in warn_of_scores(diagnosis.log.conversations):
+        yield Advice("curate.keep", what, "solved")
     private = next((table.rows for table in diagnosis.tables if table.title == _PRIVATE), ())
     if private:
         kinds = ", ".join(f"{kind} {places}" for kind, places, _ in private[:3])
         yield Advice("curate.redact", f"private values are in the log: {kinds}")
 
 # %% ../../nbs/10_pipeline/06a_advice.ipynb #8564a403
-_ENOUGH = 100  # held-out turns
-
-
 def _of_size(diagnosis: "Diagnosis") -> Iterator[Advice]:
     conversations = diagnosis.curated.conversations
     turns = sum(len(one.turns) for one in conversations)
     with suppress(CurateError):  # too few groups to split
         held_out = sum(len(one.turns) for one in split(conversations).test)
-        share = min(0.3, round(0.15 * _ENOUGH / max(held_out, 1), 2))
-        if held_out < _ENOUGH and share > 0.15:
+        share = min(0.3, round(0.15 * FEWEST_TESTED / max(held_out, 1), 2))
+        if held_out < FEWEST_TESTED and share > 0.15:
             yield Advice("split.test", f"the default holds out {count(held_out, 'turn')}", share)
     defaults = {name: field.default for name, field in Config.model_fields.items()}
     longest = diagnosis.stats.tokens[2]

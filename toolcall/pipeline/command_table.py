@@ -38,6 +38,15 @@ def argument(
     return names, options
 
 # %% ../../nbs/10_pipeline/08a_command_table.ipynb #760262da
+DOUBTS = argument(
+    "--doubts",
+    type=int,
+    default=3_000,
+    metavar="TURNS",
+    help="look for doubtful turns among so many (default: %(default)s); 0: don't",
+)
+
+
 def command(
     name: str,  # As it is typed
     summary: str,  # What `--help` tells

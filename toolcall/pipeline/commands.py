@@ -15,7 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from .command_table import COMMANDS, argument, command, parse_command_line
+from toolcall.pipeline.command_table import (
+    COMMANDS,
+    DOUBTS,
+    argument,
+    command,
+    parse_command_line,
+)
 from .config import load_config
 from .exits import GATE_CODES, gate_code, run_command
 from .options import ChatMLOptions, Config
@@ -218,13 +224,7 @@ _TOKENS = (
         metavar="FILE",
         help="tools for conversations that declare none: a list in JSON, an MCP answer, or Python",
     ),
-    argument(
-        "--doubts",
-        type=int,
-        default=3_000,
-        metavar="TURNS",
-        help="look for doubtful turns among so many (default: %(default)s); 0: don't",
-    ),
+    DOUBTS,
     example="toolcall inspect logs/*.jsonl --html page.html",
 )
 def _inspect(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from ..curate.chain import Curated, curate
 from ..curate.proposals import load_names
 from ..curate.splits import Splits, after, calls_any, split
 from ..curate.summary import dataset_card
+from ..curate.training_warnings import set_warnings
 from ..errors import ConfigError, TemplateRefuses
 from ..evaluate.rules import check_rules
 from ..evaluate.values import Equality
@@ -28,7 +29,6 @@ from ..logs.tool_files import load_tools
 from .file_kinds import check_log
 from .options import Config
 from .outputs import claim_output, writing
-from .set_warnings import set_warnings
 from ..saving import load_conversations, save_conversations
 from ..terminal import show
 from ..text import dumps, write_atomic

@@ -92,8 +92,8 @@ class PackingOptions(Options):
 class RestraintOptions(Options):
     "What teaches a model when not to call, beside the log's own turns"
 
-    taken_away: _Share = 0.0  # _Share of turns with calls that must not come without their tools
-    other_catalogues: _Share = 0.0  # _Share of conversations with other names and fewer tools
+    taken_away: _Share = 0.0  # Share of turns with calls that must not come without their tools
+    other_catalogues: _Share = 0.0  # Share of conversations with other names and fewer tools
     rehearsal: Annotated[int, Field(ge=0, le=300)] = 0  # Own answers that the base keeps giving
     seed: _NonNegative = 0
 

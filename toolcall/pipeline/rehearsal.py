@@ -10,6 +10,8 @@ __all__ = []
 # %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #1857352d
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolcall.chatml.restraint import taken_away
@@ -57,28 +59,17 @@ def neutral_prompts(
 _TOKENS = 32  # of an answer
 
 
-def answer_neutral(
-    model: "PreTrainedModel",  # Before its training
+def prompt_turns(
     chatml: "ChatML",  # The tokenizer and style
     prompts: Sequence[str],  # What a user asks
-) -> list[Example]:  # Their notes say rehearsed
-    "Let a model answer prompts, and make examples of its answers"
-    if not prompts:
-        return []
-    from toolcall.generate.engine import HFEngine
-
-    asked = [
-        Conversation(f"rehearsal-{place}", [{"role": "user", "content": prompt}])
-        for place, prompt in enumerate(prompts)
-    ]
-    rendered = [chatml.prompt_ids(conversation.messages, []) for conversation in asked]
-    trains = model.training
-    outputs = HFEngine(model, chatml, max_new_tokens=_TOKENS).generate(rendered, progress=False)
-    model.train(trains)
-    return [
-        Example(prompt, list(output.ids), conversation, 1, notes=("rehearsed",))
-        for prompt, output, conversation in zip(rendered, outputs, asked)
-    ]
+) -> list[Example]:  # One for each prompt, without an answer
+    "Render prompts without tools"
+    turns = []
+    for number, prompt in enumerate(prompts):
+        messages = [{"role": "user", "content": prompt}]
+        ids = chatml.prompt_ids(messages)
+        turns.append(Example(ids, [], Conversation(f"neutral {number}", messages), 1))
+    return turns
 
 
 def rehearse(
@@ -87,9 +78,23 @@ def rehearse(
     number: int,  # Prompts, at most 300
     *,
     seed: int = 0,  # Decides which
+    path: Path | None = None,  # Where the answers are kept; None keeps none
 ) -> list[Example]:  # Their notes say rehearsed
-    "Let a model answer neutral prompts that are drawn"
-    return answer_neutral(model, chatml, neutral_prompts(number, seed=seed))
+    "Let a model answer neutral prompts that are drawn, and make examples of its answers"
+    if not number:
+        return []
+    from toolcall.generate.engine import HFEngine
+    from toolcall.generate.predictions import predict
+
+    turns = prompt_turns(chatml, neutral_prompts(number, seed=seed))
+    trains = model.training
+    engine = HFEngine(model, chatml, max_new_tokens=_TOKENS)
+    outputs = predict(engine, turns, path=path, progress=False)
+    model.train(trains)
+    return [
+        replace(turn, completion_ids=list(output.ids), notes=("rehearsed",))
+        for turn, output in zip(turns, outputs)
+    ]
 
 # %% ../../nbs/10_pipeline/04b_rehearsal.ipynb #8eb9ee1d
 def further_examples(
@@ -103,5 +108,7 @@ def further_examples(
     unwanted = taken_away(
         chatml, train, options.taken_away, seed=options.seed, max_length=config.max_length
     )
-    rehearsed = rehearse(model, chatml, options.rehearsal, seed=options.seed)
+    # other processes, and a run that goes on, read the answers of the first
+    path = Path(config.output_dir, "predictions", "rehearsal.jsonl")
+    rehearsed = rehearse(model, chatml, options.rehearsal, seed=options.seed, path=path)
     return unwanted + rehearsed

@@ -12,29 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..conversation import Conversation
 from ..evaluate.retention import PROMPTS, Retention, keep
 from .options import Config
+from .rehearsal import prompt_turns
 from .training import make_chatml
-from ..turn import Example
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-    from toolcall.chatml.examples import ChatML
-
-# %% ../../nbs/10_pipeline/05c_retention.ipynb #c117665f
-def neutral_turns(
-    chatml: "ChatML",  # Of the base, as the run makes it
-) -> list[Example]:  # One for each of `PROMPTS`, without an answer
-    "Render the neutral prompts"
-    turns = []
-    for number, prompt in enumerate(PROMPTS):
-        messages = [{"role": "user", "content": prompt}]
-        ids = chatml.prompt_ids(messages)
-        turns.append(Example(ids, [], Conversation(f"neutral {number}", messages), 1))
-    return turns
 
 # %% ../../nbs/10_pipeline/05c_retention.ipynb #5134792f
 _BATCH = 16  # rows of a pass: their probabilities of the whole vocabulary are in memory
@@ -93,7 +78,7 @@ def measure_retention(
 
     model, tokenizer = load_model(config.model_name_or_path, dtype=fast_dtype())
     chatml = make_chatml(config, tokenizer)
-    turns = neutral_turns(chatml)
+    turns = prompt_turns(chatml, PROMPTS)
     size = config.generation.batch_size
     engine = HFEngine(model, chatml, batch_size=size, max_new_tokens=_NEW_TOKENS)
     path = Path(config.output_dir, "predictions", "retention.jsonl")

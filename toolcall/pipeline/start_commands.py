@@ -12,7 +12,7 @@ import argparse
 
 from ..errors import ConfigError
 from .advice import advise, verdict
-from .command_table import argument, command
+from .command_table import DOUBTS, argument, command
 from .file_kinds import check_log
 from .option_docs import config_schema, write_config
 from .options import Config
@@ -65,13 +65,7 @@ def first_config(
     "init",
     "write a commented configuration for a log",
     argument("log", nargs="+", help="a log file, a pattern in quotes, or - for standard input"),
-    argument(
-        "--doubts",
-        type=int,
-        default=3_000,
-        metavar="TURNS",
-        help="look for doubtful turns among so many (default: %(default)s); 0: don't",
-    ),
+    DOUBTS,
     example="toolcall init log.jsonl > config.yaml",
 )
 def _init(options: argparse.Namespace) -> int:

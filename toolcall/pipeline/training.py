@@ -121,20 +121,25 @@ def _quantization(config: Config) -> "BitsAndBytesConfig | None":
     return BitsAndBytesConfig(**{"bnb_4bit_compute_dtype": fast_dtype()} | config.quantization)
 
 # %% ../../nbs/10_pipeline/05_training.ipynb #7bf91d21
+def _sets(config: Config, data: "Data") -> dict[str, list[Conversation]]:
+    "The three sets; a share of the training set is shown under other catalogues"
+    from toolcall.chatml.restraint import other_catalogues
+
+    options = config.restraint
+    train = other_catalogues(data.splits.train, options.other_catalogues, seed=options.seed)
+    return data.splits.parts | {"train": train}
+
+
 def _encode(
-    config: Config, data: "Data", chatml: "ChatML", *, report: bool
+    config: Config, sets: dict[str, list[Conversation]], chatml: "ChatML", *, report: bool
 ) -> dict[str, list["Example"]]:
     "Examples of each set, kept on disk under `output_dir/encoded`"
     from toolcall.chatml.encoding_cache import encode_cached
-    from toolcall.chatml.restraint import other_catalogues
 
     options = config.chatml
     examples: dict[str, list[Example]] = {}
-    for name, conversations in data.splits.parts.items():
+    for name, conversations in sets.items():
         examples[name] = []
-        if name == "train":
-            share = config.restraint.other_catalogues
-            conversations = other_catalogues(conversations, share, seed=config.restraint.seed)
         if conversations:
             encoded = encode_cached(
                 chatml,
@@ -250,6 +255,7 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     with args.main_process_first():
         _find(config.model_name_or_path)
     data = prepare(config)
+    sets = _sets(config, data)
     if is_first:
         say(f"log {Path(config.log_path).name}", describe(data))
     with args.main_process_first():
@@ -257,8 +263,8 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
         chatml = make_chatml(config, tokenizer)
         if config.generation.structured:
             vocabulary = model.config.get_text_config().vocab_size
-            _check_grammars(chatml, vocabulary, [*data.splits.validation, *data.splits.test])
-        examples = _encode(config, data, chatml, report=is_first)
+            _check_grammars(chatml, vocabulary, [*sets["validation"], *sets["test"]])
+        examples = _encode(config, sets, chatml, report=is_first)
         further = further_examples(config, model, chatml, examples["train"])
     examples["train"] += further
     if is_first:
@@ -268,11 +274,10 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
         say("dry run", cost)
         return cost
     if is_first:
-        write_train_data(chatml, data.splits.train, config.train_data_path)
+        write_train_data(chatml, sets["train"], config.train_data_path)
     options["validation"] = examples["validation"]
     options["prepare"] = _watching(config, chatml, examples["validation"])
-    options["template_kwargs"] = config.chatml.template_kwargs
-    options["save_dtype"] = config.save_dtype
+    options |= {"template_kwargs": config.chatml.template_kwargs, "save_dtype": config.save_dtype}
     run = finetune(model, tokenizer, examples["train"], args=args, **options)
     if is_first:
         save_data(config, data)

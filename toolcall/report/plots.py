@@ -43,7 +43,7 @@ def _label(name: str) -> str:
     return one_line(name)[:24].replace("$", r"\$").lstrip("_")
 
 
-def _axes(width: float = 5.8, height: float = 2.8) -> tuple[plt.Figure, plt.Axes]:
+def plain_axes(width: float = 5.8, height: float = 2.8) -> tuple[plt.Figure, plt.Axes]:
     figure, axes = plt.subplots(figsize=(width, height))
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -74,7 +74,7 @@ def plot_metrics(
     models: Mapping[str, Evaluation],  # By name: base, tuned, and further ones
 ) -> plt.Figure:
     "Draw the headline metrics with 95 % intervals"
-    figure, axes = _axes(width=5.8 if len(models) < 4 else 7.6, height=3.2)
+    figure, axes = plain_axes(width=5.8 if len(models) < 4 else 7.6, height=3.2)
     _bars(axes, {name: [one.metrics[m] for m in HEADLINES] for name, one in models.items()})
     axes.hlines(
         models["tuned"].never_call.value or 0.0,
@@ -161,7 +161,7 @@ def plot_errors(
         return tuple(counts[name].get(kind, 0) for name in first)
 
     kinds = sorted({kind for one in counts.values() for kind in one}, key=frequency)
-    figure, axes = _axes(height=0.8 + 0.18 * len(models) * max(1, len(kinds)))
+    figure, axes = plain_axes(height=0.8 + 0.18 * len(models) * max(1, len(kinds)))
     rows = np.arange(len(kinds))
     for (offset, look), one in zip(_styles(models), counts.values()):
         numbers = [one.get(kind, 0) for kind in kinds]
@@ -231,7 +231,7 @@ def plot_latency(
     seconds: Mapping[str, Sequence[float]],  # Name of a model to the seconds of single prompts
 ) -> plt.Figure:
     "Draw the share of prompts that are answered within a time"
-    figure, axes = _axes(height=2.4)
+    figure, axes = plain_axes(height=2.4)
     for values, (_, look), line in zip(seconds.values(), _styles(seconds), cycle(_LINES)):
         if len(values):
             axes.ecdf(values, label=look["label"], color=look["color"], linewidth=2, linestyle=line)

@@ -30,12 +30,12 @@ from ..evaluate.intervals import wilson
 from ..evaluate.scores import TurnScore
 from ..evaluate.thresholds import ThresholdChoice
 from ..pages import Picture, Table
+from .plots import plain_axes
 from ..text import count, excerpt
 
 # %% ../../nbs/09_report/02b_sureness.ipynb #61189938
 def _axes(**settings) -> tuple[plt.Figure, plt.Axes]:
-    figure, axes = plt.subplots(figsize=(5.8, 2.8))
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = plain_axes()
     axes.grid(alpha=0.3)
     axes.set(**settings)
     return figure, axes
