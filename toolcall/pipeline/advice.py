@@ -65,6 +65,9 @@ def _of_content(diagnosis: "Diagnosis") -> Iterator[Advice]:
         yield Advice("curate.redact", f"private values are in the log: {kinds}")
 
 # %% ../../nbs/10_pipeline/06a_advice.ipynb #8564a403
+_MANY_STEPS = 1_000
+
+
 def _of_size(diagnosis: "Diagnosis") -> Iterator[Advice]:
     conversations = diagnosis.curated.conversations
     turns = sum(len(one.turns) for one in conversations)
@@ -79,7 +82,12 @@ def _of_size(diagnosis: "Diagnosis") -> Iterator[Advice]:
         enough = min(2 ** math.ceil(math.log2(1.2 * longest)), 32_768)
         why = f"the longest conversation has about {longest:,} tokens"
         yield Advice("max_length", why, enough)
-    steps = math.ceil(0.75 * turns / defaults["batch_size"]) * defaults["num_train_epochs"]
+    batch, epochs = defaults["batch_size"], defaults["num_train_epochs"]
+    steps = math.ceil(0.75 * turns / batch) * epochs
+    if steps > _MANY_STEPS:
+        why = f"about {steps:,} steps of {batch}; what a step shares is computed once"
+        yield Advice("batch_size", why, 4 * batch)
+        steps = math.ceil(0.75 * turns / (4 * batch)) * epochs
     for option, parts in (("save_steps", 4), ("logging_steps", 20)):
         if 0 < steps < parts * defaults[option]:
             yield Advice(option, f"about {steps:.0f} steps", max(1, int(steps / parts)))
