@@ -69,10 +69,10 @@ class Site:
 
         def link(found: re.Match) -> str:
             for base in (source.parent, ROOT):
-                target = self.pages.get((base / found[2]).resolve())
+                target = self.pages.get((base / found[1]).resolve())
                 if target:
-                    return f"]({_relative(target, page)}{found[3] or ''})"
-            return f"]({found[2]}{found[3] or ''})"
+                    return f"]({_relative(target, page)}{found[2] or ''})"
+            raise SystemExit(f"{source}: no page for the link {found[0][2:-1]}")
 
         def name(part: str, before: str) -> str:
             entry = self.names.get(part.strip("`"))
@@ -85,7 +85,7 @@ class Site:
         parts = FENCED.split(text)
         for i, part in enumerate(parts):
             if not part.startswith("`"):
-                parts[i] = re.sub(r"\]\((?!https?:)([.]?)([^)\s#]+)(#[^)]*)?\)", link, part)
+                parts[i] = re.sub(r"\]\((?!https?:)([^)\s#]+)(#[^)]*)?\)", link, part)
             elif not part.startswith("```"):
                 line = (parts[i - 1] if i else "").rpartition("\n")[2]
                 parts[i] = part if line.startswith("#") else name(part, line)
@@ -122,7 +122,9 @@ def notebook_page(site: Site, path: Path) -> str:
         for output in cell.get("outputs", []):
             parts.append(_output(output, f"{figures}.{cell.id}"))
     text = "\n\n".join(part for part in parts if part) + "\n"
-    return re.sub(rf"(?<=\n    ```\n)\n{re.escape(IMPORTS)}\n", "\n", text)  # one fold for two cells
+    return re.sub(
+        rf"(?<=\n    ```\n)\n{re.escape(IMPORTS)}\n", "\n", text
+    )  # one fold for two cells
 
 
 def _code(cell: dict, module: str) -> list[str]:
