@@ -24,7 +24,11 @@ class Entry:
     rows: list[Row] = field(default_factory=list)
     returns: tuple[str, str] = ("", "")
     methods: list["Entry"] = field(default_factory=list)
-    path: str = ""  # The module that it is imported from: the face, where one has it
+    path: str = (
+        ""  # The module that it is imported from: the first face that offers it, if one does
+    )
+    also: list[str] = field(default_factory=list)  # Further faces that offer it
+    chapter: str = ""  # The folder of the page that it is imported from
 
     @property
     def anchor(self) -> str:
@@ -168,18 +172,20 @@ def public_names() -> list[Entry]:
     "Each name of a face and of each module's `__all__`, in the order of the pages"
     files = [file for file in sorted(PACKAGE.rglob("*.py")) if file.name != "_modidx.py"]
     modules = {module.name: module for module in map(Module, files)}
-    wanted: dict[tuple[str, str], str] = {}  # (name, defining module) -> module to import from
-    for module in sorted(modules.values(), key=lambda module: module.page):
+    ordered = sorted(modules.values(), key=lambda module: module.page)
+    offers: dict[tuple[str, str], list[str]] = {}  # (name, defining module) → where to import it
+    for module in ordered:
         if module.is_face:
             for name, home in module.offered().items():
-                wanted[name, home] = module.name
-    for module in sorted(modules.values(), key=lambda module: module.page):
+                offers.setdefault((name, home), []).append(module.name)
+    for module in ordered:
         for name in module.public():
-            wanted.setdefault((name, module.name), module.name)
+            offers.setdefault((name, module.name), [module.name])
     entries = []
-    for (name, home), path in wanted.items():
+    for (name, home), paths in offers.items():
         makers = [modules[home], *modules.values()]  # the others, for a name that is passed on
         entry = next(found for module in makers if (found := module.entry(name)))
-        entry.path = path
+        entry.path, *entry.also = paths
+        entry.chapter = modules[entry.path].page.parts[1]
         entries.append(entry)
-    return entries
+    return sorted(entries, key=lambda entry: entry.chapter)

@@ -31,7 +31,13 @@ PROSE = ["CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"]
 # nbdev's own list also runs every exported cell for its tables, and leaves the code out
 PROCESSORS = [populate_language, strip_ansi, hide_line, filter_stream_, clean_magics, hide_]
 IMPORTS = '??? note "Imports"'
-FENCED = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`)", re.M | re.S)
+CODE = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`)", re.M | re.S)
+# `](file#anchor)` of Markdown, `src="file"` of HTML
+LINK = re.compile(r"""(\]\(|(?:src|srcset|href)=")(?!\w+:)([^)\s#"]+)((?:#[^)"]*)?[)"])""")
+TUTORIALS = [  # in this order; others come after them
+    *("quick_start", "your_own_log", "what_is_in_a_log", "what_is_wrong", "when_not_to_call"),
+    *("configuration", "serve_it", "as_a_library", "many_devices", "leaving_openai"),
+]
 
 
 class Site:
@@ -65,14 +71,11 @@ class Site:
 
     def linked(self, text: str, source: Path) -> str:
         "Links to notebooks and files become links to pages; names of the library, links to the API"
-        page, used = self.pages[source], {source.stem}
+        page, used = self.pages[source], set()
 
         def link(found: re.Match) -> str:
-            for base in (source.parent, ROOT):
-                target = self.pages.get((base / found[1]).resolve())
-                if target:
-                    return f"]({_relative(target, page)}{found[2] or ''})"
-            raise SystemExit(f"{source}: no page for the link {found[0][2:-1]}")
+            target = self._target(source, found[2])
+            return f"{found[1]}{_relative(target, page)}{found[3]}"
 
         def name(part: str, before: str) -> str:
             entry = self.names.get(part.strip("`"))
@@ -82,14 +85,28 @@ class Site:
             used.add(part)
             return f"[{part}]({_relative(api_page(entry), page)}#{entry.anchor})"
 
-        parts = FENCED.split(text)
+        parts = CODE.split(text)
         for i, part in enumerate(parts):
             if not part.startswith("`"):
-                parts[i] = re.sub(r"\]\((?!https?:)([^)\s#]+)(#[^)]*)?\)", link, part)
+                part = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", part)  # a badge: its words
+                parts[i] = LINK.sub(link, part)
             elif not part.startswith("```"):
                 line = (parts[i - 1] if i else "").rpartition("\n")[2]
                 parts[i] = part if line.startswith("#") else name(part, line)
         return "".join(parts)
+
+    def _target(self, source: Path, link: str) -> Path:
+        "The page of a link's file; a file that is no page comes along"
+        for base in (source.parent, ROOT):
+            file = (base / link).resolve()
+            if file in self.pages:
+                return self.pages[file]
+            if file.is_file():
+                target = Path("files") / file.relative_to(ROOT)
+                (self.folder / target).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, self.folder / target)
+                return target
+        raise SystemExit(f"{source}: there is no file for the link {link}")
 
 
 def _relative(target: Path, page: Path) -> str:
@@ -97,8 +114,7 @@ def _relative(target: Path, page: Path) -> str:
 
 
 def api_page(entry: Entry) -> Path:
-    chapter = entry.page.parts[1] if len(entry.page.parts) > 2 else "00_record"
-    return Path("api") / f"{chapter.partition('_')[2]}.md"
+    return Path("api") / f"{entry.chapter.partition('_')[2]}.md"
 
 
 def notebook_page(site: Site, path: Path) -> str:
@@ -202,6 +218,8 @@ def _entry(site: Site, entry: Entry) -> str:
     where = f"[Source]({chapter}#source-{entry.name}) in `{entry.module}`"
     parts = [f"## `{entry.name}` {{ #{entry.anchor} }}"]
     parts.append(f"```python\nfrom {entry.path} import {entry.name}\n\n{entry.signature}\n```")
+    if entry.also:
+        where += f"; also offered by `{'`, `'.join(entry.also)}`"
     parts += [entry.doc, _table(entry), where]
     for method in entry.methods:
         parts.append(f"### `{entry.name}.{method.name}` {{ #{entry.anchor}.{method.name} }}")
@@ -213,10 +231,9 @@ def api_pages(site: Site) -> list[Path]:
     "Write a page a chapter with its public names, and the list of all"
     rows = ["# API reference", "> Every public name, where to import it from, and what it does."]
     pages = []
-    by_page = sorted(site.entries, key=lambda entry: entry.page.parts[1])
-    for page, group in groupby(by_page, key=api_page):
+    for page, group in groupby(site.entries, key=api_page):
         entries = list(group)
-        chapter = site.pages[ROOT / entries[0].page].parent / "index.md"
+        chapter = Path(entries[0].chapter) / "index.md"
         title, lead = site.titles[chapter]
         head = f"# API: {title}\n> {lead}\n\nThe chapter: [{title}]({_relative(chapter, page)})."
         site.write(page, "\n\n".join([head, *(_entry(site, entry) for entry in entries)]) + "\n")
@@ -231,52 +248,64 @@ def api_pages(site: Site) -> list[Path]:
     return [Path("api/index.md"), *pages]
 
 
-def navigation(site: Site, api: list[Path]) -> list:
-    "Start, the chapters in order, API, project"
+def sections(site: Site, api: list[Path]) -> dict[str, dict[str, list[Path]]]:
+    "Tabs of the site and their sections: start, the chapters in order, API, project"
+    tutorials, chapters = [], {}
+    for page in sorted(site.pages.values(), key=lambda page: (page.stem != "index", page)):
+        if page.parts[0] == "tutorials":
+            tutorials.append(page)
+        elif len(page.parts) > 1:
+            chapters.setdefault(page.parts[0], []).append(page)
+    rank = {name: place for place, name in enumerate(TUTORIALS)}
+    tutorials.sort(key=lambda page: rank.get(page.stem, len(rank)))
+    titled = {site.titles[pages[0]][0]: pages for _, pages in sorted(chapters.items())}
+    project = [Path(name.lower()) for name in PROSE]
+    return {
+        "Start": {"": [Path("index.md"), *tutorials]},
+        "Chapters": titled,
+        "API": {"": api},
+        "Project": {"": project},
+    }
+
+
+def navigation(site: Site, tabs: dict[str, dict[str, list[Path]]]) -> list:
+    "What the settings call `nav`"
 
     def entries(pages: list[Path]) -> list:
         named = [{_plain(site.titles[page][0]): page.as_posix()} for page in pages]
         front = [pages[0].as_posix()] if pages[0].stem == "index" else []  # of its section
         return front + named[len(front) :]
 
-    notebooks = [site.pages[path] for path in site.notebooks]
-    folders: dict[str, list[Path]] = {}
-    for page in sorted(
-        notebooks, key=lambda page: (page.parts[0], page.stem != "index", page.stem)
-    ):
-        if len(page.parts) > 1:
-            folders.setdefault(page.parts[0], []).append(page)
-    start = ["index.md", *entries(folders.pop("tutorials"))]
-    chapters = [
-        {_plain(site.titles[pages[0]][0]): entries(pages)} for _, pages in sorted(folders.items())
+    return [
+        {
+            tab: entries(parts[""])
+            if "" in parts
+            else [{_plain(title): entries(pages)} for title, pages in parts.items()]
+        }
+        for tab, parts in tabs.items()
     ]
-    project = [{site.titles[page][0]: page.as_posix()} for page in map(Path, map(str.lower, PROSE))]
-    return [{"Start": start}, {"Chapters": chapters}, {"API": entries(api)}, {"Project": project}]
 
 
 def _plain(title: str) -> str:
     return title.replace("`", "").removeprefix("API: ")
 
 
-def llms(site: Site, public: Path) -> None:
+def llms(site: Site, tabs: dict[str, dict[str, list[Path]]], public: Path) -> None:
     "Write llms.txt, the list of pages, and llms-full.txt, those that tell how to use the library"
     title, lead = site.titles[Path("index.md")]
-    lines = [f"# {title}", f"> {lead}"]
-    order = sorted(site.titles, key=lambda page: (page.parts[0] != "index.md", str(page)))
-    full = [page for page in order if page.stem == "index" or page.parts[0] in ("tutorials", "api")]
-    for name, pages in groupby(
-        order, key=lambda page: page.parts[0] if len(page.parts) > 1 else ""
-    ):
-        lines.append(f"\n## {name or 'Start'}\n")
-        lines += [
-            f"- [{_plain(site.titles[p][0])}]({p.as_posix()}): {site.titles[p][1]}" for p in pages
-        ]
+    lines, full = [f"# {title}", f"> {lead}"], []
+    for tab, parts in tabs.items():
+        for section, pages in parts.items():
+            lines.append(f"\n## {_plain(section) or tab}\n")
+            for page in pages:
+                name, lead = site.titles[page]
+                lines.append(f"- [{_plain(name)}]({page.as_posix()}): {lead}".removesuffix(": "))
+                shutil.copy(site.folder / page, public / page)
+                if tab != "Chapters" or page.stem == "index":
+                    text = (site.folder / page).read_text(encoding="utf-8")
+                    full.append(re.sub(r'<div class="output">.*?\n</div>\n', "", text, flags=re.S))
     (public / "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    texts = [(site.folder / page).read_text(encoding="utf-8") for page in full]
-    bare = [re.sub(r'<div class="output">.*?\n</div>\n', "", text, flags=re.S) for text in texts]
-    (public / "llms-full.txt").write_text("\n\n".join(bare), encoding="utf-8")
-    for page in site.titles:
-        shutil.copy(site.folder / page, public / page)
+    (public / "llms-full.txt").write_text("\n\n".join(full), encoding="utf-8")
 
 
 def make(out: Path) -> None:
@@ -290,7 +319,8 @@ def make(out: Path) -> None:
             Path(name.lower()), site.linked((ROOT / name).read_text(encoding="utf-8"), ROOT / name)
         )
     settings = yaml.safe_load((ROOT / "scripts/docs/mkdocs.yml").read_text(encoding="utf-8"))
-    settings |= {"docs_dir": "pages", "site_dir": "site", "nav": navigation(site, api_pages(site))}
+    tabs = sections(site, api_pages(site))
+    settings |= {"docs_dir": "pages", "site_dir": "site", "nav": navigation(site, tabs)}
     settings["theme"]["custom_dir"] = "overrides"
     shutil.copytree(ROOT / "scripts/docs/overrides", out / "overrides")
     shutil.copy(ROOT / "scripts/docs/toolcall.css", out / "pages")
@@ -298,7 +328,7 @@ def make(out: Path) -> None:
     builder = [sys.executable, "-m", "zensical", "build", "--strict", "-f", str(out / "mkdocs.yml")]
     if subprocess.run(builder).returncode:
         raise SystemExit("the site has broken links; see above")
-    llms(site, out / "site")
+    llms(site, tabs, out / "site")
 
 
 if __name__ == "__main__":
