@@ -95,7 +95,15 @@ def base_name(
     place = shown_path(path)
     return (PurePosixPath(place).name if is_url(path) else Path(path).name) or place
 
-# %% ../../nbs/02_logs/00a_paths.ipynb #8339f1c4
+# %% ../../nbs/02_logs/00a_paths.ipynb #34fd5e85
+def local_file(
+    url: str,  # An address
+) -> str:  # A path; empty when no file of this machine is read
+    "The file that an address rests on"
+    last = url.split("::")[-1]
+    return last.removeprefix("file://") if last.startswith("file://") or not is_url(last) else ""
+
+# %% ../../nbs/02_logs/00a_paths.ipynb #8a5139bd
 def check_url(
     url: str,  # An address
     network: bool,  # Whether the user asked for the network
@@ -117,7 +125,7 @@ def check_url(
                 "network=True, or logs: {network: true} in the configuration"
             )
 
-# %% ../../nbs/02_logs/00a_paths.ipynb #c893237c
+# %% ../../nbs/02_logs/00a_paths.ipynb #0110488b
 @contextmanager
 def _errors_without_secrets(url: str) -> Iterator[None]:
     place = shown_path(url)
@@ -166,7 +174,7 @@ class _UrlFile(io.RawIOBase):
         self.file.close()
         super().close()
 
-# %% ../../nbs/02_logs/00a_paths.ipynb #c1dcb936
+# %% ../../nbs/02_logs/00a_paths.ipynb #7853e461
 def open_url(
     url: str,  # An address
     network: bool = False,  # Whether the user asked for the network

@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import ConversationError, LogError
 from .documents import MAX_RECORD_BYTES, Raw, iter_documents
 from .lines import import_optional, is_json_lines, iter_lines
-from .paths import expand_url, is_url, open_url, shown_path
+from .paths import expand_url, is_url, local_file, open_url, shown_path
 from .unpacking import unpack
 
 # %% ../../nbs/02_logs/01_reading.ipynb #fca66719
@@ -142,6 +142,16 @@ def find_logs(
     if not matches:
         raise LogError(f"no file matches {path} (looked in {Path().absolute()})")
     return [*matches]
+
+# %% ../../nbs/02_logs/01_reading.ipynb #1730e966
+def local_logs(
+    path: str | Path | Sequence[str | Path],  # As for `find_logs`
+) -> list[str | Path]:  # Files of this machine
+    "List the local files that a log is read from, the archives of addresses among them"
+    entries = [path] if isinstance(path, (str, Path)) else list(path)
+    paths = [entry for entry in entries if not is_url(entry)]
+    archives = [local_file(str(entry)) for entry in entries if is_url(entry)]
+    return [*(find_logs(paths) if paths else []), *filter(None, archives)]
 
 # %% ../../nbs/02_logs/01_reading.ipynb #e9d1c3a8
 def _unread(path: str | Path, stream: _Stream, line: int) -> Raw:

@@ -58,14 +58,14 @@ class _Parts(io.RawIOBase):
             self.part, self.waiting = self.start_part(), rest
         return rest != b""
 
-# %% ../../nbs/02_logs/00b_unpacking.ipynb #916e0ff2
+# %% ../../nbs/02_logs/00b_unpacking.ipynb #54cd80eb
 _MAX_XZ_MEMORY = 256 << 20  # bytes
 _BZIP2 = b"BZh"
 _XZ = b"\xfd7zXZ\x00"
 
 
 def unpack(
-    handle: io.BufferedReader,  # At its beginning
+    handle: io.BufferedIOBase,  # At its beginning
     start: bytes,  # Its first bytes
 ) -> io.BufferedReader | None:  # The content; None when the packing is another one
     "Unpack bzip2 and xz"
