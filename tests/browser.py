@@ -1,98 +1,144 @@
-"Headless Chromium, driven through its own protocol: what a page loads, logs and shows"
+"A headless Chromium that a test drives through a pipe, as its DevTools protocol says"
 
+import base64
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "Tab": ("", 9), " ": (" ", 32)}
 
 
 class Browser:
-    "One tab; use it in a `with` block"
+    "One page in one process"
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="chromium-")
+        read_there, self.write = os.pipe()
+        self.read, write_there = os.pipe()
+        switches = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        switches += ["--remote-debugging-pipe", f"--user-data-dir={self.folder}"]
+
+        def connect():  # Chromium reads file 3 and writes file 4
+            os.dup2(os.dup(read_there), 3)
+            os.dup2(os.dup(write_there), 4)
+
+        self.process = subprocess.Popen(
+            [CHROMIUM, *switches, "about:blank"],
+            close_fds=False,
+            preexec_fn=connect,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(read_there), os.close(write_there)
+        self.numbers = itertools.count(1)
+        self.rest = b""
+        self.events = []
+        self.session = ""
+        [target] = [
+            one for one in self.ask("Target.getTargets")["targetInfos"] if one["type"] == "page"
+        ]
+        answer = self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self.session = answer["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+
+    def _message(self) -> dict:
+        while b"\0" not in self.rest:
+            part = os.read(self.read, 1 << 20)
+            assert part, "Chromium has ended"
+            self.rest += part
+        message, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(message)
+
+    def ask(self, method: str, **parameters) -> dict:
+        "Call a method of the protocol; events that come meanwhile are kept"
+        number = next(self.numbers)
+        message = {"id": number, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._message()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer["error"]
+                return answer["result"]
+            self.events.append(answer)
+
+    def open(self, page: Path, anchor: str = "", *, scripts=True, dark=False, width=1280) -> None:
+        "Load a file from disk"
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.ask("Emulation.setScriptExecutionDisabled", value=not scripts)
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.ask("Emulation.setDeviceMetricsOverride", **size)
+        self._go("about:blank")  # so that another anchor of the same file is a new page
+        self._go(f"{page.as_uri()}{anchor}")
+
+    def _go(self, url: str) -> None:
+        self.events.clear()
+        self.ask("Page.navigate", url=url)
+        while not any(one.get("method") == "Page.loadEventFired" for one in self.events):
+            self.events.append(self._message())
+
+    def run(self, code: str):
+        "The value of a JavaScript expression"
+        wait = {"returnByValue": True, "awaitPromise": True}
+        answer = self.ask("Runtime.evaluate", expression=code, **wait)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait(self, code: str, seconds: float = 60) -> None:
+        "Wait until a JavaScript expression is true"
+        end = time.monotonic() + seconds
+        while not self.run(code):
+            assert time.monotonic() < end, f"never true: {code}"
+            time.sleep(0.1)
+
+    def press(self, *keys: str) -> None:
+        "Press and release keys, one after the other"
+        for key in keys:
+            text, code = KEYS.get(key, (key, ord(key[0].upper())))
+            event = {"key": key, "windowsVirtualKeyCode": code, "text": text}
+            self.ask("Input.dispatchKeyEvent", type="keyDown", **event)
+            self.ask("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+    def complaints(self) -> list[str]:
+        "Errors, blocked scripts and dialogs since the page was opened"
+        words = ("Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening")
+        return [json.dumps(one) for one in self.events if one.get("method") in words]
+
+    def requests(self) -> list[str]:
+        "What the page asked for beyond itself"
+        sent = [one for one in self.events if one.get("method") == "Network.requestWillBeSent"]
+        urls = [one["params"]["request"]["url"] for one in sent]
+        return [url for url in urls if not url.startswith(("file:", "data:"))]
+
+    def picture(self, path: Path, whole: bool = False) -> None:
+        "Save what is seen, or the whole page"
+        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=whole, **self._clip(whole))
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def _clip(self, whole: bool) -> dict:
+        if not whole:
+            return {}
+        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
+        area = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 12_000)}
+        return {"clip": area | {"scale": 1}}
 
     def __enter__(self) -> "Browser":
-        import websocket
-
-        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        flags += ["--no-first-run", "--remote-debugging-port=0", "--remote-allow-origins=*"]
-        flags += [f"--user-data-dir={self.folder.name}", "about:blank"]
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen([CHROMIUM, *flags], stdout=quiet, stderr=quiet)
-        self.numbers, self.events = itertools.count(1), []
-        [tab] = self._tabs()
-        self.socket = websocket.create_connection(tab["webSocketDebuggerUrl"], timeout=60)
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
-        self.call("Page.addScriptToEvaluateOnNewDocument", source="localStorage.clear()")
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.socket.close()
-        self.process.terminate()
-        self.process.wait(20)
-        self.folder.cleanup()
+        self.close()
 
-    def _tabs(self) -> list[dict]:
-        port = Path(self.folder.name) / "DevToolsActivePort"
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            if port.exists() and (lines := port.read_text().split()):
-                with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json") as answer:
-                    tabs = [tab for tab in json.load(answer) if tab["type"] == "page"]
-                if tabs:
-                    return tabs[:1]
-            time.sleep(0.1)
-        raise TimeoutError("Chromium does not start")
-
-    def call(self, method: str, **params: object) -> dict:
-        "Call a method of the protocol; what is reported meanwhile is kept in `events`"
-        number = next(self.numbers)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": params}))
-        while True:
-            message = json.loads(self.socket.recv())
-            if message.get("id") == number:
-                assert "error" not in message, message
-                return message["result"]
-            self.events.append(message)
-
-    def run(self, script: str) -> object:
-        "The value of an expression on the page"
-        result = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def wait(self, script: str, seconds: float = 60) -> None:
-        "Wait until an expression is true"
-        end = time.monotonic() + seconds
-        while not self.run(script):
-            assert time.monotonic() < end, f"never true: {script}"
-            time.sleep(0.1)
-
-    def open(self, url: str, width: int = 1280, dark: bool = False) -> None:
-        "Open a page at a width, light or dark"
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.events.clear()
-        self.call("Page.navigate", url=url)
-        self.wait("document.readyState == 'complete'")
-
-    def requests(self) -> list[str]:
-        "Addresses that the page asked for"
-        sent = [e["params"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
-        return [one["request"]["url"] for one in sent]
-
-    def errors(self) -> list[dict]:
-        "Exceptions and errors that the page reported"
-        kinds = ("Runtime.exceptionThrown", "Log.entryAdded")
-        found = [e["params"] for e in self.events if e["method"] in kinds]
-        return [one for one in found if one.get("entry", {}).get("level") in (None, "error")]
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.read), os.close(self.write)
+        shutil.rmtree(self.folder, ignore_errors=True)
