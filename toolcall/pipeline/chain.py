@@ -221,6 +221,7 @@ def evaluate_run(
 def _evaluate_run(
     config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
 ) -> "Report":
+    from toolcall.models import load_tokenizer
     from toolcall.pipeline.data import check_saved
     from toolcall.pipeline.retention import measure_retention
     from toolcall.report.files import save_report
@@ -253,6 +254,7 @@ def _evaluate_run(
         retention = measure_retention(config)
     report = Report(base, tuned, last_messages(examples), settings, retention=retention)
     report = _with_columns(report, config, examples, endpoints, quantised)
+    report = report.with_transcripts(examples, load_tokenizer(config.output_dir))
     save_report(report, config.output_dir)
     save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
     say(f"held-out turns of {settings['log']}", report.to_text(brief=True))
