@@ -3680,6 +3680,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'toolcall/generate/versions.py'),
                                             'toolcall.generate.versions.server_version': ( '07_generate/versions.html#server_version',
                                                                                            'toolcall/generate/versions.py')},
+            'toolcall.lessons': {'toolcall.lessons.expect_fail': ('00_record/lessons.html#expect_fail', 'toolcall/lessons.py')},
             'toolcall.logs.documents': { 'toolcall.logs.documents.Raw': ('02_logs/documents.html#raw', 'toolcall/logs/documents.py'),
                                          'toolcall.logs.documents.Raw.excerpt': ( '02_logs/documents.html#raw.excerpt',
                                                                                   'toolcall/logs/documents.py'),
