@@ -30,8 +30,8 @@ class Without(PathFinder):
         return super().find_spec(name, path, target)
 
 
-finders = [Without if finder is PathFinder else finder for finder in sys.meta_path]
-sys.meta_path[:] = [finder for finder in finders if "editable" not in getattr(finder, "__module__", "")]
+finders = [finder for finder in sys.meta_path if "editable" not in str(finder)]
+sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in finders]
 sys.path[:] = [place for place in sys.path if place not in ("", {str(ROOT)!r})]
 """
 
@@ -95,8 +95,9 @@ def _directives(source: str) -> set[str]:
 
 
 def _run(page: str, skip: list[str]) -> None:
-    import toolcall
     from IPython.core.interactiveshell import InteractiveShell
+
+    import toolcall
 
     assert ROOT not in Path(toolcall.__file__).parents, toolcall.__file__
     shell = InteractiveShell.instance()
@@ -118,13 +119,12 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder, "output")
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
             if not (pid := os.fork()):
                 os.chdir(folder)
-                file = os.open(output, os.O_WRONLY | os.O_CREAT)
-                os.dup2(file, 1)
-                os.dup2(file, 2)
+                sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
                 code = 1
                 try:
                     _run(**request)
@@ -136,7 +136,8 @@ def _serve() -> None:
                     sys.stderr.flush()
                     os._exit(code)
             failed = os.waitpid(pid, 0)[1]
-            tail = output.read_text(encoding="utf-8", errors="replace")[-3000:]
+            output.seek(0)
+            tail = output.read().decode("utf-8", "replace")[-3000:]
         print(json.dumps(f"{failed}: {tail}" if failed else ""), file=answers, flush=True)
 
 
