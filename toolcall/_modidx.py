@@ -4439,6 +4439,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'toolcall/pipeline/exits.py'),
                                          'toolcall.pipeline.exits.CommandParser.format_help': ( '10_pipeline/exits.html#commandparser.format_help',
                                                                                                 'toolcall/pipeline/exits.py'),
+                                         'toolcall.pipeline.exits._calm_bars': ( '10_pipeline/exits.html#_calm_bars',
+                                                                                 'toolcall/pipeline/exits.py'),
                                          'toolcall.pipeline.exits._format_warning': ( '10_pipeline/exits.html#_format_warning',
                                                                                       'toolcall/pipeline/exits.py'),
                                          'toolcall.pipeline.exits._hold_signals_while_forking': ( '10_pipeline/exits.html#_hold_signals_while_forking',

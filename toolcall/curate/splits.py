@@ -90,7 +90,9 @@ class Splits:
             text = ", ".join(f"{n:,} {label}" for label, n in counts.items())
             lines.append(f"{name:>10}: {text}")
         if self.bridges:
-            lines.append(f"{'left out':>10}: {len(self.bridges):,} conversations tied to two sets")
+            lines.append(
+                f"{'left out':>10}: {count(len(self.bridges), 'conversation')} tied to two sets"
+            )
         lines += [f"{'no tie':>10}: {note}" for note in self._constant_notes()]
         return "\n".join(lines)
 

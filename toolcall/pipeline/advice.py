@@ -33,7 +33,7 @@ class Advice:
     value: JSON = None  # None: to be decided by a person; the default stays
 
 # %% ../../nbs/10_pipeline/06a_advice.ipynb #1dd4d6d4
-_PRIVATE = "Private data and secrets"  # the title of a table of the diagnosis
+_PRIVATE, _BEFORE = "Private data and secrets", "Before training"  # tables of the diagnosis
 _DOUBTFUL = 0.02  # of the turns
 
 
@@ -42,7 +42,7 @@ def _of_reading(diagnosis: "Diagnosis") -> Iterator[Advice]:
     rejected = sum(report.rejected.values())
     total = report.conversations + rejected
     if total and rejected > 0.2 * total:
-        why = f"{rejected:,} of {count(total, 'record')} are refused; read why first"
+        why = f"{rejected:,} of {count(total, 'record')} refused; read why first"
         yield Advice("logs.max_reject", why, min(1.0, math.ceil(20 * rejected / total) / 20))
     undeclared = sum(not conversation.tools for conversation in diagnosis.log.conversations)
     if undeclared:
@@ -55,7 +55,7 @@ def _of_reading(diagnosis: "Diagnosis") -> Iterator[Advice]:
 def _of_content(diagnosis: "Diagnosis") -> Iterator[Advice]:
     doubts = diagnosis.doubts
     if doubts and (doubtful := sum(doubts.doubtful.values())) > _DOUBTFUL * doubts.turns:
-        why = f"{doubtful:,} of {count(doubts.turns, 'turn')} look doubtful"
+        why = f"{doubtful:,} of {count(doubts.turns, 'turn')} doubtful"
         yield Advice("clean.enabled", why, True)
     for what, _ in warn_of_scores(diagnosis.log.conversations):
         yield Advice("curate.keep", what, "solved")
@@ -65,6 +65,9 @@ def _of_content(diagnosis: "Diagnosis") -> Iterator[Advice]:
         yield Advice("curate.redact", f"private values are in the log: {kinds}")
 
 # %% ../../nbs/10_pipeline/06a_advice.ipynb #8564a403
+_MANY_STEPS = 1_000
+
+
 def _of_size(diagnosis: "Diagnosis") -> Iterator[Advice]:
     conversations = diagnosis.curated.conversations
     turns = sum(len(one.turns) for one in conversations)
@@ -79,7 +82,12 @@ def _of_size(diagnosis: "Diagnosis") -> Iterator[Advice]:
         enough = min(2 ** math.ceil(math.log2(1.2 * longest)), 32_768)
         why = f"the longest conversation has about {longest:,} tokens"
         yield Advice("max_length", why, enough)
-    steps = math.ceil(0.75 * turns / defaults["batch_size"]) * defaults["num_train_epochs"]
+    batch, epochs = defaults["batch_size"], defaults["num_train_epochs"]
+    steps = math.ceil(0.75 * turns / batch) * epochs
+    if steps > _MANY_STEPS:
+        why = f"about {steps:,} steps of {batch}; what a step shares is computed once"
+        yield Advice("batch_size", why, 4 * batch)
+        steps = math.ceil(0.75 * turns / (4 * batch)) * epochs
     for option, parts in (("save_steps", 4), ("logging_steps", 20)):
         if 0 < steps < parts * defaults[option]:
             yield Advice(option, f"about {steps:.0f} steps", max(1, int(steps / parts)))
@@ -116,12 +124,15 @@ def _is_wrong(diagnosis: "Diagnosis") -> str:
     turns = diagnosis.curated.report["turns"]
     left_out = turns["in"] - turns["out"]
     faults = [
-        (rejected, f"{rejected:,} of {count(report.records, 'record')} are refused"),
-        (troubled, f"{count(troubled, 'call')} failed or break their schema"),
-        (doubtful, f"{count(doubtful, 'turn')} look doubtful"),
-        (left_out, f"{count(left_out, 'turn')} are repeated, failed or can't be learned"),
+        (rejected, f"{rejected:,} of {count(report.records, 'record')} refused"),
+        (troubled, f"{count(troubled, 'call')} that failed or don't fit their schema"),
+        (doubtful, count(doubtful, "doubtful turn")),
+        (left_out, f"{count(left_out, 'turn')} repeated, failed or not learnable"),
     ]
+    told = {one.why for one in advise(diagnosis)}
+    warned = [row[0] for table in diagnosis.tables if table.title == _BEFORE for row in table.rows]
     said = [sentence for number, sentence in faults if number]
+    said += [what for what in warned if what not in told]
     return f"What is wrong with it: {'; '.join(said)}." if said else "Nothing is wrong with it."
 
 

@@ -186,11 +186,18 @@ def _plain_warnings() -> Iterator[None]:
         warnings.formatwarning = before
 
 
+def _calm_bars() -> None:
+    "Let the progress bars of `tqdm`, which isn't imported yet, write a line a minute to a file"
+    if not (sys.stderr and sys.stderr.isatty()):
+        os.environ.setdefault("TQDM_MININTERVAL", "60")
+
+
 def run_command(
     command: Callable[[], int],  # Gives 0, or a gate's answer
 ) -> int:  # A key of `EXIT_CODES`
     "Run a command, and let its threads sleep while they wait; no exception leaves it"
     let_threads_sleep()  # commands import torch
+    _calm_bars()
     with guarded_streams() as output:
         with _plain_warnings(), _interrupts() as received:
             try:
