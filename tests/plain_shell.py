@@ -79,7 +79,7 @@ class Shell:
         )
 
     def run(self, page: Path, skip: tuple[str, ...] = ("slow", "gpu")) -> str:
-        "Run a notebook in an empty folder; return how it failed, or nothing"
+        "Run a notebook in a new folder, beside its data if it has some; return how it failed"
         self.process.stdin.write(json.dumps({"page": str(page), "skip": skip}) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -120,6 +120,9 @@ def _serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
+            page = Path(request["page"])
+            for data in page.parent.glob(f"{page.stem}.jsonl"):
+                shutil.copy(data, folder)
             if not (pid := os.fork()):
                 os.chdir(folder)
                 sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))

@@ -16,8 +16,7 @@ TUTORIALS = [  # those that need nothing but the wheel; others show what a bench
     page for page in PAGES if page.parent.name == "tutorials" and "%pip" in page.read_text("utf-8")
 ]
 SAMPLE = [page for page in PAGES if page.parent.name[0].isdigit()][3::20]
-BESIDE = {"when_not_to_call", "dirty_models"}  # read a file that lies beside them
-CHECKOUT = {"16_templates_of_the_field"}  # reads the tests' tokenizers
+CHECKOUT = {"16_templates_of_the_field"}  # takes its tokenizers from the tests
 
 
 def cells(page: Path) -> list[dict]:
