@@ -48,6 +48,7 @@ def test_the_wheel_holds_the_package_and_imports(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         assert "toolcall/pipeline/chain.py" in names and "toolcall/sample_logs.jsonl.gz" in names
+        assert {"toolcall/page.css", "toolcall/page.js"} <= set(names)
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
         archive.extractall(tmp_path / "site")
     assert "Requires-Dist: torch" in metadata and "Provides-Extra: dev" in metadata

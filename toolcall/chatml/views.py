@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
+from ..pages import TOKEN_COLOURS, TOKEN_STYLE
 from ..text import count, one_line
 from ..turn import Example
 
@@ -24,7 +25,7 @@ class _TokenGroup:
 
     ids: tuple[int, ...]
     text: str
-    kind: str  # A key of `_COLOURS`; all but context carry loss
+    kind: str  # A key of `TOKEN_COLOURS`; all but context carry loss
     weight: float = 1.0  # In the loss; 0 for context
 
 
@@ -48,15 +49,6 @@ def _token_groups(
     return groups
 
 # %% ../../nbs/04_chatml/14_views.ipynb #aa8880b3
-_COLOURS = {
-    "context": "#8882",
-    "syntax": "#14b8a640",
-    "name": "#3b82f666",
-    "arguments": "#22c55e55",
-    "text": "#f59e0b55",
-    "reasoning": "#a855f755",
-    "stop": "#ef444466",
-}
 _ANSI = {
     "context": "2",
     "syntax": "36",
@@ -75,8 +67,7 @@ _STYLE = (
     ".tc-legend span{display:inline-block;border-radius:3px;padding:0 6px;margin-right:6px}"
     ".tc-legend{font:13px/2 system-ui,sans-serif}"
     ".tc-side{display:flex;flex-wrap:wrap;gap:1.5em}"
-    ".tc-side>div{flex:1 1 24em;min-width:0;margin-bottom:1.5em}"
-    + "".join(f".tc-{kind}{{background:{colour}}}" for kind, colour in _COLOURS.items())
+    ".tc-side>div{flex:1 1 24em;min-width:0;margin-bottom:1.5em}" + TOKEN_STYLE
 )
 _MAX_CONTEXT = 160  # Groups of context that are not folded away
 
@@ -130,7 +121,7 @@ class TokenView:
 
     def counts(self) -> dict[str, int]:  # Kind to tokens
         "Count the tokens of each kind"
-        counts: dict[str, int] = {kind: 0 for kind in _COLOURS}
+        counts: dict[str, int] = {kind: 0 for kind in TOKEN_COLOURS}
         for group in self.groups:
             counts[group.kind] = counts.get(group.kind, 0) + len(group.ids)
         return {kind: tokens for kind, tokens in counts.items() if tokens}

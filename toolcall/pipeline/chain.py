@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ConfigError, EvaluateError
+from ..logs.paths import base_name
 from toolcall.pipeline.columns import (
     Endpoint,
     answer_turns,
@@ -113,7 +114,7 @@ def _settings(
     training_set = load_conversations(_required(Path(config.output_dir, "data", "train.jsonl")))
     counts = {} if redacted else private_counts(training_set)
     return {
-        "log": Path(config.log_path).name,
+        "log": base_name(config.log_path),
         "model": config.model_name_or_path,
         "held-out conversations": len(held_out),
         "held-out turns": sum(len(one.turns) for one in held_out),
@@ -220,6 +221,7 @@ def evaluate_run(
 def _evaluate_run(
     config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
 ) -> "Report":
+    from toolcall.models import load_tokenizer
     from toolcall.pipeline.data import check_saved
     from toolcall.pipeline.retention import measure_retention
     from toolcall.report.files import save_report
@@ -252,6 +254,7 @@ def _evaluate_run(
         retention = measure_retention(config)
     report = Report(base, tuned, last_messages(examples), settings, retention=retention)
     report = _with_columns(report, config, examples, endpoints, quantised)
+    report = report.with_transcripts(examples, load_tokenizer(config.output_dir))
     save_report(report, config.output_dir)
     save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
     say(f"held-out turns of {settings['log']}", report.to_text(brief=True))
