@@ -5312,7 +5312,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'toolcall/train/forecast.py')},
             'toolcall.train.run': { 'toolcall.train.run.Run': ('06_train/run.html#run', 'toolcall/train/run.py'),
                                     'toolcall.train.run.Run.__repr__': ('06_train/run.html#run.__repr__', 'toolcall/train/run.py'),
-                                    'toolcall.train.run.Run._repr_html_': ('06_train/run.html#run._repr_html_', 'toolcall/train/run.py'),
+                                    'toolcall.train.run.Run._repr_svg_': ('06_train/run.html#run._repr_svg_', 'toolcall/train/run.py'),
                                     'toolcall.train.run.Run.plot': ('06_train/run.html#run.plot', 'toolcall/train/run.py'),
                                     'toolcall.train.run.Run.save': ('06_train/run.html#run.save', 'toolcall/train/run.py'),
                                     'toolcall.train.run._chooses': ('06_train/run.html#_chooses', 'toolcall/train/run.py'),
