@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -92,6 +93,13 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def wait(self, code: str, seconds: float = 60) -> None:
+        "Wait until a JavaScript expression is true"
+        end = time.monotonic() + seconds
+        while not self.run(code):
+            assert time.monotonic() < end, f"never true: {code}"
+            time.sleep(0.1)
+
     def press(self, *keys: str) -> None:
         "Press and release keys, one after the other"
         for key in keys:
@@ -122,6 +130,12 @@ class Browser:
         size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
         area = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 12_000)}
         return {"clip": area | {"scale": 1}}
+
+    def __enter__(self) -> "Browser":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self.process.kill()

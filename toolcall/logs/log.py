@@ -8,7 +8,6 @@ A log of any known format goes in, plain or packed; conversations, rejects and a
 __all__ = ['LogPath', 'iter_logs', 'read_logs']
 
 # %% ../../nbs/02_logs/04_log.ipynb #c7c4f456
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from .codes import MERGED
 from .documents import MAX_RECORD_BYTES, Raw
 from .joining import PENDING, BatchJoiner, Place, SessionJoiner
 from .lines import has_prefix
+from .paths import base_name, source_names
 from .reading import find_logs, iter_records
 from .reports import Log, Merge, Reject, count_log
 from .tool_files import offer_tools
@@ -31,23 +31,18 @@ from ..text import JSON, excerpt
 LogPath = str | Path | Sequence[str | Path]
 _Item = Conversation | Reject | Merge
 
-
-def _file_names(files: Sequence[str | Path]) -> list[str]:
-    "Names of files for `source`, with as much of the folder as makes them different"
-    if len(files) == 1:
-        return [Path(files[0]).name]
-    common = os.path.commonpath([Path(file).absolute().parent for file in files])
-    return [os.path.relpath(Path(file).absolute(), common) for file in files]
-
 # %% ../../nbs/02_logs/04_log.ipynb #9d1e8e7a
 class _LogReader:
     "Converts the records of files, and counts how many went in"
 
-    def __init__(self, adapter: Adapter | None, max_record_bytes: int, **detection: Any):
+    def __init__(
+        self, adapter: Adapter | None, max_record_bytes: int, network: bool, **detection: Any
+    ):
         if not isinstance(max_record_bytes, int) or max_record_bytes < 1:
             text = f"max_record_bytes is a number of bytes, not {excerpt(max_record_bytes)}"
             raise LogError(text)
         self.max_record_bytes = max_record_bytes
+        self.network = network
         self.own_adapter = adapter is not None
         self.adapt = adapter or find_adapter(**detection)
         self.ignore = frozenset(detection.get("ignore", ()))
@@ -57,9 +52,9 @@ class _LogReader:
 
     def read(self, path: LogPath) -> Iterator[_Item]:
         "One item per record, in the order of the files"
-        files = find_logs(path)
-        for name, file in zip(_file_names(files), files):
-            for raw in iter_records(file, self.max_record_bytes):
+        files = find_logs(path, self.network)
+        for name, file in zip(source_names(files), files):
+            for raw in iter_records(file, self.max_record_bytes, self.network):
                 place = Place(f"{name}:{raw.line}", raw)
                 try:
                     parts = self._parts(raw)
@@ -139,15 +134,17 @@ def _with_place(conversation: object, place: Place) -> Iterator[Conversation]:
 
 
 def iter_logs(
-    path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
+    path: LogPath,  # A file, a pattern, an address, `-` for standard input, or several of them
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
     max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
     ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
+    network: bool = False,  # Whether addresses are read over the network
 ) -> Iterator[Conversation | Reject | Merge]:  # One item per record, in the order of the files
     "Stream a log: each record comes out as a conversation, a reject, or part of another record"
-    yield from _LogReader(adapter, max_record_bytes, format=format, ignore=ignore).read(path)
+    reader = _LogReader(adapter, max_record_bytes, network, format=format, ignore=ignore)
+    yield from reader.read(path)
 
 # %% ../../nbs/02_logs/04_log.ipynb #3617eaad
 def _refusal(
@@ -179,7 +176,7 @@ def _check_reject(reject: Reject, max_reject: float, strict: bool) -> None:
 
 # %% ../../nbs/02_logs/04_log.ipynb #b213acf1
 def read_logs(
-    path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
+    path: LogPath,  # A file, a pattern, an address, `-` for standard input, or several of them
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
@@ -189,6 +186,7 @@ def read_logs(
     ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
     max_reject: float = 0.2,  # Share of rejected records above which the log is refused
     strict: bool = False,  # Raise at the first reject
+    network: bool = False,  # Whether addresses are read over the network
 ) -> Log:  # Conversations, rejects and the report
     "Read a log, or raise `LogError` when it holds no readable record or too many rejects"
     if not 0 <= max_reject <= 1:
@@ -198,7 +196,7 @@ def read_logs(
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
     merged: Counter[str] = Counter()
-    reader = _LogReader(adapter, max_record_bytes, format=format, ignore=ignore)
+    reader = _LogReader(adapter, max_record_bytes, network, format=format, ignore=ignore)
     for item in reader.read(path):
         if isinstance(item, Merge):
             merged[item.code] += 1
@@ -209,7 +207,7 @@ def read_logs(
             conversations.append(item)
     total = len(conversations) + len(rejects)
     paths = [path] if isinstance(path, (str, Path)) else path
-    name = ", ".join(Path(file).name for file in paths)
+    name = ", ".join(map(base_name, paths))
     if not total and not merged:
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:

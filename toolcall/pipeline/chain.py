@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ConfigError, EvaluateError
+from ..logs.paths import base_name
 from toolcall.pipeline.columns import (
     Endpoint,
     answer_turns,
@@ -113,7 +114,7 @@ def _settings(
     training_set = load_conversations(_required(Path(config.output_dir, "data", "train.jsonl")))
     counts = {} if redacted else private_counts(training_set)
     return {
-        "log": Path(config.log_path).name,
+        "log": base_name(config.log_path),
         "model": config.model_name_or_path,
         "held-out conversations": len(held_out),
         "held-out turns": sum(len(one.turns) for one in held_out),

@@ -58,7 +58,8 @@ def _plot(history: list[dict]) -> plt.Figure:
         right.plot(steps, matches, "s:", color="tab:green", markersize=4)
         right.set(ylim=(-0.02, 1.02))
         right.set_ylabel("exact match", fontsize=8, color="tab:green")
-    panels[0].legend(frameon=False)
+    if panels[0].get_legend_handles_labels()[0]:  # a run of few steps has no point
+        panels[0].legend(frameon=False)
     panels[-1].set_xlabel("logical tokens" if x == "logical_tokens" else "optimizer step")
     figure.tight_layout()
     figure.align_ylabels()
