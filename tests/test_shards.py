@@ -1,11 +1,16 @@
 "A log read by any number of workers, in any order, with lost ones: what one reader gives"
 
 import gzip
+import io
 import json
 import os
 import pickle
 import random
+import subprocess
+import sys
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from goldens import GOLDENS, TOOL
@@ -143,6 +148,45 @@ def test_processes_give_what_one_reader_gives(mixed, small_shards, engine):
     assert everything(paths, engine=engine) == everything(paths)
 
 
+class Ray:
+    "Stands for the module: tasks are done at once, after a trip through `pickle`"
+
+    started: list[tuple] = []
+
+    def is_initialized(self):
+        return False
+
+    def init(self, address, **options):
+        self.started.append((address, *options))
+
+    def cluster_resources(self):
+        return {"CPU": 2.0}
+
+    def remote(self, function):
+        engine = Shuffled(0)
+        return SimpleNamespace(
+            remote=lambda *args: SimpleNamespace(future=lambda: engine.submit(function, *args))
+        )
+
+    def shutdown(self):
+        self.started.append(("shutdown",))
+
+
+@pytest.mark.parametrize("engine, address", [("ray", "local"), ("ray://head:10001",) * 2])
+def test_tasks_are_given_to_ray(mixed, small_shards, monkeypatch, engine, address):
+    monkeypatch.setitem(sys.modules, "ray", Ray())
+    Ray.started.clear()
+    assert everything(mixed / "a.jsonl", engine=engine) == everything(mixed / "a.jsonl")
+    assert [call[0] for call in Ray.started] == [address, "shutdown"] * 2
+
+
+def test_without_ray_the_extra_is_named(mixed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(LogError, match=r"toolcall-tune\[ray\]"):
+        read_logs(mixed / "a.jsonl", engine="ray")
+
+
+@pytest.mark.slow
 def test_ray_gives_what_one_reader_gives(mixed, small_shards):
     pytest.importorskip("ray")
     assert everything(mixed / "a.jsonl", engine="ray") == everything(mixed / "a.jsonl")
@@ -220,3 +264,26 @@ def test_the_configuration_names_the_engine(tmp_path, capsys):
     assert saved[0] == saved[1]
     assert main(["data", str(tmp_path / "log.jsonl"), "logs.engine=dask"]) == 2
     assert "engine is a number of processes" in capsys.readouterr().err
+
+
+def test_streams_are_read_by_this_process(mixed, tmp_path, monkeypatch):
+    content = (mixed / "a.jsonl").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+    expected = [vars(item) for item in iter_logs(mixed / "a.jsonl")]
+    of_stream = [vars(item) for item in iter_logs("-", engine=2)]
+    assert repr(of_stream).replace("'-:", "'a.jsonl:") == repr(expected)
+    pipe = tmp_path / "a.jsonl"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    assert repr([vars(item) for item in iter_logs(pipe, engine=2)]) == repr(expected)
+    writer.join()
+    code = (
+        "from toolcall.logs import iter_logs\n"
+        "print(sum(1 for _ in iter_logs('/dev/stdin', engine=2)))"
+    )
+    with open(mixed / "a.jsonl", "rb") as handle:
+        run = subprocess.run(
+            [sys.executable, "-c", code], stdin=handle, capture_output=True, text=True, check=True
+        )
+    assert int(run.stdout) == len(expected)
