@@ -16,7 +16,8 @@ from toolcall.report.page import Report
 from toolcall.turn import Example, Output
 
 PAGE = json.loads((ROOT / "nbs/tutorials/configuration.ipynb").read_text(encoding="utf-8"))
-[CELL] = [text for cell in PAGE["cells"] if (text := "".join(cell["source"])).startswith("gate = {")]
+SOURCES = ["".join(cell["source"]) for cell in PAGE["cells"]]
+[CELL] = [source for source in SOURCES if source.startswith("gate = {")]
 GATE = ast.literal_eval(CELL.split("gate = ")[1].split("\n}")[0] + "\n}")
 CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
 
