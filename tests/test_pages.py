@@ -175,6 +175,11 @@ s.dispatchEvent(new Event('input', {{bubbles: true}})); return s.selectedIndex }
     assert browser.run("document.querySelector('.filter input').value") == "QUESTION 13j"
     browser.press("Escape")
     assert shown(browser) == total and browser.complaints() == []
+    bar = "document.querySelector('.filter').getBoundingClientRect().top"
+    browser.run("[...document.querySelectorAll('.case')].at(-1).scrollIntoView()")
+    assert browser.run(bar) == 0, "it stays in sight beside the cases"
+    browser.run("scrollTo(0, document.body.scrollHeight)")
+    assert browser.run(bar) < -50, "and not beside what it doesn't filter"
 
 
 @NEEDED
