@@ -120,6 +120,33 @@ def test_a_report_keeps_its_transcripts(report, saved):
     assert again.transcripts == report.transcripts and again.page.to_html() == report.page.to_html()
 
 
+def test_a_report_of_many_failures_has_a_bound(report):
+    long = "<&'\">" * 400
+    talks = [Conversation(f"c{i}", [{"role": "user", "content": long}] * 20) for i in range(120)]
+    turns = [
+        Example(
+            [1],
+            [2],
+            Conversation(talk.id, [*talk.messages, make_turn(1).conversation.messages[1]]),
+            20,
+        )
+        for talk in talks
+    ]
+    right = [Output(call_text(turn.calls[0]), True, 1, 1, 0.1) for turn in turns]
+    wrong = [Output(long, True, 1, 1, 0.1) for _ in turns]
+    scores = [evaluate(turns, outputs, parse=parse_calls) for outputs in (right, wrong)]
+    said = {
+        (turn.conversation.id, 20): Transcript(
+            [("user", long[:1_500])] * 12, 8, "due", [("text", "<>")] * 200
+        )
+        for turn in turns
+    }
+    many = Report(*scores, last_messages(turns), transcripts=said)
+    page = many.page.to_html()
+    assert page.count('class="case"') == 100 and "stay closed here" in page
+    assert 1 <= page.count("<details>") < 100 and len(page) < 800_000
+
+
 @NEEDED
 @pytest.mark.parametrize("scripts", [True, False])
 def test_hostile_content_stays_text(saved, browser, scripts):
