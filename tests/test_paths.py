@@ -13,7 +13,7 @@ import zipfile
 import fsspec
 import pytest
 
-from toolcall.logs import LogError, read_logs
+from toolcall.logs import LogError, read_logs, shards
 from toolcall.logs.reading import iter_records
 from toolcall.pipeline.commands import main
 
@@ -153,7 +153,7 @@ def test_a_bucket_is_read(tmp_path, monkeypatch):
     server_module = pytest.importorskip("moto.server")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, SECRET)
-    server = server_module.ThreadedMotoServer(port=0)
+    server = server_module.ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
@@ -166,6 +166,10 @@ def test_a_bucket_is_read(tmp_path, monkeypatch):
         assert [reject.source for reject in log.rejects] == ["a.jsonl:6", "b.jsonl.gz:6"]
         (tmp_path / "a.jsonl").write_bytes(TEXT)
         assert read("s3://logs/2026/a.jsonl", network=True) == read(tmp_path / "a.jsonl")
+        monkeypatch.setattr(shards, "SHARD_BYTES", 60)
+        assert len(list(shards.plan_shards(["s3://logs/2026/a.jsonl"], ["a"], network=True))) == 3
+        several = read("s3://logs/2026/*", network=True, engine=2)
+        assert several == read("s3://logs/2026/*", network=True)
         for address, said in {"s3://logs/c.jsonl": "no such file", "s3://x/a": "no such"}.items():
             with pytest.raises(LogError, match=said) as raised:
                 read_logs(address, network=True)

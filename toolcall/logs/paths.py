@@ -174,10 +174,11 @@ class _UrlFile(io.RawIOBase):
         self.file.close()
         super().close()
 
-# %% ../../nbs/02_logs/00a_paths.ipynb #7853e461
+# %% ../../nbs/02_logs/00a_paths.ipynb #2aa506ab
 def open_url(
     url: str,  # An address
     network: bool = False,  # Whether the user asked for the network
+    block_size: int = 8 << 20,  # Bytes that are fetched at once
 ) -> io.RawIOBase:  # Its bytes
     "Open an address, or raise `LogError`"
     check_url(url, network)
@@ -185,7 +186,7 @@ def open_url(
         from fsspec.core import url_to_fs
 
         system, path = url_to_fs(url)
-        return _UrlFile(url, system.open(path, "rb", block_size=8 << 20), system)
+        return _UrlFile(url, system.open(path, "rb", block_size=block_size), system)
 
 
 def expand_url(

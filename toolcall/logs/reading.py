@@ -21,7 +21,7 @@ from ..errors import ConversationError, LogError
 from .documents import MAX_RECORD_BYTES, Raw, iter_documents
 from .lines import import_optional, is_json_lines, iter_lines
 from .paths import expand_url, is_url, local_file, open_url, shown_path
-from .unpacking import unpack
+from .unpacking import BZIP2, XZ, unpack
 
 # %% ../../nbs/02_logs/01_reading.ipynb #fca66719
 zstd = import_optional("compression.zstd") or import_optional("backports.zstd")
@@ -61,6 +61,8 @@ class _Stream(io.RawIOBase):
         super().close()
 
 # %% ../../nbs/02_logs/01_reading.ipynb #611f2253
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _OTHER_FILES = {
     b"\xff\xfe": "UTF-16; convert it to UTF-8 first, as iconv -f UTF-16 -t UTF-8 does",
     b"\xfe\xff": "UTF-16; convert it to UTF-8 first, as iconv -f UTF-16 -t UTF-8 does",
@@ -69,15 +71,20 @@ _OTHER_FILES = {
 }
 
 
-def _open_file(file: str | Path, network: bool) -> io.BufferedReader:
+def open_file(
+    file: str | Path,  # A path or an address
+    network: bool = False,  # Whether the user asked for the network
+    buffer: int = 1 << 20,  # Bytes that are read at once
+) -> io.BufferedReader:  # Its bytes, as they are packed
+    "Open a file, or raise `LogError`"
     if is_url(file):
-        return io.BufferedReader(open_url(str(file), network), 1 << 20)
+        return io.BufferedReader(open_url(str(file), network, 8 * buffer), buffer)
     path = Path(file)
     if path.is_dir():
         pattern = path / "*.jsonl"
         raise LogError(f"{path} is a folder; name a file or a pattern, such as {pattern}")
     try:
-        return io.BufferedReader(io.FileIO(path), 1 << 20)
+        return io.BufferedReader(io.FileIO(path), buffer)
     except FileNotFoundError:
         raise LogError(f"no such file: {path} (looked in {path.absolute().parent})") from None
     except OSError as error:
@@ -90,12 +97,19 @@ def _open_standard_input() -> io.BufferedReader:
         raise LogError("standard input was read already; it can be read once")
     return handle
 
+
+def is_plain(
+    start: bytes,  # The first bytes of a file
+) -> bool:  # Whether they are those of text
+    "Tell text from what is packed or another kind of file"
+    return not start.startswith((_GZIP, _ZSTD, BZIP2, XZ, *_OTHER_FILES))
+
 # %% ../../nbs/02_logs/01_reading.ipynb #2c60a950
 def _open_log(path: str | Path, network: bool = False) -> _Stream:
     "Open a log, or raise `LogError` for a missing or empty file, a folder, another kind of file"
     is_input = str(path) == "-"
     name = "standard input" if is_input else shown_path(path)
-    source = _open_standard_input() if is_input else _open_file(path, network)
+    source = _open_standard_input() if is_input else open_file(path, network)
     handle = io.BufferedReader(_Stream(source), 1 << 20)
     start = handle.peek(8)[:8]
     if not start:
@@ -103,11 +117,11 @@ def _open_log(path: str | Path, network: bool = False) -> _Stream:
     for magic, kind in _OTHER_FILES.items():
         if start.startswith(magic):
             raise LogError(f"{name} is {kind}")
-    if start.startswith(b"\x1f\x8b"):
+    if start.startswith(_GZIP):
         return _Stream(gzip.GzipFile(fileobj=handle, mode="rb"), handle)
     if unpacked := unpack(handle, start):
         return _Stream(unpacked, handle)
-    if not start.startswith(b"\x28\xb5\x2f\xfd"):
+    if not start.startswith(_ZSTD):
         return _Stream(handle)
     if zstd is None:
         install = "pip install 'toolcall-tune[fast]'"

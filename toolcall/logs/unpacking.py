@@ -58,10 +58,10 @@ class _Parts(io.RawIOBase):
             self.part, self.waiting = self.start_part(), rest
         return rest != b""
 
-# %% ../../nbs/02_logs/00b_unpacking.ipynb #54cd80eb
+# %% ../../nbs/02_logs/00b_unpacking.ipynb #8e05bc80
 _MAX_XZ_MEMORY = 256 << 20  # bytes
-_BZIP2 = b"BZh"
-_XZ = b"\xfd7zXZ\x00"
+BZIP2 = b"BZh"
+XZ = b"\xfd7zXZ\x00"
 
 
 def unpack(
@@ -69,11 +69,11 @@ def unpack(
     start: bytes,  # Its first bytes
 ) -> io.BufferedReader | None:  # The content; None when the packing is another one
     "Unpack bzip2 and xz"
-    bz2 = import_optional("bz2") if start.startswith(_BZIP2) else None
+    bz2 = import_optional("bz2") if start.startswith(BZIP2) else None
     if bz2:
-        return io.BufferedReader(_Parts(handle, _BZIP2, bz2.BZ2Decompressor), 1 << 20)
-    lzma = import_optional("lzma") if start.startswith(_XZ) else None
+        return io.BufferedReader(_Parts(handle, BZIP2, bz2.BZ2Decompressor), 1 << 20)
+    lzma = import_optional("lzma") if start.startswith(XZ) else None
     if lzma:
         start_part = partial(lzma.LZMADecompressor, memlimit=_MAX_XZ_MEMORY)
-        return io.BufferedReader(_Parts(handle, _XZ, start_part), 1 << 20)
+        return io.BufferedReader(_Parts(handle, XZ, start_part), 1 << 20)
     return None
