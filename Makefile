@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint notebooks clean
+.PHONY: demo test lint notebooks docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/toolcall demo
@@ -24,6 +24,10 @@ notebooks: $(VENV)/.dev
 	$(BIN)/nbdev-clean
 	$(BIN)/python scripts/make_readme.py
 
+# the documentation site, from the notebooks: _docs/site/index.html
+docs: $(VENV)/.docs
+	$(BIN)/python scripts/make_docs.py
+
 $(VENV)/.core: pyproject.toml settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt --editable ".[serve]"
@@ -35,5 +39,9 @@ $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --no-deps bfcl-eval==2026.3.23 mistral-common==1.13.1
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) runs build dist _docs *.egg-info

@@ -311,9 +311,13 @@ def test_hostile_content_is_only_text_on_the_page():
     page = evil_report().page.to_html()
     seen = _Tags()
     seen.feed(page)
-    tags = "html meta title body style div h1 h2 p table tr th td bdi b small"
-    assert seen.tags == set(tags.split())
-    assert seen.attributes == {"lang", "charset", "name", "content", "class", "style", "title"}
+    tags = "html meta title body style div h1 h2 p table thead tbody tr th td bdi b br small"
+    assert seen.tags == {*tags.split(), "a", "section", "script"} and page.count("<script") == 1
+    known = "lang charset name content class style title http-equiv scope role tabindex aria-label"
+    assert seen.attributes == {*known.split(), "id", "href", "data-kind", "data-tools"}
+    assert set(re.findall(r'href="([^"]*)"', page)) == {
+        f"#{anchor}" for anchor in re.findall(r'id="(turn-[A-Za-z0-9.-]+)"', page)
+    }
     assert "&lt;script&gt;" in page and "alert(1)" in page
     assert not re.search("[\u202a-\u202e\x00-\x08\x1b]", page)
     assert not re.search(r"https?:|url\(|@import", page.replace(EVIL, ""))

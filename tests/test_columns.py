@@ -141,6 +141,7 @@ def test_a_server_is_a_third_column(finished, monkeypatch, capsys):
     assert len(files) > 20 and not [path for path in files if KEY.encode() in path.read_bytes()]
     assert KEY not in "".join(capsys.readouterr())
     page = (run / "report.html").read_text()
+    assert report.transcripts and "conversation and tokens" in page
     assert server.url in page and "Right in large, wrong in tuned" in page
     assert report.sources["adapter"]["sampling"] == "max_tokens 2, temperature 0.0"
     asked = len(server.asked)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from copy import copy
 from html.parser import HTMLParser
 from itertools import product
+from xml.etree import ElementTree
 
 import jsonschema_rs
 import pytest
@@ -21,7 +22,7 @@ from toolcall.errors import TemplateRefuses
 from toolcall.evaluate import evaluate
 from toolcall.generate import Output
 from toolcall.generate.structured import value_grammar
-from toolcall.pages import Page, Table
+from toolcall.pages import Page, Table, content_policy, page_asset
 from toolcall.report import Report, last_messages
 from toolcall.schemas import argument_errors, infer_tools
 
@@ -252,7 +253,15 @@ PAYLOADS = [
     "\x1b]8;;http://127.0.0.1:{port}/\x07x\x1b]8;;\x07",
 ]
 LOADING = {"script", "link", "img", "image", "iframe", "object", "embed", "video", "audio", "base"}
+INSIDE = ("data:image/png;", "#turn-")
 LOADING |= {"source", "form", "frame", "input", "track", "feimage", "foreignobject", "a"}
+
+
+SCRIPT = f"<script>{page_asset('page.js')}</script>"  # the one that a page may have
+POLICY = ("content", content_policy(page_asset("page.js")))
+
+
+SHAPES = {f"{{http://www.w3.org/2000/svg}}{tag}" for tag in ("svg", "g", "rect", "path", "text")}
 
 
 class Requests(HTMLParser):
@@ -262,11 +271,18 @@ class Requests(HTMLParser):
         super().__init__()
         self.found: list[str] = []
         self.in_style = False
+        self.scripts = 0
         self.feed(page)
+        if self.scripts > 1 or self.scripts and page.count(SCRIPT) != 1:
+            self.found.append("script")
 
     def handle_starttag(self, tag, attrs):
         self.in_style = tag == "style"
-        if tag in LOADING and not any(str(v).startswith("data:image/png;") for _, v in attrs):
+        if tag == "script" and not attrs:
+            self.scripts += 1
+        elif (tag, attrs) == ("meta", [("http-equiv", "Content-Security-Policy"), POLICY]):
+            return
+        elif tag in LOADING and not any(str(v).startswith(INSIDE) for _, v in attrs):
             self.found.append(tag)
         for name, value in attrs:
             value = value or ""
@@ -284,7 +300,8 @@ class Requests(HTMLParser):
                 "ping",
                 "poster",
             )
-            if name.startswith("on") or "url(http" in value or (loads and not inside):
+            acts = "url(http" in value and name not in ("aria-label", "data-tools", "data-kind")
+            if name.startswith("on") or acts or (loads and not inside):
                 self.found.append(f"{tag} {name}={value}")
             if name == "http-equiv" or (
                 name == "style" and "url(" in value and "url(#" not in value
@@ -300,6 +317,9 @@ def test_the_parser_sees_requests():
     for payload in PAYLOADS[:14]:
         assert Requests(payload.format(port=1, file="/x")).found, payload
     assert not Requests("<p>&lt;img src=x&gt;</p><style>p{color:red}</style>").found
+    assert not Requests(SCRIPT).found
+    for page in (SCRIPT * 2, "<script>1</script>", "<a href=javascript:x>", "<a href=//x>"):
+        assert Requests(page).found, page
 
 
 def conversation_of(text: str) -> Conversation:
@@ -334,6 +354,11 @@ def test_no_page_of_a_conversation_requests_anything(payload, guard, smollm):
     ).to_html()
     for page in (tokens_page([SideBySide([view])]), example.conversation._repr_html_(), table):
         assert Requests(page).found == [] and len(page) > 200
+    for picture in (view._repr_svg_(), SideBySide([view, view])._repr_svg_()):
+        assert (
+            Requests(picture).found == []
+            and {one.tag for one in ElementTree.fromstring(picture).iter()} <= SHAPES
+        )
     assert guard.seen() == 0
 
 

@@ -50,7 +50,6 @@ def test_zst_without_the_extra_says_what_to_install(tmp_path, monkeypatch):
     [
         (b"PAR1....", "Parquet"),
         (b"PK\x03\x04...", "zip archive"),
-        (b"BZh9...", "bzip2"),
         ("{}".encode("utf-16"), "UTF-16"),
     ],
 )

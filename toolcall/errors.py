@@ -11,6 +11,8 @@ __all__ = ['ToolcallError', 'ConversationError', 'MergedRecord', 'SessionLine', 
 
 # %% ../nbs/00_record/01_errors.ipynb #6383873f
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 # %% ../nbs/00_record/01_errors.ipynb #2892c013
 class ToolcallError(ValueError):
@@ -63,6 +65,11 @@ class SessionLine(MergedRecord):
         self.record, self.read = record, read
         self.session, self.begins, self.is_head = session, begins, is_head
         self.id, self.after, self.alone = id, after, alone
+
+    def __reduce__(self) -> tuple:  # a line that another process read is sent to this one
+        facts: dict[str, Any] = {"begins": self.begins, "is_head": self.is_head, "id": self.id}
+        facts |= {"after": self.after, "alone": self.alone}
+        return partial(SessionLine, **facts), (self.record, self.read, self.session)
 
 # %% ../nbs/00_record/01_errors.ipynb #7de9ffef
 class LogError(ToolcallError):

@@ -48,9 +48,9 @@ def parse_log_to_chatml(
 ) -> list[dict]:  # The rows
     "Read a log and write each conversation as a ChatML row, warn of rejects, or raise `LogError`"
     from toolcall.logs.log import read_logs
-    from toolcall.logs.reading import find_logs
+    from toolcall.logs.reading import local_logs
 
-    reads = [Place("input_log_path", file) for file in find_logs(input_log_path)]
+    reads = [Place("input_log_path", file) for file in local_logs(input_log_path)]
     check_targets(reads, [Place("output_jsonl_path", output_jsonl_path)])
     log = read_logs(input_log_path)
     if log.rejects:

@@ -18,8 +18,8 @@ from random import Random
 from ..conversation import Conversation
 from .findings import REASONS, Finding, leading_findings
 from .similar import shingles
-from ..pages import Table
-from ..text import escape_markdown, one_line, printable
+from ..pages import Table, turn_anchor
+from ..text import dumps, escape_markdown, one_line, printable
 
 # %% ../../nbs/03_curate/21a_doubts.ipynb #6e59f665
 _LONGEST_TEXT = 500  # characters of a message
@@ -69,6 +69,10 @@ def _text(conversation: Conversation, index: int) -> str:
     text = printable("\n".join([*([content] if content else []), *calls]))
     return text if len(text) < _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
+
+def _escape(text: str) -> str:
+    return f"<bdi>{html.escape(printable(text))}</bdi>"
+
 # %% ../../nbs/03_curate/21a_doubts.ipynb #b30a754b
 @dataclass(frozen=True)
 class Doubt:
@@ -77,6 +81,7 @@ class Doubt:
     findings: list[Finding]  # Of the turn, the most confident first
     place: list[Line]  # What stands around it
     alike: list[Line]  # What stands around a turn that nothing speaks against; may be empty
+    tools: frozenset[str] = frozenset()  # That the turn calls
 
     @property
     def title(self) -> str:
@@ -111,9 +116,13 @@ class Doubt:
         left = "".join(line.to_html("#ef4444") for line in self.place)
         alike = "".join(line.to_html("#22c55e") for line in self.alike)
         right = f"<p>In the most alike place of the log:</p>{alike}" if alike else ""
+        first = self.findings[0]
+        anchor = turn_anchor(first.conversation, first.turn, first.source)
+        tools = html.escape(printable(dumps(sorted(self.tools))))
         return (
-            f'<div class="case"><p><b>{_escape(self.title)}</b> '
-            f"<small>{_escape(self._where)}</small></p>"
+            f'<div class="case" id="{anchor}" data-kind="{first.reason}" data-tools="{tools}">'
+            f"<p><b>{_escape(self.title)}</b> <small>{_escape(self._where)}"
+            f'<a class="link" href="#{anchor}">link</a></small></p>'
             f'<div style="{columns};gap:0 1.5em;overflow-wrap:anywhere">'
             f"<div>{left}</div><div>{why}{right}</div></div></div>"
         )
@@ -123,10 +132,6 @@ class Doubt:
 
     def _repr_markdown_(self) -> str:
         return self.table.to_markdown()
-
-
-def _escape(text: str) -> str:
-    return f"<bdi>{html.escape(printable(text))}</bdi>"
 
 # %% ../../nbs/03_curate/21a_doubts.ipynb #a3f0f9d9
 def _draw(leading: Sequence[Finding], n: int, seed: int) -> list[Finding]:
@@ -176,7 +181,8 @@ def choose_doubts(
         own = [one for one in findings if one.place == finding.place]
         alike = _most_alike(conversation, finding.turn, kept)
         place = _place(conversation, finding.turn)
-        doubts.append(Doubt(sorted(own, key=lambda one: -one.confidence), place, alike))
+        tools = frozenset(call.name for call in conversation.calls(finding.turn))
+        doubts.append(Doubt(sorted(own, key=lambda one: -one.confidence), place, alike, tools))
     return doubts
 
 
@@ -230,4 +236,4 @@ class Examples:
     def to_html(self) -> str:
         "The examples below each other"
         cases = "".join(one.to_html() for one in self.doubts)
-        return f"<h2>Examples</h2><p>{html.escape(self.note)}</p>{cases}"
+        return f"<section><h2>Examples</h2><p>{html.escape(self.note)}</p>{cases}</section>"

@@ -40,6 +40,14 @@ class Place(NamedTuple):
 PENDING = object()  # no record is this
 
 
+def is_half(
+    record: JSON,  # A decoded record
+) -> bool:  # Whether it is a request or a response of a batch job
+    "Recognise a record that waits for another one"
+    is_named = isinstance(record, dict) and isinstance(record.get("custom_id"), str)
+    return is_named and is_asking(record) != is_answering(record)
+
+
 class BatchJoiner:
     "Joins the requests and responses of batch jobs by their `custom_id`"
 
@@ -48,9 +56,9 @@ class BatchJoiner:
 
     def join(self, record: JSON, source: str, raw: Raw) -> JSON:
         "The joined record, or `PENDING` for a half whose other half hasn't come"
-        id = record.get("custom_id") if isinstance(record, dict) else None
-        if not isinstance(id, str) or is_asking(record) == is_answering(record):
+        if not is_half(record):
             return record
+        id = record["custom_id"]
         if id not in self.pending:
             self.pending[id] = (source, raw._replace(text=raw.excerpt), record)
             return PENDING

@@ -141,8 +141,9 @@ _WORD = re.compile(r"[\w.+/-]+")
 class Prefixes:
     "Reads lines whose JSON stands behind other text"
 
-    def __init__(self) -> None:
-        self.first = ""  # the prefix of the first such line
+    def __init__(self, first: str = "") -> None:
+        self.first = first  # the prefix of the first such line
+        self.differ = False  # whether one was refused since it differs from the first
 
     def read(
         self,
@@ -171,11 +172,18 @@ class Prefixes:
             return ConversationError(text, "prefixed_line")
         self.first = self.first or prefix
         if _shape(prefix) != _shape(self.first):
+            self.differ = True
             text = f"text before the JSON, {excerpt(prefix)}, of another kind than on a line before"
             return ConversationError(f"{text}, {excerpt(self.first)}; {advice}", "prefixed_line")
         return None
 
+    def agree(self, first: str) -> bool:
+        "Whether these lines are read in the same way after a line with the prefix `first`"
+        if not first or not self.first:
+            return True
+        return not self.differ and _shape(first) == _shape(self.first)
 
+# %% ../../nbs/02_logs/00_lines.ipynb #b6e4a389
 def _shape(prefix: str) -> str:
     "How a prefix is built: its words, numbers and times are alike"
     return " ".join(_WORD.sub("w", prefix).split())
@@ -224,18 +232,21 @@ def _read_line(handle: IO[bytes], limit: int) -> tuple[bytes, int]:
 def iter_lines(
     handle: IO[bytes],  # An open file
     max_record_bytes: int = MAX_RECORD_BYTES,  # A longer line is skipped
-) -> Iterator[Raw]:  # Its lines
+    *,
+    offset: int = 0,  # Where the handle stands in its file, at the beginning of a line
+    prefixes: Prefixes | None = None,  # What is known of the file's lines with other text
+) -> Iterator[Raw]:  # Its lines, counted from where the handle stands
     "Decode the lines of a file that are not blank"
-    offset = 0
+    is_first = offset == 0
     number = 0
     fast = LineDecoder()
-    prefixes = Prefixes()
+    prefixes = prefixes or Prefixes()
     while True:
         line, size = _read_line(handle, max_record_bytes)
         if not size:
             return
         number += 1
-        text = (line.removeprefix(_BOM) if number == 1 else line).rstrip(b"\r\n")
+        text = (line.removeprefix(_BOM) if is_first else line).rstrip(b"\r\n")
         if size > len(line) or len(text) > max_record_bytes:
             length = size - (len(line) - len(line.rstrip(b"\r\n")))
             yield Raw(number, offset, text[:80], None, too_large(length, max_record_bytes))
@@ -244,3 +255,4 @@ def iter_lines(
             is_text = raw.error is not None and raw.error.code == "not_json"
             yield prefixes.read(raw) if is_text else raw
         offset += size
+        is_first = False

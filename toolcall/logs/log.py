@@ -8,146 +8,66 @@ A log of any known format goes in, plain or packed; conversations, rejects and a
 __all__ = ['LogPath', 'iter_logs', 'read_logs']
 
 # %% ../../nbs/02_logs/04_log.ipynb #c7c4f456
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..conversation import Adapter, Conversation
-from ..errors import ConversationError, LogError, MergedRecord, SessionLine
+from ..errors import LogError
 from ..formats.missing_history import mask_parts
-from ..formats.registry import expand, find_adapter
 from .codes import MERGED
-from .documents import MAX_RECORD_BYTES, Raw
-from .joining import PENDING, BatchJoiner, Place, SessionJoiner
-from .lines import has_prefix
+from .converting import Converter, Held, Item, Joiner, ReadOptions
+from .documents import MAX_RECORD_BYTES
+from .engine import Engine
+from .paths import base_name, source_names
 from .reading import find_logs, iter_records
 from .reports import Log, Merge, Reject, count_log
 from .tool_files import offer_tools
-from ..text import JSON, excerpt
+from .workers import ShardedReader
 
 # %% ../../nbs/02_logs/04_log.ipynb #494fc650
 LogPath = str | Path | Sequence[str | Path]
-_Item = Conversation | Reject | Merge
 
 
-def _file_names(files: Sequence[str | Path]) -> list[str]:
-    "Names of files for `source`, with as much of the folder as makes them different"
-    if len(files) == 1:
-        return [Path(files[0]).name]
-    common = os.path.commonpath([Path(file).absolute().parent for file in files])
-    return [os.path.relpath(Path(file).absolute(), common) for file in files]
-
-# %% ../../nbs/02_logs/04_log.ipynb #9d1e8e7a
 class _LogReader:
-    "Converts the records of files, and counts how many went in"
+    "Reads the files of a log in their order, and counts the records"
 
-    def __init__(self, adapter: Adapter | None, max_record_bytes: int, **detection: Any):
-        if not isinstance(max_record_bytes, int) or max_record_bytes < 1:
-            text = f"max_record_bytes is a number of bytes, not {excerpt(max_record_bytes)}"
-            raise LogError(text)
-        self.max_record_bytes = max_record_bytes
-        self.own_adapter = adapter is not None
-        self.adapt = adapter or find_adapter(**detection)
-        self.ignore = frozenset(detection.get("ignore", ()))
-        self.joiner = BatchJoiner()
-        self.sessions = SessionJoiner()
-        self.records = 0
+    def __init__(self, options: ReadOptions, engine: Engine):
+        self.options = options
+        self.converter = Converter(options)
+        self.workers = None if engine is None else ShardedReader(options, engine)
 
-    def read(self, path: LogPath) -> Iterator[_Item]:
+    def read(self, path: LogPath) -> Iterator[Item]:
         "One item per record, in the order of the files"
-        files = find_logs(path)
-        for name, file in zip(_file_names(files), files):
-            for raw in iter_records(file, self.max_record_bytes):
-                place = Place(f"{name}:{raw.line}", raw)
-                try:
-                    parts = self._parts(raw)
-                except ConversationError as error:
-                    self.records += 1
-                    yield place.reject(error)
-                    continue
-                self.records += len(parts)
-                for part, record in parts:
-                    part_place = place._replace(part=part) if part else place
-                    yield from self._catch_errors(self._convert(record, part_place), part_place)
-        yield from self.joiner.reject_pending()
-        for item, place in self.sessions.read(find_adapter(ignore=self.ignore), self.ignore):
-            if isinstance(item, Conversation):
-                yield from self._catch_errors(_with_place(item, place), place)
-            else:
-                yield item
+        files = find_logs(path, self.options.network)
+        joiner = Joiner(self.options, self.converter)
+        yield from joiner.join(self.workers.read(files) if self.workers else self._convert(files))
+        yield from joiner.finish()
 
-    def _parts(self, raw: Raw) -> list[tuple[str, JSON]]:
-        "The records inside a raw one, with their paths"
-        if raw.error or self.own_adapter or not isinstance(raw.value, dict):
-            return [("", raw.value)]
-        return expand(raw.value)
+    @property
+    def records(self) -> int:
+        "Records that went in so far"
+        return self.converter.records + (self.workers.records if self.workers else 0)
 
-    def _convert(self, record: JSON, place: Place) -> Iterator[_Item]:
-        if place.raw.error:
-            raise place.raw.error
-        if not self.own_adapter:
-            half = record
-            record = self.joiner.join(half, place.source, place.raw)
-            if record is PENDING:
-                return
-            if record is not half:
-                yield place.merge("joined")
-        if not isinstance(record, dict):
-            name = type(record).__name__
-            raise ConversationError(f"a record is a JSON object, not {name}", "bad_type")
-        result: object = self.adapt(record)
-        conversations = result if isinstance(result, list) else [result]
-        if not conversations:
-            raise ConversationError("the adapter returned no conversation", "adapter")
-        self.records += len(conversations) - 1  # each conversation of a list counts as a record
-        for conversation in conversations:
-            yield from self._catch_errors(_with_place(conversation, place), place)
-
-    def _catch_errors(self, items: Iterator[_Item], place: Place) -> Iterator[_Item]:
-        "The items; an exception becomes a reject or a merge"
-        try:
-            yield from items
-        except SessionLine as line:
-            if refusal := self.sessions.add(line, place):
-                yield place.reject(refusal)
-        except MergedRecord as error:
-            yield place.merge(error.code)
-        except ConversationError as error:
-            yield place.reject(error)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            if not self.own_adapter:
-                raise
-            text = f"the adapter raised {type(error).__name__}: {error}"
-            yield place.reject(ConversationError(text, "adapter"))
-
-# %% ../../nbs/02_logs/04_log.ipynb #b0a3f049
-def _with_place(conversation: object, place: Place) -> Iterator[Conversation]:
-    "The conversation with its place and an id, or `ConversationError`"
-    if not isinstance(conversation, Conversation):
-        name = type(conversation).__name__
-        raise ConversationError(f"the adapter returned {name}, not a Conversation", "adapter")
-    if not any(message["role"] == "assistant" for message in conversation.messages):
-        text = "no assistant message: nothing to learn from"
-        raise ConversationError(text, "no_content", "messages")
-    id = conversation.id or f"sha256:{conversation.content_hash}"
-    facts: dict[str, JSON] = {"source": place.source, "offset": place.raw.offset}
-    if has_prefix(place.raw):
-        facts["warnings"] = [*conversation.meta.get("warnings", []), "prefixed_line"]
-    yield conversation.relabel(id, **facts)
+    def _convert(self, files: Sequence[str | Path]) -> Iterator[Item | Held]:
+        for name, file in zip(source_names(files), files):
+            for raw in iter_records(file, self.options.max_record_bytes, self.options.network):
+                yield from self.converter.convert(raw, f"{name}:{raw.line}")
 
 
 def iter_logs(
-    path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
+    path: LogPath,  # A file, a pattern, an address, `-` for standard input, or several of them
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
     max_record_bytes: int = MAX_RECORD_BYTES,  # A record of more bytes, unpacked, is rejected
     ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
+    network: bool = False,  # Whether addresses are read over the network
+    engine: Engine = None,  # Processes, `ray`, `ray://…` or an executor; None: this process alone
 ) -> Iterator[Conversation | Reject | Merge]:  # One item per record, in the order of the files
     "Stream a log: each record comes out as a conversation, a reject, or part of another record"
-    yield from _LogReader(adapter, max_record_bytes, format=format, ignore=ignore).read(path)
+    reader = _LogReader(ReadOptions(format, adapter, max_record_bytes, ignore, network), engine)
+    yield from reader.read(path)
 
 # %% ../../nbs/02_logs/04_log.ipynb #3617eaad
 def _refusal(
@@ -169,6 +89,13 @@ def _refusal(
     return "\n".join([head, *(f"  {reject}" for reject in rejects[:3])])
 
 
+def _check_share(max_reject: float) -> None:
+    if not 0 <= max_reject <= 1:
+        raise LogError(
+            f"max_reject is a share between 0 and 1, not {max_reject}; 0.2 is one record in five"
+        )
+
+
 def _check_reject(reject: Reject, max_reject: float, strict: bool) -> None:
     if strict:
         raise LogError(str(reject))
@@ -179,7 +106,7 @@ def _check_reject(reject: Reject, max_reject: float, strict: bool) -> None:
 
 # %% ../../nbs/02_logs/04_log.ipynb #b213acf1
 def read_logs(
-    path: LogPath,  # A file, a pattern, `-` for standard input, or several of them
+    path: LogPath,  # A file, a pattern, an address, `-` for standard input, or several of them
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
@@ -189,16 +116,15 @@ def read_logs(
     ignore: Sequence[str] = (),  # Keys or paths that are not read and don't matter
     max_reject: float = 0.2,  # Share of rejected records above which the log is refused
     strict: bool = False,  # Raise at the first reject
+    network: bool = False,  # Whether addresses are read over the network
+    engine: Engine = None,  # Processes, `ray`, `ray://…` or an executor; None: this process alone
 ) -> Log:  # Conversations, rejects and the report
     "Read a log, or raise `LogError` when it holds no readable record or too many rejects"
-    if not 0 <= max_reject <= 1:
-        raise LogError(
-            f"max_reject is a share between 0 and 1, not {max_reject}; 0.2 is one record in five"
-        )
+    _check_share(max_reject)
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
     merged: Counter[str] = Counter()
-    reader = _LogReader(adapter, max_record_bytes, format=format, ignore=ignore)
+    reader = _LogReader(ReadOptions(format, adapter, max_record_bytes, ignore, network), engine)
     for item in reader.read(path):
         if isinstance(item, Merge):
             merged[item.code] += 1
@@ -209,7 +135,7 @@ def read_logs(
             conversations.append(item)
     total = len(conversations) + len(rejects)
     paths = [path] if isinstance(path, (str, Path)) else path
-    name = ", ".join(Path(file).name for file in paths)
+    name = ", ".join(map(base_name, paths))
     if not total and not merged:
         raise LogError(f"{name} holds no records")
     if not conversations or len(rejects) > max_reject * total:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ConfigError, EvaluateError
+from ..logs.paths import base_name
 from toolcall.pipeline.columns import (
     Endpoint,
     answer_turns,
@@ -113,7 +114,7 @@ def _settings(
     training_set = load_conversations(_required(Path(config.output_dir, "data", "train.jsonl")))
     counts = {} if redacted else private_counts(training_set)
     return {
-        "log": Path(config.log_path).name,
+        "log": base_name(config.log_path),
         "model": config.model_name_or_path,
         "held-out conversations": len(held_out),
         "held-out turns": sum(len(one.turns) for one in held_out),
@@ -139,7 +140,9 @@ def _with_columns(
     endpoints: Sequence[Endpoint],
     quantised: Sequence[str],
 ) -> "Report":
-    "Add the columns of variants and servers, and those of earlier evaluations that still hold"
+    "Add the columns of variants, servers and earlier evaluations that hold, and the transcripts"
+    from toolcall.models import load_tokenizer
+
     digest = fingerprint([config.evaluation.mode, config.evaluation.rules, dict(config.generation)])
     columns, sources = _earlier_columns(report, config, digest)
     syntaxes = _syntaxes(config) if endpoints or quantised else []
@@ -152,7 +155,8 @@ def _with_columns(
         say(f"asking the model {name}")
         columns[name], facts = endpoint_column(endpoint, name, examples, config, syntaxes=syntaxes)
         sources[name] = facts | {_DIGEST: digest}
-    return replace(report, columns=columns, sources=_local_facts(config, digest) | sources)
+    report = replace(report, columns=columns, sources=_local_facts(config, digest) | sources)
+    return report.with_transcripts(examples, load_tokenizer(config.output_dir))
 
 
 def _earlier_columns(

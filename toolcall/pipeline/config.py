@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
+from ..logs.paths import is_url
 from .file_kinds import CONFIGURATION, LOG, kind_of
 from .options import Config, Options
 from .strict_yaml import MAX_CONFIG_SIZE, read_yaml
@@ -264,7 +265,12 @@ def load_config(
 ) -> Config:  # The checked configuration
     "Read a configuration file, or raise `ConfigError`"
     kind = kind_of(path)
-    if kind == LOG or str(path) == "-" or (has_magic(str(path)) and not Path(path).exists()):
+    if (
+        kind == LOG
+        or str(path) == "-"
+        or is_url(path)
+        or (has_magic(str(path)) and not Path(path).exists())
+    ):
         return make_config(apply_overrides({"log_path": str(path)}, overrides), source="settings")
     if kind not in (CONFIGURATION, ""):
         raise ConfigError(

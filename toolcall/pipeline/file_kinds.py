@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..logs.reading import find_logs
+from ..logs.reading import local_logs
 from ..text import peek_json
 
 # %% ../../nbs/10_pipeline/00b_file_kinds.ipynb #4bda0c8e
@@ -25,7 +25,7 @@ _ENDINGS = {
     "a Python module": (".py",),
     "a page": (".html",),
 }
-_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00")  # gzip, zstd, bzip2, xz
 
 
 def kind_of(
@@ -55,10 +55,10 @@ def kind_of(
 
 # %% ../../nbs/10_pipeline/00b_file_kinds.ipynb #c309a0ce
 def check_log(
-    path: str | Path | Sequence[str | Path],  # A file, a pattern, `-` or several
+    path: str | Path | Sequence[str | Path],  # A file, a pattern, an address, `-` or several
 ) -> None:
     "Raise `ConfigError` for what is no log, or `LogError` for a pattern without a file"
-    for file in find_logs(path):
+    for file in local_logs(path):
         if (kind := kind_of(file)) and kind not in (LOG, "a folder"):
             raise ConfigError(
                 f"{file} is {kind}, and a log is wanted: a file of JSON Lines, a JSON array or "

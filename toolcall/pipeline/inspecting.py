@@ -20,7 +20,7 @@ from ..curate.chain import curate
 from ..curate.diagnosis import MOST_TURNS, describe_log, look_for_doubts
 from ..errors import ConfigError
 from ..logs.log import LogPath, read_logs
-from ..logs.reading import find_logs
+from ..logs.reading import local_logs
 from ..logs.tool_files import load_tools
 from .advice import verdict
 from .file_kinds import check_log, check_model
@@ -39,7 +39,7 @@ def _check_page(page: str | Path, log: LogPath, tools: str | Path, model: str = 
     "Raise `ConfigError` when a page would be written over an input, or over what is no page"
     files = list(Path(model).iterdir()) if model and Path(model).is_dir() else []
     files += [Path(tools)] if tools else []
-    reads = [Place("inspect", file) for file in (*find_logs(log), *files)]
+    reads = [Place("inspect", file) for file in (*local_logs(log), *files)]
     check_targets(reads, [Place("--html", page)])
     page = Path(page)
     if page.exists() and not page.read_bytes()[:15].lower().startswith(b"<!doctype html>"):
@@ -66,6 +66,7 @@ def inspect(
     page: str | Path | None = None,  # Also write the diagnosis there, as HTML
     limit: int = 0,  # Whole conversations to show
     ignore: Sequence[str] = (),  # Keys that are not read and don't matter
+    network: bool = False,  # Whether addresses are read over the network
     doubts: int = MOST_TURNS,  # Turns in which doubts are looked for; 0: none
     tools: str | Path = "",  # A file of tools, for conversations that declare none
 ) -> str:  # The diagnosis and the first conversations
@@ -73,7 +74,7 @@ def inspect(
     check_log(path)
     if page:
         _check_page(page, path, tools)
-    log = read_logs(path, max_reject=1.0, ignore=ignore, tools=tools or None)
+    log = read_logs(path, max_reject=1.0, ignore=ignore, network=network, tools=tools or None)
     catalogue = load_tools(tools)[0] if tools else None
     diagnosis = describe_log(log, look_for_doubts(log, doubts, catalogue))
     said = verdict(diagnosis)
@@ -108,6 +109,7 @@ def inspect_tokens(
     page: str | Path | None = None,  # Also write the views there, as HTML
     limit: int = 3,  # Turns to show
     ignore: Sequence[str] = (),  # Keys that are not read and don't matter
+    network: bool = False,  # Whether addresses are read over the network
     tools: str | Path = "",  # A file of tools, for conversations that declare none
 ) -> str:  # The views for a terminal
     "Show a log's first turns as coloured tokens"
@@ -120,7 +122,7 @@ def inspect_tokens(
     if page:
         _check_page(page, path, tools, model)
     writers = [ChatML(load_tokenizer(model), style) for style in styles]
-    log = read_logs(path, ignore=ignore, tools=tools or None)
+    log = read_logs(path, ignore=ignore, network=network, tools=tools or None)
     conversations = curate(log.conversations).conversations
     turns = sum(len(conversation.turns) for conversation in conversations)
     columns, reports = [], []

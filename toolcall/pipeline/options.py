@@ -38,6 +38,8 @@ class LogOptions(Options):
     tools: str = ""  # A file of tools, for conversations that declare none: JSON, MCP or Python
     max_record_bytes: _Positive = MAX_RECORD_BYTES  # A larger record, unpacked, is rejected
     ignore: list[Annotated[str, Field(min_length=1)]] = []  # Keys that are not read and don't count
+    network: bool = False  # Whether addresses such as s3://bucket/log.jsonl are read
+    engine: _Positive | str | None = None  # Processes that read, or ray, or ray://ADDRESS
 
 
 class CleanOptions(Options):

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import ConfigError, ToolcallError
-from ..logs.reading import find_logs
+from ..logs.reading import local_logs
 from .options import Config
 from ..targets import Place, check_targets, same_target, target_key
 from ..text import JSON
@@ -41,7 +41,7 @@ def _inputs(config: Config, config_file: str | Path | None) -> Iterator[Place]:
     if config_file:
         yield Place("the command", config_file)
     with suppress(ToolcallError):  # a pattern without a file is told when the log is read
-        yield from (Place("log_path", file) for file in find_logs(config.log_path))
+        yield from (Place("log_path", file) for file in local_logs(config.log_path))
     yield from _texts(config.model_dump(exclude={"output_dir", "train_data_path"}))
     model = Path(config.model_name_or_path)
     if model.is_dir():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conversation import Conversation
 from ..errors import ToolcallError
+from ..logs.paths import base_name
 from .file_kinds import check_model
 from .options import Config
 from .outputs import claim_output
@@ -199,7 +200,7 @@ def _finish(config: Config, args: "TrainingArguments") -> None:
     from toolcall.serve.model_card import save_documents
     from toolcall.train.checkpoints import delete_optimizer_states
 
-    log = Path(config.log_path).name
+    log = base_name(config.log_path)
     save_documents(config.output_dir, base=config.model_name_or_path, log=log)
     if args.save_total_limit and (freed := delete_optimizer_states(config.output_dir)):
         size = f"{sum(freed.values()) / 1e9:.1f} GB"
@@ -257,7 +258,7 @@ def _train(config: Config, dry_run: bool) -> "Run | Estimate":
     data = prepare(config)
     sets = _sets(config, data)
     if is_first:
-        say(f"log {Path(config.log_path).name}", describe(data))
+        say(f"log {base_name(config.log_path)}", describe(data))
     with args.main_process_first():
         model, tokenizer = _load(config, args)
         chatml = make_chatml(config, tokenizer)

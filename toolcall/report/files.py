@@ -26,6 +26,7 @@ from ..evaluate.retention import load_retention
 from ..evaluate.scores import TurnScore, error_kind
 from ..pages import Picture, Table
 from .summary import variant_table
+from .transcripts import Transcript
 from ..serve.certificate import Certificate
 from ..text import excerpt, fingerprint, loads, one_line, write_atomic
 
@@ -57,6 +58,7 @@ def to_json(
         "columns": {name: _evaluation_json(one) for name, one in report.columns.items()},
         "sources": report.sources,
         "last_messages": [[*turn, text] for turn, text in report.prompts.items()],
+        "transcripts": [[*turn, one.to_json()] for turn, one in report.transcripts.items()],
     }
 
 
@@ -225,6 +227,8 @@ def load_report(
         settings, sources = dict(saved["settings"]), dict(saved["sources"])
         names = ["base", "tuned", *saved["columns"]]
         retention = load_retention(kept) if (kept := saved.get("retention")) else None
+        opened = saved.get("transcripts", [])  # an earlier version kept none
+        transcripts = {(id, turn): Transcript.from_json(one) for id, turn, one in opened}
     except OSError as error:
         reason = error.strerror or str(error)
         raise EvaluateError(f"{path} can't be read: {reason}; run `toolcall eval`") from None
@@ -236,7 +240,7 @@ def load_report(
     base, tuned, *others = [load_evaluation(_evaluation_path(folder, name)) for name in names]
     columns = dict(zip(names[2:], others))
     more: dict[str, Any] = {"columns": columns, "sources": sources, "retention": retention}
-    return Report(base, tuned, prompts, settings, **more)
+    return Report(base, tuned, prompts, settings, transcripts=transcripts, **more)
 
 
 def refresh_report(

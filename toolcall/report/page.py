@@ -10,10 +10,10 @@ __all__ = ['Report', 'last_messages', 'environment']
 # %% ../../nbs/09_report/03_page.ipynb #2f075fee
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..evaluate.breakdowns import error_counts
@@ -36,54 +36,49 @@ from toolcall.report.plots import (
     plot_metrics,
 )
 from .summary import breakdown_tables, metric_rows, metric_text, summarize
+from .transcripts import Transcript, make_transcripts
 from ..text import count, one_line
 from ..turn import Example
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 # %% ../../nbs/09_report/03_page.ipynb #6b87d5c9
-def _limit_note(total: int, limit: int) -> str:
-    return f"; {limit} are shown, and all are in report.json" if total > limit else ""
+def _section(
+    report: "Report", title: str, scores: Sequence[TurnScore], words: str, place: str = ""
+) -> Failures:
+    "Failed turns; where a turn may be in another section too, a quarter as many, with a place"
+    limit = max(1, report.limit // 4) if place else report.limit
+    over = f"; {limit} are shown, and all are in report.json" if len(scores) > limit else ""
+    shown = worst(scores, limit)
+    return Failures(title, shown, report.prompts, f"{words}{over}.", report.transcripts, place)
 
 
 def _failures(report: "Report", comparison: Comparison) -> list[Failures]:
     lost = comparison.lost
     lost_ids = {id(score) for score in lost}
     others = [s for s in report.tuned.scores if not s.exact and id(s) not in lost_ids]
+    worse = f"{count(len(lost), 'turn')} that base had right and tuned has wrong"
+    further = f"{count(len(others), 'further turn')} that tuned has wrong"
     return [
-        Failures(
-            "Got worse",
-            worst(lost, report.limit),
-            report.prompts,
-            f"{count(len(lost), 'turn')} that base had right and tuned has wrong"
-            f"{_limit_note(len(lost), report.limit)}.",
-        ),
-        Failures(
-            "Other failures of the tuned model",
-            worst(others, report.limit),
-            report.prompts,
-            f"{count(len(others), 'further turn')} that tuned has wrong"
-            f"{_limit_note(len(others), report.limit)}.",
-        ),
+        _section(report, "Got worse", lost, worse),
+        _section(report, "Other failures of the tuned model", others, further),
         *(part for name in report.columns for part in _differences(report, name)),
     ]
 
 
 def _differences(report: "Report", name: str) -> list[Failures]:
-    "Turns that either tuned or a further model has right, a quarter as many as other failures"
-    limit = max(1, report.limit // 4)
+    "Turns that either tuned or a further model has right"
     comparison = compare(report.tuned, report.columns[name])
     missed = {(score.conversation_id, score.turn) for score in comparison.gained}
     ours = [s for s in report.tuned.scores if (s.conversation_id, s.turn) in missed]
-    shown = one_line(name)
-    return [
-        Failures(
-            f"Right in {right}, wrong in {wrong}",
-            worst(scores, limit),
-            report.prompts,
-            f"{count(len(scores), 'turn')}; what is shown came from {wrong}"
-            f"{_limit_note(len(scores), limit)}.",
-        )
-        for right, wrong, scores in ((shown, "tuned", ours), ("tuned", shown, comparison.lost))
-    ]
+    parts = []
+    pairs = ((name, "tuned", ours), ("tuned", name, comparison.lost))
+    for right, wrong, scores in pairs:
+        title = one_line(f"Right in {right}, wrong in {wrong}")
+        words = f"{count(len(scores), 'turn')}; what is shown came from {one_line(wrong)}"
+        parts.append(_section(report, title, scores, words, place=title))
+    return parts
 
 # %% ../../nbs/09_report/03_page.ipynb #057d70c3
 def _breakdowns(report: "Report") -> list[Picture | Table]:
@@ -181,11 +176,12 @@ class Report:
     settings: dict = field(
         default_factory=dict
     )  # What made the numbers: model, data, device, versions
-    limit: int = 20  # Most failures to show
+    limit: int = 100  # Most failures to show in a section
     columns: dict[str, Evaluation] = field(default_factory=dict)  # Further models, by name
     sources: dict[str, dict[str, str]] = field(default_factory=dict)  # Facts about each model
     sections: Sequence[Any] = ()  # Further parts of the page
     retention: Retention | None = None  # Of the tuned model; None where it wasn't measured
+    transcripts: dict[tuple[str, int], Transcript] = field(default_factory=dict)  # Shown turns
 
     @property
     def models(self) -> dict[str, Evaluation]:
@@ -228,6 +224,16 @@ class Report:
         parts: list[Any] = [*gate, glance, *_origins(self), *failures, *_breakdowns(self)]
         parts += retention_parts(self.retention) if self.retention else []
         return Page("Tool-call report", self._lead(), [*parts, *_numbers(self), *self.sections])
+
+    def with_transcripts(
+        self,
+        examples: Sequence[Example],  # The scored turns
+        tokenizer: "PreTrainedTokenizerBase",  # Of the tuned model
+    ) -> "Report":  # The same, with the conversations of the turns that the page shows
+        "Add what opens below each failure"
+        shown = _failures(self, self.comparison)
+        wanted = {(score.conversation_id, score.turn) for part in shown for score in part.scores}
+        return replace(self, transcripts=make_transcripts(examples, wanted, tokenizer))
 
     def _lead(self) -> str:
         "The summary, retention, budget, gate, and whether the training data were redacted"

@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
 
 from toolcall.evaluate.breakdowns import (
@@ -202,7 +203,9 @@ def plot_confusion(
     rows, columns, table = _confusion_table(scores, most)
     figure, axes = plt.subplots(figsize=(2.2 + 0.42 * len(columns), 1.6 + 0.34 * len(rows)))
     shares = table / np.maximum(1, table.sum(1, keepdims=True))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=2.2, aspect="auto")
+    cells = np.broadcast_to(to_rgba(_COLOURS[1]), (*table.shape, 4)).copy()
+    cells[..., 3] = 0.4 * shares  # the paper may be dark
+    axes.imshow(cells, aspect="auto")
     for y, x in zip(*np.nonzero(table)):
         is_right = rows[y] == columns[x]
         axes.text(
@@ -213,7 +216,7 @@ def plot_confusion(
             va="center",
             fontsize=7,
             weight="normal" if is_right else "bold",
-            color="black" if is_right else "#b91c1c",
+            color="black" if is_right else "#dc2626",
         )
     labels = [_label(name) for name in columns]
     axes.set_xticks(range(len(columns)), labels, rotation=40, ha="right", fontsize=7)

@@ -69,7 +69,7 @@ class Forecast:
             f"to {self.disk:.1f} GB of disk, of which {self.free:,.1f} GB are free{shorter}"
         )
 
-
+# %% ../../nbs/06_train/05a_forecast.ipynb #66a6e095
 def _weights(trainer: "ToolTrainer") -> tuple[int, int, int]:
     "Bytes of all weights, of the trained ones, and of their two moments"
     weights = list(trainer.model.parameters())
