@@ -18,7 +18,6 @@ from docs_api import ROOT, Entry, public_names
 from fastcore.nbio import read_nb
 from nbdev.process import NBProcessor
 from nbdev.processors import (
-    clean_magics,
     filter_stream_,
     hide_,
     hide_line,
@@ -29,7 +28,7 @@ from nbdev.processors import (
 NOTEBOOKS = ROOT / "nbs"
 PROSE = ["CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"]
 # nbdev's own list also runs every exported cell for its tables, and leaves the code out
-PROCESSORS = [populate_language, strip_ansi, hide_line, filter_stream_, clean_magics, hide_]
+PROCESSORS = [populate_language, strip_ansi, hide_line, filter_stream_, hide_]
 IMPORTS = '??? note "Imports"'
 CODE = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`)", re.M | re.S)
 # `](file#anchor)` of Markdown, `src="file"` of HTML

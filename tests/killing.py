@@ -193,7 +193,7 @@ if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print
     prepared()
-    Run(".", [{"step": 1, "loss": 1.0}], 1, 1.0, 1)._repr_html_()  # loads fonts
+    Run(".", [{"step": 1, "loss": 1.0}], 1, 1.0, 1)._repr_svg_()  # loads fonts
     gc.freeze()
     for line in sys.stdin:
         print(json.dumps(run({"delay": 60} | json.loads(line))), file=answers, flush=True)

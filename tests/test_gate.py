@@ -1,9 +1,9 @@
-"The gate of README's configuration, passed, failed and undecided"
+"The gate that the page of configurations shows, passed, failed and undecided"
 
-import re
+import ast
+import json
 
 import pytest
-import yaml
 from conftest import ROOT
 
 from toolcall.conversation import Conversation, ToolCall
@@ -15,8 +15,10 @@ from toolcall.pipeline.exits import gate_code
 from toolcall.report.page import Report
 from toolcall.turn import Example, Output
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-GATE = yaml.safe_load(re.search(r"gate: \{\} +# such as (\{.*\})", README)[1])
+PAGE = json.loads((ROOT / "nbs/tutorials/configuration.ipynb").read_text(encoding="utf-8"))
+SOURCES = ["".join(cell["source"]) for cell in PAGE["cells"]]
+[CELL] = [source for source in SOURCES if source.startswith("gate = {")]
+GATE = ast.literal_eval(CELL.split("gate = ")[1].split("\n}")[0] + "\n}")
 CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from copy import copy
 from html.parser import HTMLParser
 from itertools import product
+from xml.etree import ElementTree
 
 import jsonschema_rs
 import pytest
@@ -260,6 +261,9 @@ SCRIPT = f"<script>{page_asset('page.js')}</script>"  # the one that a page may 
 POLICY = ("content", content_policy(page_asset("page.js")))
 
 
+SHAPES = {f"{{http://www.w3.org/2000/svg}}{tag}" for tag in ("svg", "g", "rect", "path", "text")}
+
+
 class Requests(HTMLParser):
     "Collects what a browser would load or run"
 
@@ -350,6 +354,11 @@ def test_no_page_of_a_conversation_requests_anything(payload, guard, smollm):
     ).to_html()
     for page in (tokens_page([SideBySide([view])]), example.conversation._repr_html_(), table):
         assert Requests(page).found == [] and len(page) > 200
+    for picture in (view._repr_svg_(), SideBySide([view, view])._repr_svg_()):
+        assert (
+            Requests(picture).found == []
+            and {one.tag for one in ElementTree.fromstring(picture).iter()} <= SHAPES
+        )
     assert guard.seen() == 0
 
 

@@ -1,11 +1,13 @@
 "Pages in a real browser: they sort, filter, open and link, and are complete without their script"
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 from browser import CHROMIUM, Browser
 
-from toolcall.chatml import parse_calls
+from toolcall.chatml import parse_calls, view_tokens
+from toolcall.chatml.views import SideBySide
 from toolcall.conversation import Conversation, ToolCall, make_tool
 from toolcall.evaluate import evaluate
 from toolcall.pages import Page, Table
@@ -266,3 +268,51 @@ def test_without_scripts_everything_is_there(report, saved, browser):
     assert sum("question" in one and one[-11:] in text for one in said) >= 18
     browser.run("document.querySelector('summary').click()")
     assert browser.run("document.querySelector('details').open")
+
+
+@pytest.fixture(scope="module")
+def views(smollm):
+    text = " ".join(HOSTILE) + "\ud800 巴黎 e\u0301\n" * 40
+    ids = smollm(text.encode("utf-8", "replace").decode())["input_ids"]
+    long = Example(ids * 3, ids * 9, Conversation("c", [{"role": "user", "content": text}]), 0)
+    view = view_tokens(smollm, long, title=HOSTILE[0])
+    return {"one": view, "two": SideBySide([view, view])}
+
+
+def test_every_viewer_of_a_notebook_shows_the_same(report, views):
+    from IPython.core.formatters import DisplayFormatter
+
+    table = Table(HOSTILE[0], ("a",), [(HOSTILE[1],)])
+    talk = make_turn(1).conversation
+    kinds = {
+        "image/svg+xml": [*views.values()],
+        "text/markdown": [table, report.base, report.page.parts[2]],
+        "text/html": [talk, report, report.page],
+    }
+    for kind, objects in kinds.items():
+        for one in objects:
+            data, _ = DisplayFormatter().format(one)
+            assert set(data) == {kind, "text/plain"}, type(one)
+            assert "<script" not in data[kind] and "\u202e" not in data[kind], type(one)
+
+
+def test_pictures_of_tokens_are_whole_and_small(views):
+    for view in views.values():
+        picture = view._repr_svg_()
+        assert len(picture.encode()) < 30_000
+        text = "".join(ElementTree.fromstring(picture).itertext()).replace("\u00a0", " ")
+        assert "</script>" in text and "more pieces" in text
+
+
+@NEEDED
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_a_browser_draws_a_picture_of_tokens(views, browser, tmp_path, name):
+    (tmp_path / "view.svg").write_text(views[name]._repr_svg_(), encoding="utf-8")
+    (tmp_path / "page.html").write_text("<!doctype html><img src=view.svg>", encoding="utf-8")
+    browser.open(tmp_path / "page.html")
+    size = browser.run("[document.images[0].naturalWidth, document.images[0].naturalHeight]")
+    assert size[0] == 715 and size[1] > 100 and browser.complaints() == []
+    browser.open(tmp_path / "view.svg")
+    outside = "[...document.querySelectorAll('text')].filter(t => t.getBBox().x + \
+t.getBBox().width > 715).length"
+    assert browser.run(outside) == 0

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .errors import ConversationError
-from .text import JSON, excerpt, fingerprint
+from .text import JSON, excerpt, fingerprint, printable
 from .text import dumps as dumps
 
 # %% ../nbs/00_record/02_conversation.ipynb #9b4dd7cc
@@ -155,8 +155,9 @@ def _bubble(message: dict) -> str:
         f"margin:3px 0 3px {indent};padding:4px 10px;border-radius:8px;"
         f"background:{_BACKGROUNDS[role]};max-width:46em;white-space:pre-wrap"
     )
-    text = html.escape("\n".join(lines))
-    return f'<div style="{style}"><small>{html.escape(title)}</small>\n{text}</div>'
+    text = html.escape(printable("\n".join(lines))).replace("\n", "<br>")
+    role = f"<small><b>{html.escape(printable(title))}</b></small>"
+    return f'<div style="{style}">{role}<br><bdi>{text}</bdi></div>'
 
 # %% ../nbs/00_record/02_conversation.ipynb #24b84164
 @dataclass(frozen=True)

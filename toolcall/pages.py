@@ -203,6 +203,7 @@ def content_policy(script: str) -> str:
         "img-src": "data:",
         "base-uri": "'none'",
         "form-action": "'none'",
+        "require-trusted-types-for": "'script'",
     }
     return "; ".join(f"{what} {where}" for what, where in allowed.items())
 

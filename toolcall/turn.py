@@ -160,7 +160,7 @@ class Output:
     error: str = ""  # Why there is no answer, such as content_filter; failed_… if it may come yet
     left_in_text: bool = False  # Whether a server left calls in the text, so that we parsed them
     decision: Decision | None = None  # How sure the model was, where the engine knows it
-    answered_by: str = ""  # first or second: which engine of a cascade
+    answered_by: str = ""  # Which engine of a cascade, first or second, or which address
 
     @property
     def is_final(self) -> bool:

@@ -49,7 +49,7 @@ class TurnScore:
     kinds: tuple[str, ...] = ()  # Of the conversation, as the log says, or of the turn
     call_probability: float | None = None  # That the turn opens a call, see `Decision`
     sureness: float | None = None  # Probability that the model gave to what it did
-    answered_by: str = ""  # first or second: which engine of a cascade
+    answered_by: str = ""  # Which engine of a cascade, first or second, or which address
 
     @property
     def is_readable(self) -> bool:

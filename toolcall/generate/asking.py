@@ -78,8 +78,11 @@ class Server:
             raise GenerateError("api_key holds a character that no HTTP header may hold")
         if not isinstance(self.timeout, int | float) or not self.timeout > 0:
             raise GenerateError(f"timeout is a number of seconds above 0, not {self.timeout}")
-        self.url = url.copy_with(path=url.path.rstrip("/") + "/chat/completions")
+        path = url.path.rstrip("/")
+        self.url = url.copy_with(path=path + "/chat/completions")
         self.shown = shown
+        bare = url.copy_with(username=None, password=None, query=None, path=path or "/")
+        self.address = str(bare)  # without secrets
 
     def client(
         self,
@@ -158,7 +161,11 @@ _MAX_PAUSE = 60.0  # seconds, whatever the server asks
 _MOST_TRIES = {"error": 6, "broken": 3, "busy": math.inf}  # a busy server: until the deadline
 
 
-def _pause(failure: Failure, tries: int) -> float:
+def pause_before(
+    failure: Failure,  # Of the last try
+    tries: int,  # That failed in a row
+) -> float:  # Seconds
+    "Say how long to wait before the next try"
     if failure.pause is not None:
         return min(_MAX_PAUSE, max(0.1, failure.pause))
     return min(16.0, 0.5 * 2.0 ** min(tries - 1, 9)) * random.uniform(0.5, 1.0)
@@ -193,7 +200,7 @@ async def ask_until_deadline(
             return Failure("busy", "failed_time", words)
         failure = result
         most = min(_MOST_TRIES.get(failure.kind, 1), 1 + retries)
-        pause = _pause(failure, tries)
+        pause = pause_before(failure, tries)
         if tries >= most or time.monotonic() + pause >= deadline:
             return failure
         with anyio.move_on_after(pause):

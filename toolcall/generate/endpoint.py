@@ -9,126 +9,46 @@ __all__ = ['EndpointEngine']
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #7ef25e0b
 import json
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import SimpleQueue
-from threading import Thread
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from ..errors import GenerateError
 from .answers import Failure
 from .any_syntax import parse_any
-from .asking import Judge, Server, ask_until_deadline, wire_messages
+from .asking import Judge, Server, wire_messages
+from .assignment import Assignment, Replica
+from .dispatch import Asker, event_loop
 from .protocol import collect
 from ..text import fingerprint
-from ..turn import Decision, Example, Output, Parsed, Parser
-
-if TYPE_CHECKING:
-    import anyio
-    import httpx2
-    from anyio.from_thread import BlockingPortal
-
-# %% ../../nbs/07_generate/04_endpoint.ipynb #73b453a4
-_Prompt = tuple[list[dict], list[dict]]  # messages and tools
-_GREETING = {"role": "user", "content": "Hello!"}
-
-
-@dataclass(frozen=True)
-class _Asker:
-    "What the workers of a run share"
-
-    engine: "EndpointEngine"
-    client: "httpx2.AsyncClient"
-    stop: "anyio.Event"
-    concurrency: int
-    todo: Iterator[tuple[int, _Prompt]]
-    done: SimpleQueue  # of numbers and results; None when a worker has ended
-
-    async def work(self) -> None:
-        "Answer prompts until none is left, or until the run stops"
-        try:
-            for number, prompt in self.todo:
-                if self.stop.is_set():
-                    break
-                result = await self._answer(*prompt)
-                if isinstance(result, Failure) and result.kind == "fatal":
-                    self.stop.set()
-                if result:
-                    self.done.put((number, result))
-        finally:
-            self.done.put(None)
-
-    async def _answer(self, messages: list[dict], tools: list[dict]) -> Output | Failure | None:
-        "Ask for words where the call that came is less likely than the threshold"
-        engine = self.engine
-        result = await self._ask(engine.server, engine.request(messages, tools))
-        if not (isinstance(result, Output) and engine.is_doubtful(result)):
-            return result
-        decision = cast(Decision, result.decision)
-        words = await self._ask(engine.server, engine.request(messages, tools, words_only=True))
-        if not isinstance(words, Output):
-            return words
-        parsed = words.parsed or engine.parse(words.text, tools)
-        if parsed.outcome == "call":
-            reason = "a call below call_threshold, and the server gave no words in its place"
-            words = replace(words, parsed=Parsed("malformed", text=words.text, reason=reason))
-        return replace(words, decision=Decision(decision.call_probability))
-
-    async def _ask(self, server: Server, content: bytes) -> Output | Failure | None:
-        return await ask_until_deadline(server, self.client, content, self.concurrency, self.stop)
-
-    async def is_alive(self) -> bool:
-        "Whether the last request that was answered, or a greeting, is answered in one try"
-        server = replace(self.engine.server, retries=0)
-        content = server.answered or self.engine.request([_GREETING], [])
-        return isinstance(await self._ask(server, content), Output)
-
-# %% ../../nbs/07_generate/04_endpoint.ipynb #d9b2e0d8
-@contextmanager
-def _event_loop(client: "httpx2.AsyncClient") -> Iterator["BlockingPortal"]:
-    "Run an event loop in a thread, and close the client at its end"
-    import anyio
-    from anyio.from_thread import BlockingPortal
-
-    ready: Future[BlockingPortal] = Future()
-
-    async def run() -> None:
-        async with client, BlockingPortal() as portal:
-            ready.set_result(portal)
-            await portal.sleep_until_stopped()
-
-    thread = Thread(target=anyio.run, args=(run,), daemon=True)
-    thread.start()
-    portal = ready.result()
-    try:
-        yield portal
-    finally:
-        if not sys.is_finalizing():  # else the thread is gone
-            portal.call(portal.stop, True)
-            thread.join()
+from ..turn import Example, Output, Parser
 
 # %% ../../nbs/07_generate/04_endpoint.ipynb #fea69a14
+_Prompt = tuple[list[dict], list[dict]]  # messages and tools
+
+
 def _ask_all(
     engine: "EndpointEngine", prompts: Sequence[_Prompt], concurrency: int, progress: bool
 ) -> Iterator[tuple[int, Output]]:
-    import anyio
-
-    client = engine.server.client(concurrency)
-    judge = Judge(engine.server, concurrency)
+    servers = [engine.server, *engine.others]
+    client = engine.server.client(concurrency * len(servers))
+    judge = Judge(engine.server, concurrency * len(servers))
     done: SimpleQueue = SimpleQueue()
     with (
-        _event_loop(client) as portal,
+        event_loop(client) as portal,
         tqdm(total=len(prompts), desc="generate", unit="turn", disable=not progress) as bar,
     ):
-        stop = portal.call(anyio.Event)
-        asker = _Asker(engine, client, stop, concurrency, iter(enumerate(prompts)), done)
-        workers = [portal.start_task_soon(asker.work) for _ in range(concurrency)]
+        assignment = portal.call(Assignment, servers, prompts, engine.retries)
+        asker = Asker(engine, client, concurrency, prompts, assignment, done)
+        replicas = assignment.replicas
+        workers = [portal.start_task_soon(asker.work, one) for one in replicas * concurrency]
+        others = [
+            portal.start_task_soon(asker.look_after, one) for one in replicas[1:] and replicas
+        ]
         try:
             for _ in workers:
                 for number, result in iter(done.get, None):
@@ -136,22 +56,35 @@ def _ask_all(
                         bar.update()
                         yield place, _to_output(engine, settled, prompts[place][1], concurrency)
                     if judge.fatal:
-                        portal.call(stop.set)
+                        portal.call(assignment.close)
             for worker in workers:
                 worker.result()
-            doubtful = bool(judge.held) and judge.fatal is None
-            alive = doubtful and portal.call(asker.is_alive)
+            judge.fatal = judge.fatal or assignment.fatal
+            up = [one.server for one in replicas if one.is_up]
+            doubtful = judge.held and up and not judge.fatal
+            alive = bool(doubtful) and portal.call(asker.is_alive, up[0])
         finally:  # the caller may have stopped iterating
-            for worker in workers:
-                worker.cancel()
+            for task in [*workers, *others]:
+                task.cancel()
     for number, settled in judge.finish(alive):
         yield number, _to_output(engine, settled, prompts[number][1], concurrency)
+    _tell_end(judge, replicas, len(prompts))
+
+# %% ../../nbs/07_generate/04_endpoint.ipynb #b75bc9cc
+def _tell_end(judge: Judge, replicas: Sequence[Replica], prompts: int) -> None:
+    "Raise what has stopped a run, or warn of a server that failed and didn't come back"
     if judge.fatal:
         raise GenerateError(
-            f"{engine.server.shown} answered {judge.answered} of {len(prompts)} prompts, "
-            f"then failed: {judge.fatal}. With a path, `predict` keeps the answers and asks only "
-            "for the missing ones when it is started again"
+            f"{', '.join(one.server.shown for one in replicas)} answered {judge.answered} of "
+            f"{prompts} prompts, then failed: {judge.fatal}. With a path, `predict` keeps the "
+            "answers and asks only for the missing ones when it is started again"
         )
+    for one in replicas:
+        if one.failure:
+            warnings.warn(
+                f"{one.server.shown} failed ({one.failure}); the others answered in its place",
+                stacklevel=4,
+            )
 
 
 def _to_output(
@@ -192,11 +125,11 @@ class EndpointEngine:
 
     def __init__(
         self,
-        base_url: str,  # Such as http://localhost:8000/v1
+        base_url: str | Sequence[str],  # Such as http://localhost:8000/v1; several: see above
         model: str,  # As the server names it
         *,
         api_key: str = "none",  # Local servers accept any text
-        concurrency: int = 8,  # Requests under way at a time
+        concurrency: int = 8,  # Requests under way at a time, at each address
         timeout: float = 300.0,  # Seconds for a request, all its tries and pauses included
         retries: int | None = None,  # Most times that a request is tried again; None: until then
         parse: Parser = parse_any,  # How to read calls that a server leaves in the text
@@ -205,7 +138,11 @@ class EndpointEngine:
         weights: str = "",  # Names the weights, where they are known: the same at every address
         **settings,  # Further fields of the request; max_tokens 256, temperature 0; None: no field
     ):
-        self.base_url = base_url
+        urls = [base_url] if isinstance(base_url, str) else [*base_url]
+        if not urls or len(urls) > len(set(urls)):
+            raise GenerateError(f"base_url is an address, or several that differ, not {urls}")
+        self.base_url = urls[0]  # names the weights
+        self.retries = retries
         self.model = model
         self.concurrency = concurrency
         self.parse = parse
@@ -215,7 +152,8 @@ class EndpointEngine:
         given |= {"logprobs": True, "top_logprobs": 20} if call_threshold else {}
         given |= settings
         self.settings: dict[str, Any] = {key: v for key, v in given.items() if v is not None}
-        self.server = Server(base_url, api_key, timeout, retries)
+        each = retries if len(urls) == 1 else 0  # with several, another one is tried
+        self.server, *self.others = (Server(url, api_key, timeout, each) for url in urls)
         if reserved := self.settings.keys() & set(_RESERVED):
             raise GenerateError(
                 f"{', '.join(sorted(reserved))} can't be set; further fields of the request are "
@@ -289,7 +227,7 @@ class EndpointEngine:
         return replace(output, parsed=output.parsed or self.parse(output.text, tools))
 
     def identity(self) -> str:  # The same for the same server, model and settings
-        "Digest server, model and settings, or the name of the weights in place of the first two"
+        "Digest first address, model and settings, or the weights in place of the first two"
         model = [self.weights] if self.weights else [self.base_url, self.model]
         threshold = [self.call_threshold] if self.call_threshold else []
         return fingerprint([*model, self.settings, *threshold])

@@ -95,7 +95,8 @@ def _read(path: Path) -> dict[str, Output]:
 
 def _content(output: Output) -> Output:
     "An output without what differs between two equal answers"
-    return replace(output, seconds=0.0, first_seconds=0.0, batch_size=1, decision=None)
+    output = replace(output, decision=None, answered_by="")
+    return replace(output, seconds=0.0, first_seconds=0.0, batch_size=1)
 
 
 def _say_faults(path: Path, content: bytes, faults: dict[int, str], lines: int) -> None:

@@ -140,7 +140,9 @@ def _with_columns(
     endpoints: Sequence[Endpoint],
     quantised: Sequence[str],
 ) -> "Report":
-    "Add the columns of variants and servers, and those of earlier evaluations that still hold"
+    "Add the columns of variants, servers and earlier evaluations that hold, and the transcripts"
+    from toolcall.models import load_tokenizer
+
     digest = fingerprint([config.evaluation.mode, config.evaluation.rules, dict(config.generation)])
     columns, sources = _earlier_columns(report, config, digest)
     syntaxes = _syntaxes(config) if endpoints or quantised else []
@@ -153,7 +155,8 @@ def _with_columns(
         say(f"asking the model {name}")
         columns[name], facts = endpoint_column(endpoint, name, examples, config, syntaxes=syntaxes)
         sources[name] = facts | {_DIGEST: digest}
-    return replace(report, columns=columns, sources=_local_facts(config, digest) | sources)
+    report = replace(report, columns=columns, sources=_local_facts(config, digest) | sources)
+    return report.with_transcripts(examples, load_tokenizer(config.output_dir))
 
 
 def _earlier_columns(
@@ -221,7 +224,6 @@ def evaluate_run(
 def _evaluate_run(
     config: Config, endpoints: Sequence[Endpoint], quantised: Sequence[str]
 ) -> "Report":
-    from toolcall.models import load_tokenizer
     from toolcall.pipeline.data import check_saved
     from toolcall.pipeline.retention import measure_retention
     from toolcall.report.files import save_report
@@ -254,7 +256,6 @@ def _evaluate_run(
         retention = measure_retention(config)
     report = Report(base, tuned, last_messages(examples), settings, retention=retention)
     report = _with_columns(report, config, examples, endpoints, quantised)
-    report = report.with_transcripts(examples, load_tokenizer(config.output_dir))
     save_report(report, config.output_dir)
     save_documents(config.output_dir, base=config.model_name_or_path, log=settings["log"])
     say(f"held-out turns of {settings['log']}", report.to_text(brief=True))

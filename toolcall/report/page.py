@@ -153,7 +153,7 @@ def _origins(report: "Report") -> list[Table]:
         facts[name]["failed requests"] = f"{failed} of {len(evaluation.scores)}"
         facts[name]["calls left in the text"] = "{} of {}".format(*evaluation.left_in_text)
         if engines := evaluation.answered_by:
-            shares = [f"{engine} engine {number}" for engine, number in sorted(engines.items())]
+            shares = [f"{engine}: {number}" for engine, number in sorted(engines.items())]
             facts[name]["turns answered"] = ", ".join(shares)
     keys = dict.fromkeys(key for one in facts.values() for key in one)
     rows = [(key, *(str(one.get(key, "–")) for one in facts.values())) for key in keys]

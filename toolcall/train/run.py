@@ -8,7 +8,6 @@ The log of a `Trainer` goes in; a record of the run with a loss plot comes out, 
 __all__ = ['Run']
 
 # %% ../../nbs/06_train/03_run.ipynb #d659d7b0
-import html
 import io
 import json
 import warnings
@@ -93,10 +92,13 @@ class Run:
         "Draw loss, learning rate and gradient norm"
         return _plot(self.history)
 
-    def _repr_html_(self) -> str:
+    def _repr_svg_(self) -> str:
+        figure = self.plot()
+        words = repr(self).replace("$", r"\$")
+        figure.axes[0].set_title(words[:100], fontsize=8, loc="left")
         with plt.rc_context({"svg.fonttype": "none"}):
-            image = _to_svg(self.plot()).decode()
-        return f"<p>{html.escape(repr(self))}</p>{image[image.index('<svg') :]}"
+            image = _to_svg(figure).decode()
+        return image[image.index("<svg") :]
 
     def save(self) -> None:
         "Write history.json and loss.svg"
