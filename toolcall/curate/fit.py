@@ -41,7 +41,6 @@ from toolcall.curate.posterior import (
 from .spaces import Spaces
 
 # %% ../../nbs/03_curate/24f_fit.ipynb #4ca46b81
-_FEWEST = 20  # turns of a kind that are enough to learn from
 _SURE = 0.9  # doubt of arguments that masks where few arguments are doubtful
 
 
@@ -54,6 +53,9 @@ def _doubts_of_calls(
     if kinds[0] == CALL_KINDS[0]:
         doubts[:, 0] = doubt_if_rare(doubts[:, 0], shares[0], _SURE)
     return doubts / np.maximum(1, doubts.sum(axis=1))[:, None]
+
+# %% ../../nbs/03_curate/24f_fit.ipynb #edf379c1
+_FEWEST = 20  # turns of a kind that are enough to learn from
 
 
 @dataclass(frozen=True)
