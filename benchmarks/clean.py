@@ -22,6 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -265,6 +266,7 @@ def measure_speed(file: Path, turns: int) -> dict[str, float]:
     conversations = read(file, turns, collapse=False)
     n = sum(len(c.turns) for c in conversations)
     seconds = {}
+    import_module("scipy.sparse")
     for _, step in steps_without_fit(conversations[:20]):
         step()  # imports
     for name, step in steps_without_fit(conversations):

@@ -148,6 +148,8 @@ def few_shot_ends(
 def _answers(conversation: Conversation) -> dict[int, tuple[bool, str]]:
     "The answers that may end the examples: whether they stand in a request, and their key"
     is_request = "response_at" in conversation.meta
+    if not is_request and sum(m["role"] == "assistant" for m in conversation.messages) < 2:
+        return {}
     keys = list(dialogue_keys(conversation).items())
     return {place: (is_request, key) for place, key in keys[not is_request :]}
 

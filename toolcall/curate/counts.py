@@ -43,6 +43,7 @@ class FoldCounts:
 
 # %% ../../nbs/03_curate/24c_counts.ipynb #b6543474
 _MOST_WORDS = 200  # words of a turn that are looked at
+_EVERYWHERE = 5  # tools and folds that make a value usual in a log
 
 # %% ../../nbs/03_curate/24c_counts.ipynb #9ad0e24c
 class Usage:
@@ -62,6 +63,8 @@ class Usage:
             for f, c, w in calls
             for path, value in leaves(c.arguments)
         )
+        used = {(f, value.lower(), c.name) for f, c, _ in calls for _, value in leaves(c.arguments)}
+        self._tools_of_value = FoldCounts((f, value, 1.0) for f, value, _ in used)
         self._words = FoldCounts(
             (folds[i], word, weights[i])
             for i, e in enumerate(exchanges)
@@ -85,12 +88,12 @@ class Usage:
         tool: str,
         path: str,  # Of the value
         value: str,
-    ) -> int:  # 0 rare, to 3
+    ) -> int:  # 0 rare, 1 to 3 by its share, 4 usual for other tools alone
         "Say how usual a value is for its parameter"
         times = self._values.without(fold, (tool, path, value.lower()))
         share = times / max(1.0, self._tools.without(fold, tool))
         if times < 3 or share < 0.005:
-            return 0
+            return 4 if self._tools_of_value.without(fold, value.lower()) >= _EVERYWHERE else 0
         return 1 if share < 0.03 else 2 if share < 0.15 else 3
 
     def word_features(

@@ -138,9 +138,7 @@ def _group_renames(
     declared: Declared,
     timeline: Timeline,
 ) -> list[Rename]:
-    "All renames of one group of tools"
-    members = frozenset(names)
-    uses = [use for use in uses if use.tool in members]
+    "All renames of one group of tools; `uses` are those of its names"
     times: dict[str, list[float]] = {name: [] for name in names}
     for use in uses:
         times[use.tool].append(timeline.stamps[use.conversation])
@@ -177,12 +175,18 @@ def find_names(
     declared = read_declared(conversations, tools)
     timeline = Timeline.read(conversations)
     groups = group_tools(uses, declared)
+    counts = Counter(use.tool for use in uses)
+    number = {name: n for n, names in enumerate(groups.groups) for name in names}
+    of_group: list[list[Use]] = [[] for _ in groups.groups]
+    for use in uses:
+        if use.tool in number:
+            of_group[number[use.tool]].append(use)
     renames = [
         rename
         for names in sorted(groups.groups, key=lambda group: (-len(group), group))
-        for rename in _group_renames(names, uses, groups, declared, timeline)
+        for own in [of_group[number[names[0]]]]
+        for rename in _group_renames(names, own, groups, declared, timeline)
     ]
-    counts = Counter(use.tool for use in uses)
     for alike, ours, theirs in groups.doubts:
         first, second = sorted(
             (max(g, key=lambda n: counts[n]) for g in (ours, theirs)), key=lambda n: counts[n]

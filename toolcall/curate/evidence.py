@@ -104,7 +104,8 @@ def call_features(
     ]
     named = [_named(ground, call.name) for call in candidate.calls]
     nowhere = [
-        sum(max(said, given, 2 * spoken) < 1 for said, given, spoken, *_ in one) for one in patterns
+        sum(max(said, given, 2 * spoken, usual) < 1 for said, given, spoken, _, usual in one)
+        for one in patterns
     ]
     return [
         *np.sum(schemas, axis=0),

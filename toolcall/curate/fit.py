@@ -32,7 +32,7 @@ from toolcall.curate.posterior import (
     add_up,
     calibrated_ratios,
     density_ratios,
-    doubt_of_words,
+    doubt_if_rare,
     posterior,
     posterior_of_texts,
     share_estimates,
@@ -42,6 +42,18 @@ from .spaces import Spaces
 
 # %% ../../nbs/03_curate/24f_fit.ipynb #4ca46b81
 _FEWEST = 20  # turns of a kind that are enough to learn from
+_SURE = 0.9  # doubt of arguments that masks where few arguments are doubtful
+
+
+def _doubts_of_calls(
+    kinds: Sequence[str],
+    chances: np.ndarray,  # Share times ratio, (calls, kinds)
+    shares: np.ndarray,  # Of the kinds
+) -> np.ndarray:  # (calls, kinds)
+    doubts = np.column_stack([add_up(*pair) for pair in zip(chances.T, shares, strict=True)])
+    if kinds[0] == CALL_KINDS[0]:
+        doubts[:, 0] = doubt_if_rare(doubts[:, 0], shares[0], _SURE)
+    return doubts / np.maximum(1, doubts.sum(axis=1))[:, None]
 
 
 @dataclass(frozen=True)
@@ -82,15 +94,13 @@ class _Group:
                 own_ratios[:, k] = calibrated_ratios(*scores)
         shares *= min(1.0, 0.85 / max(shares.sum(), 1e-9))
         if self.kinds == CALL_KINDS:
-            pairs = zip(own_ratios.T * shares[:, None], shares, strict=True)
-            doubts = np.column_stack([add_up(chances, share) for chances, share in pairs])
-            return kinds, doubts / np.maximum(1, doubts.sum(axis=1))[:, None]
+            return kinds, _doubts_of_calls(kinds, own_ratios * shares, shares)
         if WORD_KINDS[0] not in kinds:
             return kinds, posterior(own_ratios, shares)
         k = kinds.index(WORD_KINDS[0])
         said = material.spaces.sparse_turns[logged]
         doubts = posterior_of_texts(own_ratios, shares, k, said, folds[: len(logged)])
-        doubts[:, k] = doubt_of_words(doubts[:, k], shares[k])
+        doubts[:, k] = doubt_if_rare(doubts[:, k], shares[k])
         return kinds, doubts
 
 # %% ../../nbs/03_curate/24f_fit.ipynb #cd18cd70

@@ -18,7 +18,7 @@ from .exchanges import Exchange
 from ..text import JSON
 
 # %% ../../nbs/03_curate/22_grounding.ipynb #bd65b051
-_WORD = re.compile(r"\d+(?:[:.,/-]\d+)*|[^\W\d_]+")
+_WORD = re.compile(r"\d+(?:[:.,/-]\d+)*%?|[^\W\d_]+")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 _LONGEST = 8_000  # characters of a text that are read
 
@@ -28,8 +28,8 @@ def words_of(
 ) -> list[str]:  # In lower case, without a plural s
     "Split a text into words and numbers; an unspaced script gives pairs of its signs"
     words = _WORD.findall(text[:_LONGEST].lower())
-    if not _UNSPACED.search(text[:_LONGEST]):
-        return [_singular(word) for word in words]
+    if text.isascii() or not _UNSPACED.search(text[:_LONGEST]):
+        return list(map(_singular, words))
     found = []
     for word in words:
         if _UNSPACED.search(word):
@@ -39,6 +39,7 @@ def words_of(
     return found
 
 
+@lru_cache(maxsize=100_000)
 def _singular(word: str) -> str:
     return word[:-1] if word[-1] == "s" and len(word) > 3 and word[-2] != "s" else word
 
@@ -64,6 +65,23 @@ _MONTHS = {
 # %% ../../nbs/03_curate/22_grounding.ipynb #ef2fe42f
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::\d\d)?$")
 _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})$")
+_DAY_OR_MONTH_FIRST = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}$")
+_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.(\d{1,15}))?(%?)$")
+
+
+def _plain(whole: str, decimals: str) -> str:
+    "A number without zeros in front and behind"
+    decimals = decimals.rstrip("0")
+    return f"{int(whole or 0)}.{decimals}" if decimals else str(int(whole or 0))
+
+
+def _number_forms(whole: str, decimals: str, percent: str) -> set[str]:
+    "A number as it is mostly written, and a percentage as a share"
+    whole, decimals = whole.replace(",", ""), decimals or ""
+    forms = {_plain(whole, decimals)}
+    if percent:
+        forms.add(_plain(whole[:-2], whole[-2:].zfill(2) + decimals))
+    return forms
 
 
 @lru_cache(maxsize=100_000)
@@ -71,11 +89,9 @@ def forms_of(
     word: str,  # From `words_of`
 ) -> frozenset[str]:  # The word itself among them
     "List the forms in which a text may give the same number, hour or date"
-    forms = {word}
-    if word in _NUMBERS:
-        forms |= forms_of(_NUMBERS[word])
-    if word in _MONTHS:
-        forms.add(_MONTHS[word])
+    forms = {word, _MONTHS.get(word, word)}
+    if not word[:1].isdigit():
+        return frozenset(forms | forms_of(_NUMBERS[word])) if word in _NUMBERS else frozenset(forms)
     if clock := _CLOCK.match(word):
         hour, minute = int(clock[1]), clock[2]
         forms |= {f"{form}:{minute}" for form in (hour, (hour + 12) % 24, hour % 12)}
@@ -83,15 +99,18 @@ def forms_of(
             forms |= {str(form) for form in (hour, hour % 12, (hour + 12) % 24)}
     elif date := _DATE.match(word):
         forms |= {f"month {int(date[2])}", str(int(date[3]))}
-    elif word.isdecimal() and len(word) < 10:
-        forms.add(str(int(word)))
+    elif date := _DAY_OR_MONTH_FIRST.match(word):
+        numbers = {int(part) for part in date.groups()}
+        forms |= {str(n) for n in numbers} | {f"month {n}" for n in numbers}
+    elif number := _NUMBER.match(word):
+        forms |= _number_forms(*number.groups())
     return frozenset(forms)
 
 
 @lru_cache(maxsize=20_000)
 def _forms_in(text: str) -> frozenset[str]:
     "All forms of all words of a text"
-    return frozenset().union(*map(forms_of, words_of(text)))
+    return frozenset().union(*map(forms_of, dict.fromkeys(words_of(text))))
 
 
 def _all_forms(text: str) -> frozenset[str]:
@@ -142,12 +161,14 @@ class Ground:
     ) -> tuple[bool, bool, bool, bool]:  # By a user, in a result, by the assistant, afterwards
         "Say where a word, or the same number or date, stands"
         forms = forms_of(word)
-        before = [
-            not forms.isdisjoint(side)
-            and any(side.get(form, self.turn) < self.turn for form in forms)
-            for side in (self.user, self.results, self.words)
-        ]
-        return before[0], before[1], before[2], not forms.isdisjoint(self.after)
+        said = self._is_before(self.user, forms)
+        given, spoken = self._is_before(self.results, forms), self._is_before(self.words, forms)
+        return said, given, spoken, not forms.isdisjoint(self.after)
+
+    def _is_before(self, side: Mapping[str, int], forms: frozenset[str]) -> bool:
+        if not side or forms.isdisjoint(side):
+            return False
+        return any(side.get(form, self.turn) < self.turn for form in forms)
 
 # %% ../../nbs/03_curate/22_grounding.ipynb #33c84bd6
 _Sides = tuple[dict[str, int], dict[str, int], dict[str, int]]  # User, results, assistant
@@ -167,8 +188,7 @@ def _add_message(sides: _Sides, message: dict, place: int, is_result: bool) -> N
         text += "".join(f" {value}" for given in arguments for _, value in leaves(given))
     else:
         return
-    for form in _all_forms(text):
-        side.setdefault(form, place)
+    side.update(dict.fromkeys(_all_forms(text) - side.keys(), place))
 
 
 def read_grounds(
@@ -204,6 +224,6 @@ def value_pattern(
     if not words:
         return 0, 0, 0, 0
     found = [ground.has(word) for word in words[:50]]
-    parts = [sum(side) / len(found) for side in zip(*found)]
-    said, given, spoken, after = (2 if part >= 0.99 else int(part >= 0.5) for part in parts)
+    n = len(found)
+    said, given, spoken, after = [2 * k // n for k in map(sum, zip(*found))]
     return said, given, min(1, spoken), after // 2

@@ -54,12 +54,9 @@ def _weighted(rows: Sequence[Sequence[str]]) -> "csr_matrix":
     from scipy import sparse
 
     columns: dict[str, int] = {}
-    places = [
-        (i, columns.setdefault(feature, len(columns)))
-        for i, features in enumerate(rows)
-        for feature in dict.fromkeys(features or ["nothing"])
-    ]
-    row, column = np.array(places).T
+    different = [dict.fromkeys(features or ["nothing"]) for features in rows]
+    column = [columns.setdefault(f, len(columns)) for features in different for f in features]
+    row = np.repeat(np.arange(len(rows)), [len(features) for features in different])
     shape = (len(rows), len(columns))
     matrix = sparse.csr_matrix((np.ones(len(row)), (row, column)), shape=shape)
     seen = np.asarray(matrix.sum(0)).ravel()

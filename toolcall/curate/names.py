@@ -11,6 +11,7 @@ __all__ = []
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..conversation import Conversation
 from ..text import JSON, peek_json
@@ -29,7 +30,7 @@ def text_words(
 ) -> list[str]:  # Words in lower case, at most 200
     "Cut a text into words"
     words = _WORD.findall(text[:MAX_TEXT].lower())
-    if not _WIDE.search(text[:MAX_TEXT]):
+    if text.isascii() or not _WIDE.search(text[:MAX_TEXT]):
         return [word for word in words if not word.isdigit()][:_MAX_WORDS]
     found: list[str] = []
     for word in words:
@@ -90,10 +91,13 @@ def value_features(
     "Describe a value without its parameter"
     features: list[str] = []
     for leaf in _leaves(value, 20):
-        text = str(leaf)[:_MAX_WORDS].lower()
-        features += [f"={text[:60]}", f"~{_shape(text)}", f"type {type(leaf).__name__}"]
-        features += text_words(text)
+        features += _leaf_features(str(leaf)[:_MAX_WORDS].lower(), type(leaf).__name__)
     return features
+
+
+@lru_cache(maxsize=20_000)
+def _leaf_features(text: str, kind: str) -> tuple[str, ...]:
+    return f"={text[:60]}", f"~{_shape(text)}", f"type {kind}", *text_words(text)
 
 # %% ../../nbs/03_curate/25_names.ipynb #e59eb4f2
 def is_result(

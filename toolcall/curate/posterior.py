@@ -147,15 +147,18 @@ def posterior_of_texts(
     return doubts
 
 # %% ../../nbs/03_curate/24e_posterior.ipynb #a9a1c201
-_UNUSUAL = 0.05  # share of the words of a log
+_UNUSUAL = 0.05  # share of a log
 
 
 _TOLD = 0.5  # doubt that is told, and masks nothing
 
 
-def doubt_of_words(
-    doubts: np.ndarray,  # That words belong elsewhere, (n,)
-    share: float,  # Of the log's words that seem to
+def doubt_if_rare(
+    doubts: np.ndarray,  # That turns belong elsewhere, (n,)
+    share: float,  # Of the log's turns that seem to
+    sure: float = 1.0,  # Greater doubts stay
 ) -> np.ndarray:  # (n,)
-    "Lower doubts to what is told, where unusual right words explain them"
-    return doubts if share >= _UNUSUAL else np.minimum(doubts, _TOLD)
+    "Lower doubts to what is told, where unusual right turns explain them"
+    if share >= _UNUSUAL:
+        return doubts
+    return np.where(doubts > sure, doubts, np.minimum(doubts, _TOLD))

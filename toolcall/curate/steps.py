@@ -66,7 +66,7 @@ def mask_turns(
     reasons: dict[int, str],  # Assistant turn to the reason why it must not be learned
 ) -> Conversation:  # The same, with fewer turns
     "Take turns out of the loss; they stay as context"
-    turns = conversation.turns
+    turns = conversation.turns if reasons else []
     allowed = set(turns)
     reasons = {turn: reason for turn, reason in reasons.items() if turn in allowed}
     if not reasons:

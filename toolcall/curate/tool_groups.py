@@ -70,7 +70,8 @@ def read_declared(
         for tool in conversation.tools:
             name = tool["function"]["name"]
             beside.setdefault(name, set()).update(names - {name})
-            properties.setdefault(name, _properties(tool))
+            if name not in properties:
+                properties[name] = _properties(tool)
     given = frozenset(tool["function"]["name"] for tool in tools or [])
     return Declared(properties, {k: frozenset(v) for k, v in beside.items()}, given)
 
