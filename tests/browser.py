@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -50,6 +51,7 @@ class Browser:
 
     def _message(self) -> dict:
         while b"\0" not in self.rest:
+            assert select.select([self.read], [], [], 120)[0], "Chromium says nothing"
             part = os.read(self.read, 1 << 20)
             assert part, "Chromium has ended"
             self.rest += part
