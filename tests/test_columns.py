@@ -288,6 +288,22 @@ def test_wrong_columns_are_one_sentence(finished, monkeypatch, capsys, arguments
     assert words in capsys.readouterr().err
 
 
+def test_one_model_at_two_servers_is_one_column(finished, capsys):
+    folder, server = finished
+    other = Server()
+    other.logged = server.logged
+    arguments = ("--endpoint", server.url, "--endpoint", other.url, "--model", "spread")
+    assert run_eval(folder, *arguments) == 0
+    other.http.shutdown()
+    column = load_report(folder / "run").columns["spread"]
+    shares = column.answered_by
+    assert shares.keys() <= {server.url, other.url} and sum(shares.values()) == len(column.scores)
+    assert column.metrics["exact_match"].value == 1
+    page = (folder / "run" / "report.html").read_text()
+    assert f"{server.url}, {other.url}" in page
+    assert all(f"{url}: {number}" in page for url, number in shares.items())
+
+
 def test_the_page_shows_what_came_later_and_escapes_it(finished):
     folder = finished[0] / "run"
     (folder / "serve.md").write_text("# vLLM\n```\nvllm serve <script>alert(1)</script>\n```\n")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolcall.conversation import Conversation, make_tool
@@ -252,6 +252,7 @@ def test_the_turns_of_a_conversation_go_to_one_server(fakes):
 MESSAGES = st.lists(st.sampled_from("abc"), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(MESSAGES, st.sampled_from([0, 1])), max_size=30), st.integers(1, 5))
 def test_a_division_keeps_each_prompt_and_computes_little_twice(prompts, parts):
     written = [

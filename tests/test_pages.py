@@ -120,6 +120,33 @@ def test_a_report_keeps_its_transcripts(report, saved):
     assert again.transcripts == report.transcripts and again.page.to_html() == report.page.to_html()
 
 
+def test_a_report_of_many_failures_has_a_bound(report):
+    long = "<&'\">" * 400
+    talks = [Conversation(f"c{i}", [{"role": "user", "content": long}] * 20) for i in range(120)]
+    turns = [
+        Example(
+            [1],
+            [2],
+            Conversation(talk.id, [*talk.messages, make_turn(1).conversation.messages[1]]),
+            20,
+        )
+        for talk in talks
+    ]
+    right = [Output(call_text(turn.calls[0]), True, 1, 1, 0.1) for turn in turns]
+    wrong = [Output(long, True, 1, 1, 0.1) for _ in turns]
+    scores = [evaluate(turns, outputs, parse=parse_calls) for outputs in (right, wrong)]
+    said = {
+        (turn.conversation.id, 20): Transcript(
+            [("user", long[:1_500])] * 12, 8, "due", [("text", "<>")] * 200
+        )
+        for turn in turns
+    }
+    many = Report(*scores, last_messages(turns), transcripts=said)
+    page = many.page.to_html()
+    assert page.count('class="case"') == 100 and "stay closed here" in page
+    assert 1 <= page.count("<details>") < 100 and len(page) < 800_000
+
+
 @NEEDED
 @pytest.mark.parametrize("scripts", [True, False])
 def test_hostile_content_stays_text(saved, browser, scripts):
@@ -175,6 +202,11 @@ s.dispatchEvent(new Event('input', {{bubbles: true}})); return s.selectedIndex }
     assert browser.run("document.querySelector('.filter input').value") == "QUESTION 13j"
     browser.press("Escape")
     assert shown(browser) == total and browser.complaints() == []
+    bar = "document.querySelector('.filter').getBoundingClientRect().top"
+    browser.run("[...document.querySelectorAll('.case')].at(-1).scrollIntoView()")
+    assert browser.run(bar) == 0, "it stays in sight beside the cases"
+    browser.run("scrollTo(0, document.body.scrollHeight)")
+    assert browser.run(bar) < -50, "and not beside what it doesn't filter"
 
 
 @NEEDED

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolcall.logs import LogError, iter_logs, read_logs, shards, workers
+from toolcall.pipeline import speed
 from toolcall.pipeline.commands import main
 
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -287,3 +289,18 @@ def test_streams_are_read_by_this_process(mixed, tmp_path, monkeypatch):
             [sys.executable, "-c", code], stdin=handle, capture_output=True, text=True, check=True
         )
     assert int(run.stdout) == len(expected)
+
+
+def test_a_large_log_tells_its_speed_and_memory(tmp_path, capsys, monkeypatch):
+    rows = [{"user": f"question {n}", "final_answer": "é"} for n in range(40)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for size, is_large in ((10**8, False), (100, True)):
+        monkeypatch.setattr(speed, "LARGE_LOG", size)
+        out = f"output_dir={tmp_path / str(size)}"
+        assert main(["data", str(tmp_path / "log.jsonl"), out]) == 0
+        assert main(["inspect", str(tmp_path / "log.jsonl"), "--doubts", "0"]) == 0
+        said = re.findall(
+            r"worked through 0 MB in 0 s, 0 MB a second; peak memory [\d,]+ MB",
+            capsys.readouterr().out,
+        )
+        assert len(said) == 2 * is_large

@@ -23,6 +23,10 @@ def cells(page: Path) -> list[dict]:
     return json.loads(page.read_text(encoding="utf-8"))["cells"]
 
 
+def source(cell: dict) -> str:
+    return "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+
+
 def name(page: Path) -> str:
     return page.relative_to(ROOT / "nbs").with_suffix("").as_posix()
 
@@ -51,6 +55,13 @@ def test_form(page):
     first = "".join(next(cell for cell in every if cell["cell_type"] == "code")["source"])
     assert re.search(r"is None:\n    %pip install -q \S*toolcall-tune", first)
     assert not re.search(r"fastcore|nbdev", json.dumps([cell["source"] for cell in every]))
+
+
+def test_no_page_imports_the_tools_that_write_it():
+    code = {page: "\n".join(map(source, cells(page))) for page in PAGES}
+    needed = r"^ *(?:from|import) (?:fastcore|nbdev|execnb)\b"
+    assert len(code) > 150
+    assert not [name(page) for page, text in code.items() if re.search(needed, text, re.M)]
 
 
 @pytest.mark.parametrize("page", [*TUTORIALS, *SAMPLE], ids=name)

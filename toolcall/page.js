@@ -68,7 +68,15 @@
   const bar = make("form", { class: "filter", role: "search" });
   bar.append(toolLabel, kindLabel, words, count, make("small", {}, keys));
   bar.addEventListener("submit", (event) => event.preventDefault());
-  cases[0].closest("section").before(bar);
+  bar.hidden = cases.length < 2;
+
+  // the bar sticks to the top as far as there are cases
+  const last = cases.at(-1).closest("section");
+  const sections = [cases[0].closest("section")];
+  while (sections.at(-1) !== last) sections.push(sections.at(-1).nextElementSibling);
+  const box = make("div");
+  sections[0].before(box);
+  box.append(bar, ...sections);
 
   const texts = new Map();
   const textOf = (one) => {

@@ -72,7 +72,7 @@ def find_opener(
 
 # %% ../../nbs/07_generate/02a_decisions.ipynb #ab169c93
 @dataclass
-class _Row:
+class DecisionRow:
     "What a row of a batch has decided so far"
 
     may_call: bool = True  # Whether tools are on offer
@@ -89,8 +89,20 @@ class _Row:
         "The next token of the opener"
         return opener.ids[min(self.reached, len(opener.ids) - 1)]
 
-    def advance(self, opener: CallOpener, token: int, probability: float, blocked: bool) -> None:
-        "Take the token that was chosen, and the probability of the opener's next"
+    def advance(
+        self,
+        opener: CallOpener,
+        token: int,  # That was chosen
+        logprob: float,  # Of this token
+        probability: float,  # Of the opener's next token
+        *,
+        stays: bool = False,  # Whether the row stays open
+        blocked: bool = False,  # Whether the threshold holds the row
+    ) -> None:
+        "Take the next token"
+        self.logprobs.append(logprob)
+        if self.called:
+            return
         wanted = self.wanted(opener)
         if self.is_open or self.reached or blocked or token == wanted:
             self.probability = self.product * probability
@@ -102,6 +114,7 @@ class _Row:
         else:
             self.reached = 0
             self.product = 1.0
+        self.is_open = stays or token in opener.anchors
 
     def decision(self) -> Decision:
         "What the row says at its end"
@@ -113,7 +126,7 @@ class _Row:
 # %% ../../nbs/07_generate/02a_decisions.ipynb #cffcf94f
 def _hold(
     logits: torch.Tensor,  # (B, V), changed in place where a row is held
-    rows: Sequence[_Row],
+    rows: Sequence[DecisionRow],
     opener: CallOpener,
     probabilities: Sequence[float],  # Of the opener's next token
     threshold: float,  # Least probability of a call
@@ -148,12 +161,12 @@ class DecisionRecorder:
         threshold: float = 0.0,  # Least probability of a call; 0 leaves the choice to the model
     ):
         self.opener = opener
-        self.rows = [_Row(allowed) for allowed in may_call]
+        self.rows = [DecisionRow(allowed) for allowed in may_call]
         self.stops = stops
         self.is_space = is_space
         self.max_new_tokens = max_new_tokens
         self.threshold = threshold
-        self.pending: list[_Row] = []  # Whose next token is being chosen
+        self.pending: list[DecisionRow] = []  # Whose next token is being chosen
 
     def before(
         self,
@@ -181,16 +194,13 @@ class DecisionRecorder:
     ) -> None:
         "Take the tokens that were chosen"
         chosen = tokens.tolist(), self._logprobs(tokens).tolist()
-        for row, token, logprob, *call in zip(
+        for row, token, logprob, chance, blocked in zip(
             self.pending, *chosen, self.probabilities, self.blocked
         ):
             if row.done:
                 continue
-            row.logprobs.append(logprob)
-            if not row.called:
-                row.advance(self.opener, token, *call)
-                stays = row.is_open and self.is_space(token)
-                row.is_open = stays or token in self.opener.anchors
+            stays = row.is_open and self.is_space(token)
+            row.advance(self.opener, token, logprob, chance, stays=stays, blocked=blocked)
             row.done = token in self.stops or len(row.logprobs) == self.max_new_tokens
         self.pending = []
 

@@ -21,8 +21,7 @@ def public_address(
     server: Server,  # As it is asked
 ) -> str:  # Scheme, host, port and path
     "Write the address without user, password and query"
-    path = server.url.path.removesuffix(_END)
-    return str(server.url.copy_with(username=None, password=None, query=None, path=path or "/"))
+    return server.address
 
 # %% ../../nbs/07_generate/04a_versions.ipynb #cd876ccf
 _PLACES = {  # Path below the server's root, and the key that holds the version

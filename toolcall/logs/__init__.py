@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from toolcall.logs.reports import LogReport as LogReport
     from toolcall.logs.reports import Merge as Merge
     from toolcall.logs.reports import Reject as Reject
+    from toolcall.logs.stored import load_shards as load_shards
+    from toolcall.logs.stored import save_shards as save_shards
 
 # %% ../../nbs/02_logs/index.ipynb #ad1e093e
 __getattr__, __dir__, __all__ = lazy_names(
@@ -27,5 +29,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "toolcall.errors": ["LogError"],
         "toolcall.logs.log": ["read_logs", "iter_logs", "LogPath"],
         "toolcall.logs.reports": ["Log", "LogReport", "Reject", "Merge"],
+        "toolcall.logs.stored": ["save_shards", "load_shards"],
     },
 )

@@ -10,6 +10,7 @@ __all__ = ['LogPath', 'iter_logs', 'read_logs']
 # %% ../../nbs/02_logs/04_log.ipynb #c7c4f456
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ..conversation import Adapter, Conversation
@@ -22,6 +23,7 @@ from .engine import Engine
 from .paths import base_name, source_names
 from .reading import find_logs, iter_records
 from .reports import Log, Merge, Reject, count_log
+from .stored import is_stored, load_shards
 from .tool_files import offer_tools
 from .workers import ShardedReader
 
@@ -36,9 +38,16 @@ class _LogReader:
         self.options = options
         self.converter = Converter(options)
         self.workers = None if engine is None else ShardedReader(options, engine)
+        self.stored = 0  # conversations of a folder of shards
 
     def read(self, path: LogPath) -> Iterator[Item]:
         "One item per record, in the order of the files"
+        paths = [path] if isinstance(path, (str, Path)) else path
+        if paths and all(map(is_stored, paths)):
+            for conversation in chain.from_iterable(map(load_shards, paths)):
+                self.stored += 1
+                yield conversation
+            return
         files = find_logs(path, self.options.network)
         joiner = Joiner(self.options, self.converter)
         yield from joiner.join(self.workers.read(files) if self.workers else self._convert(files))
@@ -47,7 +56,7 @@ class _LogReader:
     @property
     def records(self) -> int:
         "Records that went in so far"
-        return self.converter.records + (self.workers.records if self.workers else 0)
+        return self.converter.records + self.stored + (self.workers.records if self.workers else 0)
 
     def _convert(self, files: Sequence[str | Path]) -> Iterator[Item | Held]:
         for name, file in zip(source_names(files), files):
@@ -56,7 +65,7 @@ class _LogReader:
 
 
 def iter_logs(
-    path: LogPath,  # A file, a pattern, an address, `-` for standard input, or several of them
+    path: LogPath,  # A file, a pattern, an address, `-`, several of them, or a folder of shards
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`
@@ -106,7 +115,7 @@ def _check_reject(reject: Reject, max_reject: float, strict: bool) -> None:
 
 # %% ../../nbs/02_logs/04_log.ipynb #b213acf1
 def read_logs(
-    path: LogPath,  # A file, a pattern, an address, `-` for standard input, or several of them
+    path: LogPath,  # A file, a pattern, an address, `-`, several of them, or a folder of shards
     *,
     format: str = "auto",  # A format's name, or `auto` to detect it record by record
     adapter: Adapter | None = None,  # Your own `dict → Conversation`; overrides `format`

@@ -105,7 +105,10 @@ def is_plain(
     return not start.startswith((_GZIP, _ZSTD, BZIP2, XZ, *_OTHER_FILES))
 
 # %% ../../nbs/02_logs/01_reading.ipynb #2c60a950
-def _open_log(path: str | Path, network: bool = False) -> _Stream:
+def open_log(
+    path: str | Path,  # A path or an address; `-` is standard input
+    network: bool = False,  # Whether the user asked for the network
+) -> _Stream:  # Its content, unpacked
     "Open a log, or raise `LogError` for a missing or empty file, a folder, another kind of file"
     is_input = str(path) == "-"
     name = "standard input" if is_input else shown_path(path)
@@ -193,7 +196,7 @@ def iter_records(
     network: bool = False,  # Whether the user asked for the network
 ) -> Iterator[Raw]:  # Its records, in order
     "Stream the JSON records of a file, or raise `LogError` when it can't be opened"
-    stream = _open_log(path, network)
+    stream = open_log(path, network)
     line = 0
     with io.BufferedReader(stream, 1 << 20) as handle:
         read = iter_lines if is_json_lines(handle.peek(1 << 16)) else iter_documents

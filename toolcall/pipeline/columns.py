@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 class Endpoint:
     "A model of an OpenAI-compatible server"
 
-    base_url: str = field(repr=False)  # Such as http://localhost:8000/v1
+    base_url: str | Sequence[str] = field(
+        repr=False
+    )  # Such as http://localhost:8000/v1, or several
     model: str  # As the server names it
     api_key: str = field(default="none", repr=False)
 
 
 def pair_endpoints(
-    urls: Sequence[str],  # One, or one for each model
+    urls: Sequence[str],  # One, or one for each model; several for one model are its replicas
     models: Sequence[str],  # As the servers name them
     key_names: Sequence[str] = (),  # Environment variables with their keys: none, or one a server
 ) -> list[Endpoint]:  # One for each model
@@ -46,19 +48,22 @@ def pair_endpoints(
 
     if not urls and not models and not key_names:
         return []
-    if not urls or not models or len(urls) not in (1, len(models)):
+    if not urls or not models or (len(urls) != len(models) and 1 not in (len(urls), len(models))):
         raise ConfigError(
-            "each --endpoint has a --model, or one --endpoint has them all; "
+            "each --endpoint has a --model, or one has all of the other; "
             f"there are {len(urls)} and {len(models)}"
         )
-    if len(key_names) not in (0, len(urls)):
+    is_spread = len(urls) > len(models)
+    if len(key_names) not in (0, 1 if is_spread else len(urls)):
         raise ConfigError(
-            f"each --endpoint has an --api-key-env, or none has; there are {len(urls)} and "
-            f"{len(key_names)}"
+            "each --endpoint has an --api-key-env, or none has, and those of one model share one; "
+            f"there are {len(urls)} and {len(key_names)}"
         )
     keys = [api_key(name) for name in key_names] or ["none"] * len(urls)
-    for url, key in zip(urls, keys):
+    for url, key in zip(urls, keys * len(urls) if is_spread else keys):
         Server(url, key)
+    if is_spread:
+        return [Endpoint(urls, models[0], keys[0])]
     if len(urls) == 1:
         urls, keys = [*urls] * len(models), keys * len(models)
     return [Endpoint(*one) for one in zip(urls, models, keys)]
@@ -160,7 +165,7 @@ def endpoint_column(
     from functools import partial
 
     from toolcall.generate.endpoint import EndpointEngine, parse_any
-    from toolcall.generate.versions import public_address, server_version
+    from toolcall.generate.versions import server_version
     from toolcall.report.files import column_file
 
     settings = _request_settings(config)
@@ -176,12 +181,12 @@ def endpoint_column(
     )
     facts = {
         "model": one_line(endpoint.model),
-        "host": public_address(engine.server),
+        "host": ", ".join(one.address for one in (engine.server, *engine.others)),
         "server": server_version(engine.server) or "not said",
         "sampling": _words(settings),
     }
     # another server may have the same name for another model
-    file = column_file(f"{name} {weights or fingerprint(endpoint.base_url)}")
+    file = column_file(f"{name} {weights or fingerprint(engine.base_url)}")
     return answer_turns(engine, examples, config, file=file, parse=parse), facts
 
 

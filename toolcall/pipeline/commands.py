@@ -121,7 +121,8 @@ def _train(options: argparse.Namespace) -> int:
         action="append",
         default=[],
         metavar="NAME",
-        help="a model as that server names it; one for each --endpoint, or several for one",
+        help="a model as that server names it: one for each --endpoint, or several for one, "
+        "or one that several have",
     ),
     argument(
         "--api-key-env",

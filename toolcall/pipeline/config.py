@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
 from ..logs.paths import is_url
+from ..logs.stored import is_stored
 from .file_kinds import CONFIGURATION, LOG, kind_of
 from .options import Config, Options
 from .strict_yaml import MAX_CONFIG_SIZE, read_yaml
@@ -269,6 +270,7 @@ def load_config(
         kind == LOG
         or str(path) == "-"
         or is_url(path)
+        or is_stored(path)
         or (has_magic(str(path)) and not Path(path).exists())
     ):
         return make_config(apply_overrides({"log_path": str(path)}, overrides), source="settings")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
@@ -29,6 +30,7 @@ from ..logs.tool_files import load_tools
 from .file_kinds import check_log
 from .options import Config
 from .outputs import claim_output, writing
+from .speed import describe_speed
 from ..saving import load_conversations, save_conversations
 from ..terminal import show
 from ..text import dumps, write_atomic
@@ -150,9 +152,12 @@ def _make_data(config: Config) -> Data:
         raise ConfigError(
             f"{config.output_dir} holds a training run; choose another output_dir for the data"
         )
+    started = perf_counter()
     data = prepare(config)
     save_data(config, data)
-    show(f"{describe(data)}\n\nmade {', '.join(_made(config))}")
+    speed = describe_speed(config.log_path, perf_counter() - started)
+    parts = [describe(data), speed, f"made {', '.join(_made(config))}"]
+    show("\n\n".join(filter(None, parts)))
     return data
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ..conversation import Conversation
@@ -26,6 +27,7 @@ from .advice import verdict
 from .file_kinds import check_log, check_model
 from .options import Config
 from .outputs import writing
+from .speed import describe_speed
 from ..targets import Place, check_targets
 from ..text import count, one_line, write_atomic
 from ..turn import EXAMPLE_NOTES, Example, TurnReject
@@ -71,6 +73,7 @@ def inspect(
     tools: str | Path = "",  # A file of tools, for conversations that declare none
 ) -> str:  # The diagnosis and the first conversations
     "Describe a log without a model"
+    started = perf_counter()
     check_log(path)
     if page:
         _check_page(page, path, tools)
@@ -81,7 +84,8 @@ def inspect(
     if page:
         whole = diagnosis.page
         _write_page(page, replace(whole, lead=f"{said}\n{whole.lead}").to_html())
-    return "\n\n".join([said, str(diagnosis), *map(_as_text, log.conversations[:limit])])
+    parts = [said, str(diagnosis), describe_speed(path, perf_counter() - started)]
+    return "\n\n".join([*filter(None, parts), *map(_as_text, log.conversations[:limit])])
 
 # %% ../../nbs/10_pipeline/07_inspecting.ipynb #b4a9c731
 def _title(example: Example, style: str) -> str:

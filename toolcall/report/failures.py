@@ -193,8 +193,10 @@ class Failures:
         room = self.room
         for score in self.scores:
             transcript = self.transcripts.get((score.conversation_id, score.turn))
+            if transcript and transcript.size > room:
+                transcript = None
             room -= transcript.size if transcript else 0
-            yield transcript if room >= 0 else None
+            yield transcript
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()

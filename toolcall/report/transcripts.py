@@ -8,6 +8,7 @@ Turns and a tokenizer go in; a transcript of each comes out: the messages before
 __all__ = []
 
 # %% ../../nbs/09_report/00a_transcripts.ipynb #e875162f
+import html
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -72,8 +73,9 @@ class Transcript:
     @property
     def size(self) -> int:
         "About how many characters it adds to a page"
-        said = sum(len(text) + 60 for _, text in self.messages)
-        return said + len(self.due) + sum(len(text) + 30 for _, text in self.tokens)
+        texts = [self.due, *(text for _, text in (*self.messages, *self.tokens))]
+        tags = 60 * len(self.messages) + 30 * len(self.tokens)
+        return tags + sum(len(html.escape(text)) for text in texts)
 
     def to_json(self) -> dict[str, JSON]:  # A JSON object; `from_json` is its inverse
         "Write it as data"
