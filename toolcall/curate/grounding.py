@@ -64,7 +64,7 @@ _MONTHS = {
 
 # %% ../../nbs/03_curate/22_grounding.ipynb #ef2fe42f
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::\d\d)?$")
-_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})$")
+_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})$|((?:19|20)\d\d)(0[1-9]|1[0-2])([0-3]\d)$")
 _DAY_OR_MONTH_FIRST = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-]\d{4}$")
 _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,15})(?:\.(\d{1,15}))?(%?)$")
 
@@ -98,7 +98,8 @@ def forms_of(
         if minute == "00":
             forms |= {str(form) for form in (hour, hour % 12, (hour + 12) % 24)}
     elif date := _DATE.match(word):
-        forms |= {f"month {int(date[2])}", str(int(date[3]))}
+        _, month, day = filter(None, date.groups())
+        forms |= {f"month {int(month)}", str(int(day))}
     elif date := _DAY_OR_MONTH_FIRST.match(word):
         numbers = {int(part) for part in date.groups()}
         forms |= {str(n) for n in numbers} | {f"month {n}" for n in numbers}
