@@ -122,7 +122,7 @@ def check_url(
         if scheme in _NETWORK and not network:
             raise LogError(
                 f"{shown_path(url)} is read over the network only when you ask for it: "
-                "network=True, or logs: {network: true} in the configuration"
+                "network=True, logs: {network: true} in a configuration, or inspect --network"
             )
 
 # %% ../../nbs/02_logs/00a_paths.ipynb #0110488b

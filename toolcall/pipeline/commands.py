@@ -225,6 +225,7 @@ _TOKENS = (
         metavar="FILE",
         help="tools for conversations that declare none: a list in JSON, an MCP answer, or Python",
     ),
+    argument("--network", action="store_true", help="read addresses such as s3://bucket/log.jsonl"),
     DOUBTS,
     example="toolcall inspect logs/*.jsonl --html page.html",
 )
@@ -232,6 +233,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from toolcall.pipeline.inspecting import inspect, inspect_tokens
 
     common = {"page": options.html, "ignore": options.ignore, "tools": options.tools}
+    common["network"] = options.network
     tokens = options.tokens or options.model or options.style
     if tokens:
         model, styles = options.model or _MODEL, options.style or ["auto"]
