@@ -44,11 +44,8 @@ from .spaces import Spaces
 _SURE = 0.9  # doubt of arguments that masks where few arguments are doubtful
 
 
-def _doubts_of_calls(
-    kinds: Sequence[str],
-    chances: np.ndarray,  # Share times ratio, (calls, kinds)
-    shares: np.ndarray,  # Of the kinds
-) -> np.ndarray:  # (calls, kinds)
+def _doubts_of_calls(kinds: Sequence[str], chances: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    "Probability of each kind; `chances` are shares times ratios, (calls, kinds)"
     doubts = np.column_stack([add_up(*pair) for pair in zip(chances.T, shares, strict=True)])
     if kinds[0] == CALL_KINDS[0]:
         doubts[:, 0] = doubt_if_rare(doubts[:, 0], shares[0], _SURE)
