@@ -20,7 +20,7 @@ from toolcall.generate.affinity import Prefixes, divide
 from toolcall.generate.assignment import Assignment
 from toolcall.turn import Example
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
 
 class Fake:

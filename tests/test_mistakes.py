@@ -195,7 +195,7 @@ def test_version_help_and_usage(run):
 
 def test_another_setting_after_an_interrupted_saving(run, project):
     first = run("train config.yaml output_dir=cut")
-    assert first.code == 0 and "of computing at the present speed of this machine" in first.out
+    assert first.code == 0 and "of training alone at the present speed of this machine" in first.out
     for checkpoint in (project / "cut").glob("checkpoint-*"):
         os.remove(checkpoint / "manifest.json")
         os.remove(checkpoint / "trainer_state.json")
@@ -225,6 +225,7 @@ def test_the_schema_knows_the_options(run):
 def test_inspect_says_first_what_to_do(run):
     lines = run("inspect log.jsonl --doubts 0").out.splitlines()
     assert lines[0].startswith("This log can teach 24 turns of 24 conversations")
-    assert lines[1].startswith("Nothing is wrong") and lines[2].startswith("Set split.test=")
+    assert lines[1].startswith("What is wrong with it: 0 of 24 turns without a call;")
+    assert lines[2].startswith("Set split.test=")
     shown = run("inspect log.jsonl --doubts 0 --conversations 2").out
     assert "assistant:" not in "\n".join(lines) and shown.count("assistant:") == 2

@@ -58,13 +58,14 @@ class Assignment:
 
         self.retries = retries
         self.prefixes = Prefixes.of(prompts)
-        parts = divide(self.prefixes, self.prefixes.order(), len(servers))
+        self.alone = len(servers) == 1
+        order = [*range(len(prompts))] if self.alone else self.prefixes.order()
+        parts = divide(self.prefixes, order, len(servers))
         first = home(*prompts[0], len(servers)) if prompts else 0
         self.replicas = [
             Replica(server, deque(parts[(place - first) % len(servers)]))
             for place, server in enumerate(servers)
         ]
-        self.alone = len(servers) == 1
         self.open = len(prompts)  # prompts without a result
         self.failed: Counter[int] = Counter()  # how often each prompt failed
         self.fatal: Failure | None = None  # why no server is left

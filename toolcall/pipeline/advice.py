@@ -85,9 +85,10 @@ def _of_size(diagnosis: "Diagnosis") -> Iterator[Advice]:
     batch, epochs = defaults["batch_size"], defaults["num_train_epochs"]
     steps = math.ceil(0.75 * turns / batch) * epochs
     if steps > _MANY_STEPS:
-        why = f"about {steps:,} steps of {batch}; what a step shares is computed once"
+        fewer = math.ceil(0.75 * turns / (4 * batch)) * epochs
+        why = f"{fewer:,} steps in place of {steps:,} of {batch}, and less to compute"
         yield Advice("batch_size", why, 4 * batch)
-        steps = math.ceil(0.75 * turns / (4 * batch)) * epochs
+        steps = fewer
     for option, parts in (("save_steps", 4), ("logging_steps", 20)):
         if 0 < steps < parts * defaults[option]:
             yield Advice(option, f"about {steps:.0f} steps", max(1, int(steps / parts)))

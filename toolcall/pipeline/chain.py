@@ -105,6 +105,7 @@ def _settings(
     from toolcall.curate.summary import privacy_note, private_counts
     from toolcall.models import best_device, fast_dtype
     from toolcall.report.page import environment
+    from toolcall.serve.model_card import training_rows
 
     scored = {example.conversation.id for example in examples}
     turns = sum(len(one.turns) for one in held_out if one.id in scored)
@@ -123,7 +124,8 @@ def _settings(
         "private values": privacy_note(counts, redacted),
         "dtype": str(fast_dtype()).removeprefix("torch."),
         "device": str(best_device()),
-        **dict(config.generation),
+        **training_rows(Path(config.output_dir)),
+        **{f"generation {name}": value for name, value in config.generation},
         **evaluation,
         **environment(),
     }

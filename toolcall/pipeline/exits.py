@@ -11,6 +11,7 @@ __all__ = []
 import argparse
 import errno
 import gc
+import logging
 import os
 import re
 import signal
@@ -186,8 +187,9 @@ def _plain_warnings() -> Iterator[None]:
         warnings.formatwarning = before
 
 
-def _calm_bars() -> None:
-    "Let the progress bars of `tqdm`, which isn't imported yet, write a line a minute to a file"
+def _calm_libraries() -> None:
+    "Progress bars of `tqdm`, not imported yet, write a line a minute to a file; notices are few"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it advises a package to everybody
     if not (sys.stderr and sys.stderr.isatty()):
         os.environ.setdefault("TQDM_MININTERVAL", "60")
 
@@ -197,7 +199,7 @@ def run_command(
 ) -> int:  # A key of `EXIT_CODES`
     "Run a command, and let its threads sleep while they wait; no exception leaves it"
     let_threads_sleep()  # commands import torch
-    _calm_bars()
+    _calm_libraries()
     with guarded_streams() as output:
         with _plain_warnings(), _interrupts() as received:
             try:

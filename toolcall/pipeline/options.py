@@ -57,7 +57,7 @@ class CurateOptions(Options):
 
     keep: Literal["all", "solved"] = "all"  # solved: only conversations with an outcome of success
     guess_errors: bool = False  # Also take results that look like errors for failed calls
-    redact: bool | str = False  # Replace private data; text is the secret that surrogates hang on
+    redact: bool | str = False  # Replace private data; text: a secret that draws the surrogates
     max_similar: _Positive | None = None  # Most conversations with nearly equal requests
     max_per_tool: _Positive | None = None  # Most conversations that call the same tool
 

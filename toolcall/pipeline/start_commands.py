@@ -53,7 +53,7 @@ def first_config(
     values = {name: _default(name) for name in _SHOWN} | asked
     remarks = {one.option: one.why for one in advice}
     head = (
-        f"{verdict(diagnosis)}\n"
+        f"{verdict(diagnosis).replace('; `toolcall init LOG` writes them', ', as below')}\n"
         "Every other option keeps its default: `toolcall schema` lists all of them.\n"
         "training: {learning_rate: 3e-4} takes any field of transformers' TrainingArguments,\n"
         "lora: {r: 16} any of peft's LoraConfig."

@@ -40,7 +40,7 @@ def measure_speed(
     return 2 * 2048 * 576 * 1536 * count / (time.perf_counter() - started)
 
 # %% ../../nbs/06_train/05a_forecast.ipynb #7808a66d
-_FIRST_TRY = 15 * 60  # seconds
+_FIRST_TRY = 10 * 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Forecast:
         fewer = max(1, round(self.steps * _FIRST_TRY / self.seconds)) if self.seconds else 0
         shorter = (
             f"; for a first try, training.max_steps={fewer} takes about {_FIRST_TRY // 60} minutes"
-            if self.seconds > 4 * _FIRST_TRY
+            if self.seconds > 1.5 * _FIRST_TRY
             else ""
         )
         return (
-            f"about {time} of computing at the present speed of this machine: {self.steps:,} "
+            f"about {time} of training alone at the present speed of this machine: {self.steps:,} "
             f"steps, {self.tokens:,} computed tokens; at least {self.memory:.1f} GB of memory; up "
             f"to {self.disk:.1f} GB of disk, of which {self.free:,.1f} GB are free{shorter}"
         )
