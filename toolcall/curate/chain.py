@@ -18,7 +18,7 @@ from .pii import find_private
 from .privacy import Finder
 from .privacy import redact as redact_one
 from .selection import check_schemas, complete_tools, select_outcomes
-from .similar import cap_similar, cap_tools, drop_duplicates
+from .similar import cap_similar, cap_tools, draw_conversations, drop_duplicates
 from .steps import Step, check_structure, make_step
 from ..errors import ConversationError, CurateError
 from ..pages import Table
@@ -130,9 +130,11 @@ def curate(
     redact: bool | str | Finder = False,  # True, a secret seed, or your own finder
     max_similar: int | None = None,  # Maximum conversations of a cluster of nearly equal requests
     max_per_tool: int | None = None,  # Maximum conversations that call one tool
+    max_conversations: int | None = None,  # Maximum conversations, drawn at random
 ) -> Curated:  # Clean conversations and the account of every step
     "Run all steps in their order, or raise `CurateError`"
-    for name, cap in (("max_similar", max_similar), ("max_per_tool", max_per_tool)):
+    caps = {"max_similar": max_similar, "max_per_tool": max_per_tool}
+    for name, cap in (caps | {"max_conversations": max_conversations}).items():
         if cap is not None and cap < 1:
             raise CurateError(f"{name} is at least 1, or None for no cap; not {cap}")
     logged = _with_unique_ids(list(conversations))
@@ -151,4 +153,7 @@ def curate(
         steps.append(cap_similar(steps[-1].conversations, max_per_cluster=max_similar))
     if max_per_tool:
         steps.append(cap_tools(steps[-1].conversations, max_per_tool=max_per_tool))
+    if max_conversations:
+        most = max_conversations
+        steps.append(draw_conversations(steps[-1].conversations, max_conversations=most))
     return Curated(steps[-1].conversations, steps)

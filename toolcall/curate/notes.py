@@ -40,6 +40,7 @@ LEFT_OUT = {
     "duplicate": "it is equal to an earlier one",
     "similar": "its request is nearly that of others, more than max_similar",
     "tool_cap": "more than max_per_tool others call its tool",
+    "not_drawn": "it is not in the sample of max_conversations",
 } | REASONS
 _NOTED = {
     "conversations with inferred tools": "without declared tools; they are inferred from the "

@@ -144,3 +144,15 @@ def cap_tools(
             count.update(names)
     after = [(c, "") if i in chosen else (None, "tool_cap") for i, c in enumerate(conversations)]
     return make_step("tool caps", conversations, after)
+
+# %% ../../nbs/03_curate/03_similar.ipynb #c57a65f8
+def draw_conversations(
+    conversations: Sequence[Conversation],
+    *,
+    max_conversations: int,  # That stay
+) -> Step:  # Removed as `not_drawn`
+    "Leave out all but a sample of the conversations"
+    order = sorted(range(len(conversations)), key=lambda i: conversations[i].content_hash)
+    chosen = set(order[:max_conversations])
+    after = [(c, "") if i in chosen else (None, "not_drawn") for i, c in enumerate(conversations)]
+    return make_step("sample", conversations, after)

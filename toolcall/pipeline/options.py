@@ -60,6 +60,7 @@ class CurateOptions(Options):
     redact: bool | str = False  # Replace private data; text: a secret that draws the surrogates
     max_similar: _Positive | None = None  # Most conversations with nearly equal requests
     max_per_tool: _Positive | None = None  # Most conversations that call the same tool
+    max_conversations: _Positive | None = None  # Most conversations, drawn at random
 
 
 class SplitOptions(Options):

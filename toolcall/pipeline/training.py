@@ -65,11 +65,16 @@ def _training_arguments(config: Config) -> "TrainingArguments":
         "save_steps": config.save_steps,
         "logging_steps": config.logging_steps,
     }
+    steps = config.training.get("max_steps", 0)
+    if 0 < steps <= config.save_steps:  # a short run has checkpoints and losses, too
+        brief["save_steps"] = max(10, steps // 3)
+    if 0 < steps <= config.logging_steps:
+        brief["logging_steps"] = max(1, steps // 10)
     args = training_arguments(config.output_dir, **(brief | config.training))
     check_optimizer(args)
     return args
 
-
+# %% ../../nbs/10_pipeline/05_training.ipynb #e8e9a7dd
 def _trainer_options(config: Config) -> dict[str, Any]:
     "What `build_trainer` takes beside the arguments"
     packing = config.packing
