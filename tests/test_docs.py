@@ -153,12 +153,17 @@ def test_nothing_is_loaded_from_elsewhere(site):
 
 
 def test_outputs_stand_as_in_the_notebook(site):
-    notebook = json.loads((ROOT / "nbs/04_chatml/14_views.ipynb").read_text(encoding="utf-8"))
-    outputs = [o.get("data", {}) for c in notebook["cells"] for o in c.get("outputs", [])]
-    views = ["".join(data["text/html"]).strip() for data in outputs if "text/html" in data]
-    page = text_of(site / "04_chatml/14_views.html")
+    def outputs(page, kind):
+        notebook = json.loads((ROOT / "nbs" / f"{page}.ipynb").read_text(encoding="utf-8"))
+        found = [o.get("data", {}) for c in notebook["cells"] for o in c.get("outputs", [])]
+        return ["".join(data[kind]).strip() for data in found if kind in data]
+
+    views = outputs("00_record/02_conversation", "text/html")
+    page = text_of(site / "00_record/02_conversation.html")
     assert views and all(view in page for view in views)
-    assert "<b>now" not in page.replace("&lt;b&gt;now", "")
+    drawn = outputs("04_chatml/14_views", "image/svg+xml")
+    files = [file.read_text(encoding="utf-8").strip() for file in site.rglob("04_chatml/*.svg")]
+    assert drawn and set(drawn) <= set(files)
     assert list((site / "09_report").glob("*.svg"))
 
 
@@ -173,7 +178,6 @@ PAGES = [
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 def test_five_pages_in_a_browser(site):
-    pytest.importorskip("websocket")
     with Browser() as browser:
         for page, width, dark in PAGES:
             browser.open(site / page, width=width, dark=dark)
@@ -188,7 +192,6 @@ def test_five_pages_in_a_browser(site):
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 def test_search_finds_a_name_without_a_server(site):
-    pytest.importorskip("websocket")
     found = "[...document.querySelectorAll('div')].find(div => div.shadowRoot)?.shadowRoot"
     with Browser() as browser:
         browser.open(site / "index.html")
